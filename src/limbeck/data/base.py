@@ -1,0 +1,129 @@
+"""The contract of a data set and of an augmentation."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from limbeck.errors import DataError
+from limbeck.types import Batch, Draw
+
+Split = Literal["train", "validation", "test"]
+
+
+class Images(ABC):
+    """The samples of one split, read by index.
+
+    Attributes:
+        streaming: True when reading is slow (decoding files): the engine then reads ahead in worker processes.
+    """
+
+    streaming: bool = False
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    @abstractmethod
+    def read(self, indices: Tensor) -> Batch:
+        """Return the samples at `indices` (N,), int64: `image` float32 in [-1, 1], `index`, and what else there is."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return a short hash of the content: two splits with the same hash are the same data."""
+
+
+class InMemory(Images):
+    """Samples held as tensors.
+
+    Args:
+        image: (N, C, H, W), uint8.
+        label: (N,), int64, or None.
+        mask: (N, H, W), uint8 class of each pixel, or None.
+        target: (N, C', H', W'), uint8, or None.
+    """
+
+    def __init__(
+        self, image: Tensor, label: Tensor | None = None, mask: Tensor | None = None, target: Tensor | None = None
+    ) -> None:
+        if len(image) == 0:
+            raise DataError("a data set without images: expected at least one")
+        self.image, self.label, self.mask, self.target = image, label, mask, target
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def read(self, indices: Tensor) -> Batch:
+        """Return the samples at `indices`, images scaled from 0..255 to [-1, 1]."""
+        return Batch(
+            image=to_float(self.image[indices]),
+            label=None if self.label is None else self.label[indices],
+            mask=None if self.mask is None else self.mask[indices].long(),
+            target=None if self.target is None else to_float(self.target[indices]),
+            index=indices,
+        )
+
+    def fingerprint(self) -> str:
+        """Return a hash of all tensors."""
+        digest = hashlib.sha256()
+        for tensor in (self.image, self.label, self.mask, self.target):
+            if tensor is not None:
+                digest.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode())
+                digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def to_float(image: Tensor) -> Tensor:
+    """Return a uint8 image 0..255 as float32 in [-1, 1]."""
+    return image.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+class Data(ABC):
+    """A data set. Its constructor is cheap and checks its arguments; `split` does the loading, once.
+
+    Attributes:
+        name: What results are filed under, e.g. "fashion-mnist"; a part of a set says so ("cifar10-10k").
+        image_shape: (C, H, W) of an image.
+        classes: Names of the classes, in order of their numbers; () without labels.
+        reference_split: The split that results are measured against.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    classes: tuple[str, ...] = ()
+    reference_split: Split = "test"
+
+    @abstractmethod
+    def split(self, name: Split) -> Images:
+        """Return the samples of a split, loading them on the first call.
+
+        "validation" is held out of the training split and never overlaps it, so that choices can be made without
+        the test data.
+
+        Raises:
+            DataError: The data is missing or damaged; the message says which file to put where.
+        """
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """Return the folder of data sets: `root`, else the environment's LIMBECK_DATA, else ~/.cache/limbeck/data."""
+    return Path(root or os.environ.get("LIMBECK_DATA") or Path.home() / ".cache" / "limbeck" / "data").expanduser()
+
+
+class Augmentation(ABC):
+    """A random change of a whole batch, the same in one process or many: what it needs is drawn by the engine."""
+
+    @abstractmethod
+    def draws(self) -> Mapping[str, Draw]:
+        """Return what has to be drawn, by name; names are unique among augmentations."""
+
+    @abstractmethod
+    def __call__(self, image: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
+        """Return the changed images (N, C, H, W) in [-1, 1]; differentiable with respect to `image`."""

@@ -1,0 +1,48 @@
+"""The exceptions that a user can meet. Each message says what was expected, what was found, and how to fix it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class LimbeckError(Exception):
+    """Anything that is the input's fault rather than ours: shown as one line, exit status 2."""
+
+
+class RecipeError(LimbeckError):
+    """A recipe, a flag or an argument that cannot be used."""
+
+
+class DataError(LimbeckError):
+    """Data that is missing, empty or cannot be read."""
+
+
+class WeightsError(LimbeckError):
+    """A weight file that is missing, unsafe, or made for another network."""
+
+
+class CheckpointError(LimbeckError):
+    """A checkpoint that is truncated, altered, or belongs to another run."""
+
+
+class TrainingError(LimbeckError):
+    """A training that cannot go on, such as one whose loss is no longer finite."""
+
+
+class MissingExtra(LimbeckError):
+    """A feature whose optional package is not installed.
+
+    Args:
+        package: The package that could not be imported.
+        extra: The extra of Limbeck that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f'needs {package}, which is not installed: pip install "limbeck[{extra}]"')
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)" for the name closest to `name`, or "" when none is close."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""

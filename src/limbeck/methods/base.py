@@ -1,0 +1,48 @@
+"""The contract of a method: how a student learns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+from torch import nn
+
+from limbeck.types import Batch, Draw, Update
+
+
+class Method(nn.Module, ABC):
+    """The mathematics of one way to learn, and nothing else: no device, optimiser, schedule or logging.
+
+    A subclass is final. Its constructor takes networks (`student`, `teacher: ... | None = None`, further players
+    such as `discriminator`, and `teacher_discriminator` for the teacher's own) and then keyword scalars. Teachers
+    are held in `Frozen`. What a loss has to own, such as adapters or memory banks, is a submodule that belongs to
+    a player: it trains with that player, is checkpointed, and is never exported. Everything random is declared in
+    `draws` and read from `batch.drawn`. Without its teacher the same method is the control arm.
+
+    Attributes:
+        losses: Every loss that `updates` may yield, as "player.loss", with its default weight.
+        exact: True for a method that differentiates twice or forward (R1, gradient penalties): the engine then
+            runs it in float32, without compilation.
+        student: The network that the method is about: it is averaged (EMA), evaluated and exported.
+    """
+
+    losses: ClassVar[Mapping[str, float]]
+    exact: bool = False
+    student: nn.Module
+
+    def draws(self) -> Mapping[str, Draw]:
+        """Return what has to be drawn for every step, by name."""
+        return {}
+
+    @abstractmethod
+    def players(self) -> Mapping[str, nn.Module]:
+        """Return the module that each player trains, by name; disjoint, and none of them frozen."""
+
+    @abstractmethod
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
+        """Yield the updates of step number `step` (from 0) in order.
+
+        Between two yields the engine weighs the losses, differentiates, averages the gradients over processes,
+        clips them and moves the player's parameters; then it clears the gradients of all players.
+        """

@@ -1,0 +1,57 @@
+"""Reading a network's intermediate features by module path, without touching its code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from limbeck.errors import RecipeError, nearest
+
+
+class Tap:
+    """Collects the outputs of the modules at `paths` while it is open.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+        >>> with Tap(net, ["0"]) as tap:
+        ...     _ = net(torch.zeros(1, 2))
+        >>> tap["0"].shape
+        torch.Size([1, 3])
+
+    Raises:
+        RecipeError: A path names no module of the network.
+    """
+
+    def __init__(self, network: nn.Module, paths: Sequence[str]) -> None:
+        known = dict(network.named_modules())
+        for path in paths:
+            if path not in known or path == "":
+                raise RecipeError(
+                    f"feature path {path!r}: no such module in {type(network).__name__}"
+                    f"{nearest(path, known)}; it has {', '.join(list(known)[1:13])}"
+                )
+        self._modules = {path: known[path] for path in paths}
+        self._outputs: dict[str, Tensor] = {}
+
+    def __getitem__(self, path: str) -> Tensor:
+        """Return the last output of the module at `path`."""
+        return self._outputs[path]
+
+    def __enter__(self) -> Self:
+        self._handles = [m.register_forward_hook(self._keep(p)) for p, m in self._modules.items()]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _keep(self, path: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            self._outputs[path] = output
+
+        return hook

@@ -1,0 +1,83 @@
+"""The contract of a task: what a model is for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from limbeck.data.base import Data, Images, Split
+from limbeck.types import Batch, Draw
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A grid of images for the report. Columns of different arms at the same place show the same input.
+
+    Attributes:
+        title: What is shown.
+        images: (N, C, H, W) in [-1, 1].
+        columns: Images a row.
+    """
+
+    title: str
+    images: Tensor
+    columns: int = 8
+
+
+class Task(ABC):
+    """What goes in, what comes out, how good it is and what to draw. It holds no training logic."""
+
+    def draws(self) -> Mapping[str, Draw]:
+        """Return what has to be drawn for every training step, by name."""
+        return {}
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Return the batch as methods of this task expect it (e.g. the drawn latent as `latent`)."""
+        return batch
+
+    @abstractmethod
+    def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
+        """Return inputs for `count` samples, as the network is called: for costs and previews."""
+
+    @abstractmethod
+    def evaluate(
+        self,
+        network: nn.Module,
+        data: Data,
+        *,
+        split: Split,
+        seed: int,
+        features: Any = None,
+        teacher: nn.Module | None = None,
+        samples: int | None = None,
+    ) -> dict[str, float]:
+        """Return named metrics of `network` (in eval mode, on its device) against `split` of the data.
+
+        Names carry their features, e.g. "fid[fashion-cnn]". `seed` draws the inputs, the same for every arm.
+        `teacher` adds the fidelity to it on the same inputs. `samples` overrides the number of samples.
+        """
+
+    def floor(self, data: Data, *, features: Any = None) -> dict[str, float]:
+        """Return the metrics of real training images against the reference split: nothing can be expected below."""
+        return {}
+
+    @abstractmethod
+    def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
+        """Return pictures of what the network does."""
+
+    @property
+    @abstractmethod
+    def directions(self) -> Mapping[str, str]:
+        """Return for each metric's base name (before any "[") "lower", "higher" or "none" (only described)."""
+
+    @property
+    @abstractmethod
+    def main_metric(self) -> str:
+        """Return the base name of the metric that a verdict is about, e.g. "fid"."""
+
+
+__all__ = ["Batch", "Data", "Images", "Picture", "Split", "Task"]

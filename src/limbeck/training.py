@@ -1,0 +1,69 @@
+"""How long and in which way an arm trains: the training section of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from limbeck.errors import RecipeError
+
+OptimizerFactory = Callable[[Iterable[Parameter]], Optimizer]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Options of one arm's training.
+
+    Attributes:
+        steps: Number of steps; a step is everything that the method yields for one batch.
+        batch: Samples a step, over all processes and micro-batches.
+        optimizers: An optimiser for each player, made from the player's parameters.
+        warmup: Updates over which the learning rate of a player rises linearly from 0.
+        schedule: The learning rate after the warm-up: "constant", or "cosine" down to 0 at the end.
+        clip: Largest norm of a player's gradient; null does not clip.
+        ema: Decay of the average of the student's weights that is evaluated and exported; null keeps no average.
+        precision: "32" or "bf16" (autocast; a method that says `exact` stays in float32).
+        channels_last: Memory layout of images and convolution weights.
+        compile: Compile the networks with torch.compile.
+        micro_batches: Parts into which a process splits its batch to save memory.
+        processes: Number of processes on this machine.
+        checkpoint_every: Steps between two checkpoints.
+        evaluate_every: Steps between two evaluations on the validation split; null evaluates only at the end.
+        workers: Processes that read ahead when the data is streamed from files.
+    """
+
+    steps: int
+    batch: int = 64
+    optimizers: Mapping[str, OptimizerFactory] = field(default_factory=dict)
+    warmup: int = 0
+    schedule: Literal["constant", "cosine"] = "constant"
+    clip: float | None = None
+    ema: float | None = None
+    precision: Literal["32", "bf16"] = "32"
+    channels_last: bool = False
+    compile: bool = False
+    micro_batches: int = 1
+    processes: int = 1
+    checkpoint_every: int = 500
+    evaluate_every: int | None = None
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "micro_batches", "processes", "checkpoint_every"):
+            value: Any = getattr(self, name)
+            if value < 1:
+                raise RecipeError(f"training.{name}: expected a whole number of at least 1, found {value}")
+        parts = self.micro_batches * self.processes
+        if self.batch % parts:
+            raise RecipeError(
+                f"training.batch: {self.batch} samples cannot be split evenly over {self.processes} processes"
+                f" of {self.micro_batches} micro-batches; choose a multiple of {parts}"
+            )
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise RecipeError(f"training.ema: expected a number in [0, 1), found {self.ema}")
+        if self.clip is not None and self.clip <= 0:
+            raise RecipeError(f"training.clip: expected a number above 0, or null, found {self.clip}")
