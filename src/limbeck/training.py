@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -67,3 +68,12 @@ class Training:
             raise RecipeError(f"training.ema: expected a number in [0, 1), found {self.ema}")
         if self.clip is not None and self.clip <= 0:
             raise RecipeError(f"training.clip: expected a number above 0, or null, found {self.clip}")
+
+    def rate(self, count: int, progress: float) -> float:
+        """Return the factor of a player's learning rate at its update number `count` (from 0).
+
+        It rises linearly over `warmup` updates, then stays, or falls along half a cosine (Loshchilov & Hutter 2017)
+        with `progress`, the fraction of the training that is done.
+        """
+        rise = min(1.0, (count + 1) / self.warmup) if self.warmup else 1.0
+        return rise * (0.5 * (1 + math.cos(math.pi * progress)) if self.schedule == "cosine" else 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 
@@ -17,4 +18,4 @@ class Weighting(nn.Module, ABC):
 
     def combine(self, losses: Mapping[str, Tensor], progress: float) -> Tensor:
         """Return the scalar to differentiate, from the losses ("player.loss") whose weight is not zero."""
-        return sum((self.weight(name, progress) * loss for name, loss in losses.items()), start=Tensor())
+        return torch.stack([self.weight(name, progress) * loss for name, loss in losses.items()]).sum()

@@ -1,0 +1,62 @@
+"""What a person sees while a training runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+console = Console(stderr=True, highlight=False)
+REFRESH = 0.2  # seconds between two updates of the bar: drawing it must not cost steps
+
+
+def say(line: str) -> None:
+    """Print one line for the person watching, above any progress bar."""
+    console.print(line, markup=False)
+
+
+class Progress:
+    """A progress bar over steps, with the latest losses beside it. Without a terminal, a line every tenth.
+
+    Args:
+        title: What is running.
+        total: Number of steps.
+        shown: False for all processes but the first.
+    """
+
+    def __init__(self, title: str, total: int, shown: bool = True) -> None:
+        self.title, self.total, self.shown, self.live = title, total, shown, shown and console.is_terminal
+        columns = (TextColumn("{task.description:<24}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
+        self.bar = Bar(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console)
+        self.drawn = 0.0
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.bar.start()
+            self.task = self.bar.add_task(self.title, total=self.total, note="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live:
+            self.bar.stop()
+
+    def update(self, step: int, row: Mapping[str, float]) -> None:
+        """Show that `step` steps are done and what the last row of the history says."""
+        now = time.monotonic()
+        if self.live and (now - self.drawn > REFRESH or step == self.total):
+            self.drawn = now
+            self.bar.update(self.task, completed=step, note=_note(row))
+        elif self.shown and not self.live and step % max(1, self.total // 10) == 0:
+            print(f"{self.title}: {step}/{self.total} {_note(row)}", file=sys.stderr, flush=True)
+
+
+def _note(row: Mapping[str, float]) -> str:
+    return "  ".join(f"{name.split('.')[-1]} {value:.3g}" for name, value in list(row.items())[1:4])

@@ -1,0 +1,99 @@
+"""Small things to train on, shared by the tests of the spine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.data.base import Data, InMemory, Split
+from limbeck.methods.base import Method
+from limbeck.tasks.base import Picture, Task
+from limbeck.types import Batch, Draw, Update
+from limbeck.weighting.base import Weighting
+
+
+class ToyGan(Method):
+    """A two-player game with everything that is hard for a loop: noise, dropout, R1, a graph kept over a yield."""
+
+    losses = {"discriminator.real_fake": 1.0, "discriminator.r1": 1.0, "student.adversarial": 1.0}  # noqa: RUF012
+
+    def __init__(self, width: int = 8, penalty: bool = True, batch_norm: bool = True, dropout: float = 0.1) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        norm = nn.BatchNorm1d(width) if batch_norm else nn.Identity()
+        self.student = nn.Sequential(
+            nn.Linear(4, width), norm, nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 16), nn.Unflatten(1, (1, 4, 4))
+        )
+        self.discriminator = nn.Sequential(
+            nn.Conv2d(1, width, 3, padding=1), nn.Softplus(), nn.Flatten(), nn.Linear(16 * width, 1)
+        )
+        self.exact = penalty
+
+    def draws(self) -> Mapping[str, Draw]:
+        return {"noise": Draw((1, 4, 4))}
+
+    def players(self) -> Mapping[str, nn.Module]:
+        return {"discriminator": self.discriminator, "student": self.student}
+
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
+        assert batch.image is not None
+        fake = self.student(batch.latent)
+        real = batch.image + 0.1 * batch.drawn["noise"]
+        softplus = nn.functional.softplus
+        yield Update(
+            "discriminator",
+            {
+                "real_fake": softplus(-self.discriminator(real)).mean()
+                + softplus(self.discriminator(fake.detach())).mean(),
+                "r1": lambda: self._r1(real),
+            },
+        )
+        yield Update("student", {"adversarial": softplus(-self.discriminator(fake)).mean()})
+
+    def _r1(self, real: Tensor) -> Tensor:
+        if not self.exact:
+            return torch.zeros(())
+        real = real.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(self.discriminator(real).sum(), real, create_graph=True)
+        return slope.square().sum((1, 2, 3)).mean()
+
+
+class ToyTask(Task):
+    """Latents of four numbers."""
+
+    def draws(self) -> Mapping[str, Draw]:
+        return {"latent": Draw((4,))}
+
+    def prepare(self, batch: Batch) -> Batch:
+        return Batch(image=batch.image, latent=batch.drawn["latent"], drawn=batch.drawn)
+
+    def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
+        return (torch.zeros(count, 4),)
+
+    def evaluate(self, network: nn.Module, data: Data, *, split: Split, seed: int, **_: Any) -> dict[str, float]:
+        with torch.no_grad():
+            return {"mean": float(network(torch.ones(8, 4)).mean())}
+
+    def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
+        return []
+
+    directions = {"mean": "none"}  # type: ignore[assignment]  # noqa: RUF012
+    main_metric = "mean"  # type: ignore[assignment]
+
+
+class Plain(Weighting):
+    """Every loss with weight one."""
+
+    def weight(self, loss: str, progress: float) -> float:
+        return 1.0
+
+
+def toy_images(count: int = 64) -> InMemory:
+    """Return images 4x4 of noise with a bright middle."""
+    draw = torch.Generator().manual_seed(1)
+    image = torch.randint(0, 100, (count, 1, 4, 4), generator=draw, dtype=torch.uint8)
+    image[:, :, 1:3, 1:3] += 120
+    return InMemory(image)
