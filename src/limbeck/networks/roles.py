@@ -63,3 +63,21 @@ class Classifier(nn.Module, ABC):
     @abstractmethod
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (N, K) from images (N, C, H, W) in [-1, 1]."""
+
+
+class Wrapper(nn.Module, ABC):
+    """Only changes how the network in it is called, so that network's own names count: see `unwrap`.
+
+    Attributes:
+        module: The network in it.
+    """
+
+    module: nn.Module
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """Return the network inside a `Wrapper`, and any other network as it is.
+
+    Features are tapped and weights are saved, loaded and hashed under the names of what this returns.
+    """
+    return unwrap(network.module) if isinstance(network, Wrapper) else network

@@ -9,6 +9,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, nearest
+from limbeck.networks.roles import unwrap
 
 
 class Tap:
@@ -26,6 +27,7 @@ class Tap:
     """
 
     def __init__(self, network: nn.Module, paths: Sequence[str]) -> None:
+        network = unwrap(network)
         known = dict(network.named_modules())
         for path in paths:
             if path not in known or path == "":

@@ -65,6 +65,10 @@ class Task(ABC):
         """Return the metrics of real training images against the reference split: nothing can be expected below."""
         return {}
 
+    def alarm(self, network: nn.Module, data: Data) -> str | None:
+        """Return a warning when `network` shows a failure that losses do not show, such as a collapse."""
+        return None
+
     @abstractmethod
     def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
         """Return pictures of what the network does."""

@@ -1,0 +1,239 @@
+"""An arm of a run: one network, one way to train it, one seed; trained once and then known by its content.
+
+An arm lives in a folder named after the hash of everything that decides its weights: its part of the recipe, its
+seed, its teacher's hash, the data's fingerprint and the version of Limbeck. As long as the hash is the same the arm
+is reused; a training that was interrupted goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import limbeck
+from limbeck import checkpoint
+from limbeck.building import canonical
+from limbeck.data.base import Data
+from limbeck.engine import Job, fit
+from limbeck.errors import RecipeError
+from limbeck.files import write_atomically
+from limbeck.methods.base import Method
+from limbeck.metrics.base import FeatureExtractor
+from limbeck.networks.weights import load_weights
+from limbeck.progress import say
+from limbeck.randomness import seed_of
+from limbeck.recipe import ArmRecipe
+from limbeck.tasks.base import Task
+from limbeck.weighting.scheduled import Scheduled
+
+WATCH_SAMPLES = 5000  # samples for the validation metrics that are taken while training
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all arms of a run share.
+
+    Attributes:
+        data: The data.
+        task: The task.
+        store: The folder of the arms.
+        accelerator: Where to train and evaluate: "auto", "cpu", "cuda" or "mps".
+    """
+
+    data: Data
+    task: Task
+    store: Path
+    accelerator: str = "auto"
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks are evaluated."""
+        if self.accelerator == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.accelerator)
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Evaluates a network on the validation split while it trains; can be sent to another process."""
+
+    setting: Setting
+    features: FeatureExtractor | None
+
+    def __call__(self, network: nn.Module) -> tuple[dict[str, float], str | None]:
+        """Return validation metrics and an alarm, or None."""
+        task, data = self.setting.task, self.setting.data
+        metrics = task.evaluate(
+            network, data, split="validation", seed=0, features=self.features, samples=WATCH_SAMPLES
+        )
+        return metrics, task.alarm(network, data)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One network with one way to train it.
+
+    Attributes:
+        name: "teacher", "student", "control"...
+        recipe: Its part of the recipe.
+        setting: What it shares with the other arms.
+        seed: Draws its initial weights and everything random in its training.
+        teacher: The arm it learns from, or None.
+        features: What its validation metrics compare by, or None.
+    """
+
+    name: str
+    recipe: ArmRecipe
+    setting: Setting
+    seed: int
+    teacher: Arm | None = None
+    features: FeatureExtractor | None = field(default=None, compare=False)
+
+    @cached_property
+    def hash(self) -> str:
+        """The hash of everything that decides the weights."""
+        return canonical(
+            {
+                "recipe": self.recipe.description(),
+                "seed": self.seed,
+                "teacher": self.teacher.hash if self.teacher else None,
+                "data": self.setting.data.split("train").fingerprint(),
+                "version": limbeck.__version__,
+            }
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where the arm lives."""
+        return self.setting.store / f"{self.name.replace(' ', '-')}-seed{self.seed}-{self.hash[:12]}"
+
+    @property
+    def loaded(self) -> bool:
+        """Whether its weights come from elsewhere, so that there is nothing to train."""
+        return self.recipe.training is None
+
+    def fit(self) -> Arm:
+        """Train the arm unless it is trained already, and return it."""
+        if self.loaded:
+            say(f"{self.name}: its weights are given")
+        elif (self.folder / "final.safetensors").exists():
+            say(f"{self.name} (seed {self.seed}): reused, its recipe has not changed")
+        else:
+            fit(self.job())
+        return self
+
+    @cached_property
+    def state(self) -> dict[str, Any]:
+        """The state that the training left, without what only a training needs."""
+        state = checkpoint.load(self.folder / "final.safetensors")
+        return {key: value for key, value in state.items() if key != "optimizers"}
+
+    def network(self) -> nn.Module:
+        """Return a new copy of the trained network, as it is exported: averaged, in evaluation mode."""
+        network: nn.Module = self.recipe.network.build()
+        if not self.loaded:
+            network.load_state_dict(self.state["student"])
+        elif self.recipe.load is not None:
+            load_weights(network, self.recipe.load)
+        return network.eval()
+
+    def player(self, name: str) -> nn.Module:
+        """Return a new copy of another player's trained network, e.g. the "discriminator"."""
+        if name not in self.recipe.networks or self.loaded:
+            raise RecipeError(f"{self.name}: expected a trained {name!r} of it, found none; train the teacher here")
+        network: nn.Module = self.recipe.networks[name].build()
+        weights, prefix = self.state["method"], f"{name}."
+        network.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+        return network.eval()
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Return new copies of all its trained networks by name; only the `student` of a loaded arm."""
+        others = () if self.loaded else self.recipe.networks
+        return {"student": self.network(), **{name: self.player(name) for name in others}}
+
+    def evaluate(self, features: FeatureExtractor | None, teacher: Arm | None) -> dict[str, float]:
+        """Return the metrics against the reference split; remembered beside the weights."""
+        task, data, device = self.setting.task, self.setting.data, self.setting.device
+        question = {
+            "task": repr(sorted((k, v) for k, v in vars(task).items() if not k.startswith("_"))),
+            "data": data.split(data.reference_split).fingerprint(),
+            "features": features.fingerprint() if features else None,
+            "teacher": teacher.hash if teacher else None,
+            "version": limbeck.__version__,
+        }
+        known = self.folder / f"evaluation-{canonical(question)[:12]}.json"
+        if known.exists():
+            remembered: dict[str, float] = json.loads(known.read_text())
+            return remembered
+        say(f"{self.name} (seed {self.seed}): evaluating")
+        metrics = task.evaluate(
+            self.network().to(device),
+            data,
+            split=data.reference_split,
+            seed=0,
+            features=features,
+            teacher=teacher.network().to(device) if teacher else None,
+        )
+        write_atomically(known, json.dumps(metrics).encode())
+        return metrics
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """Rows of losses and validation metrics over steps; empty for a loaded network."""
+        return [] if self.loaded else list(self.state["history"])
+
+    @property
+    def alarms(self) -> list[str]:
+        """What went wrong while training, though no loss showed it."""
+        return [] if self.loaded else [f"{self.name} (seed {self.seed}), {line}" for line in self.state["alarms"]]
+
+    @property
+    def seconds(self) -> float | None:
+        """The time its training took; None for a loaded network."""
+        return None if self.loaded else float(self.state["seconds"])
+
+    def job(self) -> Job:
+        """Return the training of this arm, with new networks."""
+        assert self.recipe.training is not None
+        method = self._method()
+        return Job(
+            method=method,
+            task=self.setting.task,
+            images=self.setting.data.split("train"),
+            training=self.recipe.training,
+            weighting=Scheduled(self.recipe.weights, type(method).losses),
+            seed=self.seed,
+            folder=self.folder,
+            identity=self.hash,
+            augmentation=self.recipe.augmentation.build() if self.recipe.augmentation else None,
+            monitor=Watcher(self.setting, self.features),
+            title=f"{self.name} (seed {self.seed})",
+            accelerator=self.setting.accelerator,
+        )
+
+    def _method(self) -> Method:
+        networks: dict[str, nn.Module] = {}
+        for name, part in {"student": self.recipe.network, **self.recipe.networks}.items():
+            with _seeded(self.seed, name):
+                networks[name] = part.build()
+        if self.teacher is None:
+            return self.recipe.assemble(networks)
+        for name in self.recipe.start_from_teacher:
+            networks[name].load_state_dict(self.teacher.player(name).state_dict())
+        return self.recipe.assemble(networks, self.teacher.networks())
+
+
+@contextmanager
+def _seeded(seed: int, name: str) -> Iterator[None]:
+    """Draw initial weights from (seed, name), so that student and control begin alike."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(seed, name, "initial weights"))
+        yield

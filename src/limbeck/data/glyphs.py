@@ -1,0 +1,332 @@
+"""Letters and digits rendered from the fonts that matplotlib ships: a data set that needs no file and no network."""
+
+from __future__ import annotations
+
+import math
+import random
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from limbeck.data.base import Data, InMemory, Split
+from limbeck.errors import RecipeError, nearest
+from limbeck.randomness import seed_of
+
+CHARACTERS = string.ascii_uppercase + string.digits
+ZOOM = 4  # the twin's side over the image's; the image is the twin's average over squares of ZOOM x ZOOM
+
+# The text faces of matplotlib's fonts/ttf: file -> words for family, weight and slant. Its other files hold
+# symbols, mathematics only, or no letters.
+FACES = {
+    f"{file}.ttf": tuple(words.split())
+    for file, words in {
+        "DejaVuSans": "sans regular upright",
+        "DejaVuSans-Bold": "sans bold upright",
+        "DejaVuSans-Oblique": "sans regular italic",
+        "DejaVuSans-BoldOblique": "sans bold italic",
+        "DejaVuSansMono": "mono regular upright",
+        "DejaVuSansMono-Bold": "mono bold upright",
+        "DejaVuSansMono-Oblique": "mono regular italic",
+        "DejaVuSansMono-BoldOblique": "mono bold italic",
+        "DejaVuSerif": "serif regular upright",
+        "DejaVuSerif-Bold": "serif bold upright",
+        "DejaVuSerif-Italic": "serif regular italic",
+        "DejaVuSerif-BoldItalic": "serif bold italic",
+        "STIXGeneral": "serif regular upright",
+        "STIXGeneralBol": "serif bold upright",
+        "STIXGeneralItalic": "serif regular italic",
+        "STIXGeneralBolIta": "serif bold italic",
+        "cmr10": "serif regular upright",
+        "cmb10": "serif bold upright",
+        "cmti10": "serif regular italic",
+        "cmss10": "sans regular upright",
+        "cmtt10": "mono regular upright",
+    }.items()
+}
+SPOKEN = {"sans": "sans-serif", "mono": "monospaced", "regular": "", "upright": ""}
+
+Rgb = tuple[int, int, int]
+COLOURS: dict[str, Rgb] = {
+    "black": (20, 20, 20),
+    "white": (245, 245, 245),
+    "grey": (128, 128, 128),
+    "red": (214, 39, 40),
+    "orange": (255, 140, 20),
+    "yellow": (245, 210, 40),
+    "green": (25, 140, 60),
+    "teal": (30, 150, 150),
+    "blue": (35, 90, 205),
+    "purple": (120, 50, 170),
+    "pink": (240, 130, 185),
+    "brown": (120, 70, 35),
+    "dark grey": (70, 70, 70),
+    "light grey": (195, 195, 195),
+}
+_GREYS = ("black", "dark grey", "light grey", "white")
+_NAMED = tuple(name for name in COLOURS if name not in ("dark grey", "light grey"))
+# Name of a choice of colours -> (foregrounds, backgrounds, how far a channel strays from its colour).
+PALETTES: dict[str, tuple[tuple[str, ...], tuple[str, ...], int]] = {
+    "many": (_NAMED, _NAMED, 20),
+    "few": (("red", "green", "blue", "purple"), ("white",), 0),
+    "grey": (_GREYS, _GREYS, 10),
+}
+CONTRAST = 3.0  # least contrast of glyph and background: what WCAG 2.1 asks of large text
+
+
+@dataclass(frozen=True)
+class Glyph:
+    """Everything that an item of `Glyphs` is rendered from.
+
+    Attributes:
+        character: What is drawn.
+        face: File name of the font.
+        scale: Longer side of the (rotated) glyph's box over the side of the image.
+        angle: Rotation in degrees, counter-clockwise.
+        place: Where the box lies in the room that is left, across and down, each in [0, 1]; (0.5, 0.5) is centred.
+        foreground: Name and RGB (0..255) of the glyph's colour.
+        background: Name and RGB (0..255) of the background's colour.
+    """
+
+    character: str
+    face: str
+    scale: float
+    angle: float
+    place: tuple[float, float]
+    foreground: tuple[str, Rgb]
+    background: tuple[str, Rgb]
+
+
+class Glyphs(Data):
+    """Upper-case letters and digits in 21 faces, with class, mask, caption and high-resolution twin.
+
+    An item is a pure function of its split and index (and of these arguments); its class is the index modulo the
+    number of classes, everything else is drawn at random. A split is rendered once, on its first use. Masks are 0
+    on the background and 1 + class where the glyph covers at least half of the pixel. The defaults are hard;
+    `faces="bold upright", colours="few", rotation=0, scale=(0.8, 0.9)` gives large bold glyphs of few colours.
+
+    Args:
+        size: Side of the square images in pixels.
+        train: Number of training images.
+        validation: Number of validation images. The splits are drawn separately from one another.
+        test: Number of test images.
+        channels: 3 for RGB, or 1 for its luma (ITU-R BT.601).
+        classes: The characters to draw, e.g. "ABC"; class numbers follow their order.
+        faces: Words that every face has to have, of sans, serif, mono, regular, bold, upright, italic; e.g.
+            "bold sans". Empty for all faces.
+        colours: "many" (12 named colours, each varying a little, in pairs of sufficient contrast), "few" (red,
+            green, blue or purple on white), or "grey" (shades of grey, dark on light or light on dark).
+        rotation: Largest rotation in degrees, to either side.
+        scale: Smallest and largest longer side of the glyph's box, as a part of the image's side.
+        target: Whether `target` holds the twins, of 4 times the side (16 times the memory of the images).
+
+    Raises:
+        RecipeError: An argument that cannot be used.
+    """
+
+    name = "glyphs"
+
+    def __init__(
+        self,
+        size: int = 32,
+        train: int = 20000,
+        validation: int = 2000,
+        test: int = 4000,
+        channels: int = 3,
+        classes: str = CHARACTERS,
+        faces: str = "",
+        colours: Literal["many", "few", "grey"] = "many",
+        rotation: float = 15.0,
+        scale: tuple[float, float] = (0.55, 0.9),
+        target: bool = False,
+    ) -> None:
+        _check_choices(classes, faces, colours)
+        _check_numbers(size, channels, rotation, scale, {"train": train, "validation": validation, "test": test})
+        self.image_shape = (channels, size, size)
+        self.classes = tuple(classes)
+        self.colours, self.rotation, self.scale, self.target = colours, rotation, scale, target
+        self._counts: dict[Split, int] = {"train": train, "validation": validation, "test": test}
+        self._faces = [file for file, words in FACES.items() if set(faces.split()) <= set(words)]
+        self._splits: dict[Split, InMemory] = {}
+
+    def split(self, name: Split) -> InMemory:
+        """Return the samples of a split, rendered on the first call."""
+        if name not in self._splits:
+            self._splits[name] = self._render_all(name)
+        return self._splits[name]
+
+    def glyph(self, index: int, split: Split = "train") -> Glyph:
+        """Return what item `index` of `split` is rendered from."""
+        # random() is the one method of random.Random whose values are promised to stay the same between Pythons.
+        draw = random.Random(seed_of("glyphs", split, index)).random
+        face, size, angle, across, down, colour = (draw() for _ in range(6))
+        low, high = self.scale
+        foregrounds, backgrounds, stray = PALETTES[self.colours]
+        foreground = _pick(foregrounds, colour)
+        ink = _stray(COLOURS[foreground], stray, [draw() for _ in range(3)])
+        shift = [draw() for _ in range(3)]
+        papers = {name: _stray(COLOURS[name], stray, shift) for name in backgrounds}
+        background = _pick([name for name, paper in papers.items() if contrast(ink, paper) >= CONTRAST], draw())
+        return Glyph(
+            character=self.classes[index % len(self.classes)],
+            face=_pick(self._faces, face),
+            scale=low + (high - low) * size,
+            angle=self.rotation * (2 * angle - 1),
+            place=(across, down),
+            foreground=(foreground, ink),
+            background=(background, papers[background]),
+        )
+
+    def caption(self, index: int, split: Split = "train") -> str:
+        """Return item `index` of `split` in words, e.g. "a bold red serif G on white"."""
+        glyph = self.glyph(index, split)
+        family, weight, slant = (SPOKEN.get(word, word) for word in FACES[glyph.face])
+        words = [weight, slant, glyph.foreground[0], family, glyph.character, "on", glyph.background[0]]
+        text = " ".join(word for word in words if word)
+        return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
+
+    def _render_all(self, split: Split) -> InMemory:
+        count, (channels, size, _) = self._counts[split], self.image_shape
+        image = np.empty((count, channels, size, size), np.uint8)
+        mask = np.empty((count, size, size), np.uint8)
+        twin = np.empty((count, channels, ZOOM * size, ZOOM * size), np.uint8) if self.target else None
+        label = torch.arange(count) % len(self.classes)
+        bar = track(range(count), f"rendering glyphs ({split})", console=Console(stderr=True), transient=True)
+        for i in bar:
+            glyph = self.glyph(i, split)
+            fine = coverage(glyph, ZOOM * size)
+            coarse = fine.reshape(size, ZOOM, size, ZOOM).mean((1, 3), dtype=np.float32)
+            image[i] = _paint(coarse, glyph, channels)
+            mask[i] = (coarse >= 127.5) * (1 + i % len(self.classes))
+            if twin is not None:
+                twin[i] = _paint(fine, glyph, channels)
+        return InMemory(_tensor(image), label, _tensor(mask), None if twin is None else _tensor(twin))
+
+
+def coverage(glyph: Glyph, side: int) -> NDArray[np.uint8]:
+    """Return how much of each pixel the glyph covers: (side, side), 0..255."""
+    left, top, right, bottom = _ink(glyph.face, glyph.character)
+    width, height, turn = right - left, bottom - top, math.radians(glyph.angle)
+    # The box of the rotated box: its longer side is what `scale` measures, so no glyph is cut off.
+    across = abs(width * math.cos(turn)) + abs(height * math.sin(turn))
+    down = abs(width * math.sin(turn)) + abs(height * math.cos(turn))
+    size = max(1, round(EM * glyph.scale * side / max(across, down)))
+    zoom = size / EM
+    half = math.ceil(zoom * math.hypot(width, height) / 2) + 2
+    patch = Image.new("L", (2 * half, 2 * half))
+    origin = (half - zoom * (left + right) / 2, half - zoom * (top + bottom) / 2)
+    ImageDraw.Draw(patch).text(origin, glyph.character, fill=255, font=_font(glyph.face, size))
+    if glyph.angle:
+        patch = patch.rotate(glyph.angle, Image.Resampling.BICUBIC)
+    centre = [
+        round(zoom * box / 2 + (side - zoom * box) * place)
+        for box, place in zip((across, down), glyph.place, strict=True)
+    ]
+    canvas = Image.new("L", (side, side))
+    canvas.paste(patch, (centre[0] - half, centre[1] - half))
+    return np.asarray(canvas)
+
+
+def contrast(one: Rgb, other: Rgb) -> float:
+    """Return the contrast ratio of two sRGB colours (0..255), in 1..21 (WCAG 2.1)."""
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+EM = 200  # pixels an em at which faces are measured
+
+
+@cache
+def _folder() -> Path:
+    import matplotlib  # noqa: PLC0415  (slow to import, and needed for its fonts only)
+
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+
+
+@lru_cache(maxsize=512)
+def _font(face: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(_folder() / face), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+@cache
+def _ink(face: str, character: str) -> tuple[int, int, int, int]:
+    """Return the box of the pixels that a character inks, at EM pixels an em, relative to where it is drawn."""
+    page = Image.new("L", (4 * EM, 4 * EM))
+    ImageDraw.Draw(page).text((EM, EM), character, fill=255, font=_font(face, EM))
+    left, top, right, bottom = page.getbbox() or (EM, EM, EM, EM)
+    return left - EM, top - EM, right - EM, bottom - EM
+
+
+def _paint(cover: NDArray[np.float32] | NDArray[np.uint8], glyph: Glyph, channels: int) -> NDArray[np.float32]:
+    """Return the glyph's colour over the background's, (channels, H, W), 0..255, rounded."""
+    share = cover.astype(np.float32) / 255
+    ink, paper = (_tones(rgb, channels) for _, rgb in (glyph.foreground, glyph.background))
+    painted: NDArray[np.float32] = np.rint(paper + share * (ink - paper))
+    return painted
+
+
+def _tones(rgb: Rgb, channels: int) -> NDArray[np.float32]:
+    tones = rgb if channels == 3 else (0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2],)
+    return np.array(tones, np.float32).reshape(channels, 1, 1)
+
+
+def _luminance(rgb: Rgb) -> float:
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in rgb))
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _pick(choices: Sequence[str], uniform: float) -> str:
+    return choices[int(uniform * len(choices))]
+
+
+def _stray(rgb: Rgb, stray: int, uniform: list[float]) -> Rgb:
+    red, green, blue = (min(255, max(0, round(v + stray * (2 * u - 1)))) for v, u in zip(rgb, uniform, strict=True))
+    return red, green, blue
+
+
+def _tensor(array: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(array)
+
+
+def _check_choices(classes: str, faces: str, colours: str) -> None:
+    unknown = sorted(set(classes) - set(CHARACTERS))
+    if unknown or not classes or len(set(classes)) < len(classes):
+        raise RecipeError(f"Glyphs.classes: expected different characters of A-Z and 0-9, found {classes!r}")
+    known = {word for words in FACES.values() for word in words}
+    for word in faces.split():
+        if word not in known:
+            raise RecipeError(
+                f"Glyphs.faces: expected words of {', '.join(sorted(known))}, found {word!r}{nearest(word, known)}"
+            )
+    if not any(set(faces.split()) <= set(words) for words in FACES.values()):
+        raise RecipeError(f"Glyphs.faces: no face is all of {faces!r}; use fewer words")
+    if colours not in PALETTES:
+        raise RecipeError(
+            f"Glyphs.colours: expected one of {', '.join(PALETTES)}, found {colours!r}{nearest(colours, PALETTES)}"
+        )
+
+
+def _check_numbers(
+    size: int, channels: int, rotation: float, scale: tuple[float, float], counts: dict[str, int]
+) -> None:
+    if size < 8:
+        raise RecipeError(f"Glyphs.size: expected at least 8 pixels, found {size}")
+    if channels not in (1, 3):
+        raise RecipeError(f"Glyphs.channels: expected 1 (grey) or 3 (RGB), found {channels}")
+    if not 0 <= rotation <= 180:
+        raise RecipeError(f"Glyphs.rotation: expected degrees in 0..180, found {rotation}")
+    if not 0.1 <= scale[0] <= scale[1] <= 1:
+        raise RecipeError(f"Glyphs.scale: expected (smallest, largest) with 0.1 <= smallest <= largest <= 1, found {scale}")
+    for name, count in counts.items():
+        if count < 1:
+            raise RecipeError(f"Glyphs.{name}: expected at least 1 image, found {count}")

@@ -1,0 +1,53 @@
+"""How far tensors of the student are from the teacher's: images, or features at chosen layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from limbeck.losses.base import precise, same_shape
+
+
+def l1(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean absolute difference of each sample (N,), in [0, ∞); in [0, 2] for images.
+
+    Args:
+        student: (N, ...).
+        teacher: (N, ...), the same shape.
+
+    Raises:
+        RecipeError: The shapes differ.
+    """
+    same_shape(student, teacher, "l1")
+    return (precise(student) - precise(teacher)).abs().flatten(1).mean(1)
+
+
+def l2(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean squared difference of each sample (N,), in [0, ∞); in [0, 4] for images.
+
+    Args:
+        student: (N, ...).
+        teacher: (N, ...), the same shape.
+
+    Raises:
+        RecipeError: The shapes differ.
+    """
+    same_shape(student, teacher, "l2")
+    return (precise(student) - precise(teacher)).square().flatten(1).mean(1)
+
+
+def feature_matching(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Return 1/L Σ_l mean|s_l - t_l| of each sample (N,), in [0, ∞) (Wang et al. 2018, eq. 4).
+
+    Every layer counts the same, whatever its size.
+
+    Args:
+        student: L feature tensors (N, ...).
+        teacher: L feature tensors of the same shapes.
+
+    Raises:
+        RecipeError: The shapes of a pair differ.
+    """
+    return torch.stack([l1(s, t) for s, t in zip(student, teacher, strict=True)]).mean(0)

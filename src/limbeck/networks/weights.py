@@ -1,0 +1,185 @@
+"""Weight files: reading them without running code, finding what fits a network, and writing them in one piece."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from limbeck.errors import WeightsError
+from limbeck.networks.roles import unwrap
+
+_PICKLES = (".pth", ".pt", ".th", ".bin", ".ckpt")
+_SHOWN = 3  # mismatching tensors that a message names
+
+# First parts of names under which a file keeps one network beside others ("generator.blocks.0.weight").
+_OWNERS = re.compile(
+    "module|_orig_mod|model|net|network|state_dict|params|(g_|params_|model_)?ema|generator|discriminator|net[gd]|[gd]"
+    "|teacher|student|classifier|encoder|decoder",
+    re.IGNORECASE,
+)
+
+
+def load_weights(network: nn.Module, path: str | Path) -> None:
+    """Load the weights of `network` from a file; the network stays as it was when that fails.
+
+    Where the weights lie in the file need not be said: they may be nested ({"state_dict": ...}, {"g_ema": ...}),
+    carry a prefix in all their names ("module."), or be one of several networks ("generator.", "discriminator.").
+    What fits the network in every name and shape is taken; of several that fit, the averaged one (its name holds
+    "ema"). The only tensors that may be missing are counters of batches (`num_batches_tracked`), which old files
+    do not have.
+
+    Args:
+        network: The network, on any device.
+        path: A .safetensors file, or a pickle (.pth .pt .th .bin .ckpt), which is read with `weights_only=True`.
+
+    Raises:
+        WeightsError: The file is missing, damaged, holds code, fits another network, or holds NaN.
+    """
+    path, network = Path(path), unwrap(network)
+    expected = network.state_dict()
+    candidates = list(_candidates("", _read(path)))
+    if not candidates:
+        raise WeightsError(f"{path}: expected the weights of a {type(network).__name__}, found no tensor in the file")
+    fits = [(where, found) for where, found in candidates if _misfits(expected, found) == ([], [], [])]
+    if not fits:
+        raise WeightsError(f"{path}: {_explain(type(network).__name__, expected, [c for _, c in candidates])}")
+    tensors = _choose(path, fits)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            count = int((~tensor.isfinite()).sum())
+            raise WeightsError(f"{path}: {name} holds {count} of {tensor.numel()} values that are NaN or infinite")
+    network.load_state_dict(tensors, strict=False)  # only counters can be missing: see above
+
+
+def save_weights(network: nn.Module, path: str | Path) -> None:
+    """Write the weights of `network` as .safetensors: beside `path` first and then renamed, so never half a file.
+
+    Raises:
+        WeightsError: The file cannot be written.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Clones, because the format does not allow two tensors to share memory.
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in unwrap(network).state_dict().items()
+    }
+    try:
+        save_file(tensors, beside, metadata={"format": "pt"})
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: cannot write the weights there: {error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def weights_hash(network: nn.Module) -> str:
+    """Return a SHA-256 (64 hexadecimal digits) of the names, types, shapes and bytes of a network's state."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(unwrap(network).state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """Return what the file holds, on the CPU, without running any code in it."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weight file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if path.suffix in _PICKLES:
+            with warnings.catch_warnings():  # about pickle protocols; what matters raises
+                warnings.simplefilter("ignore", UserWarning)
+                found = torch.load(path, map_location="cpu", weights_only=True)
+            return found if isinstance(found, Mapping) else {}
+    except pickle.UnpicklingError as error:
+        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise WeightsError(
+                f"{path}: holds {code[1]}, which is not a tensor and could run code, so it is not loaded;"
+                " save the weights alone with torch.save(network.state_dict(), file)"
+            ) from error
+        raise _damaged(path) from error
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:
+        raise _damaged(path) from error
+    raise WeightsError(f"{path}: expected a file of type .safetensors, {', '.join(_PICKLES)}, found {path.suffix!r}")
+
+
+def _damaged(path: Path) -> WeightsError:
+    size = path.stat().st_size
+    return WeightsError(f"{path}: truncated, or not a weight file ({size} bytes, type {path.suffix}); fetch it again")
+
+
+def _candidates(where: str, found: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield everything in a file that could be one network's weights, with where it was found."""
+    tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if tensors:
+        yield where, tensors
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            yield from _candidates(f"{where}.{name}", value)
+    owners = {name.partition(".")[0] for name in tensors}
+    for owner in sorted(owners):
+        if len(owners) == 1 or _OWNERS.fullmatch(owner):
+            inside = {name.partition(".")[2]: tensors[name] for name in tensors if name.startswith(f"{owner}.")}
+            if inside:
+                yield from _candidates(f"{where}.{owner}", inside)
+
+
+def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
+    """Return the names of different shape or type, the missing and the unexpected ones."""
+    different = [
+        name for name, tensor in expected.items() if name in found and _describe(tensor) != _describe(found[name])
+    ]
+    missing = [name for name in expected if name not in found and not name.endswith("num_batches_tracked")]
+    return different, missing, [name for name in found if name not in expected]
+
+
+def _describe(tensor: Tensor) -> str:
+    """Return the shape, and that values are whole numbers where they are: precisions may differ, kinds may not."""
+    return f"{tuple(tensor.shape)}" + ("" if tensor.is_floating_point() else " of whole numbers")
+
+
+def _choose(path: Path, fits: list[tuple[str, dict[str, Tensor]]]) -> dict[str, Tensor]:
+    """Return the only candidate that fits, or the only averaged one."""
+    averaged = [fit for fit in fits if "ema" in fit[0].lower().replace("_", ".").split(".")]
+    chosen = averaged if len(averaged) == 1 else fits
+    if len(chosen) > 1:
+        names = ", ".join(where.lstrip(".") for where, _ in chosen)
+        raise WeightsError(f"{path}: {names} all fit the network; save the one that is meant in a file of its own")
+    return chosen[0][1]
+
+
+def _explain(network: str, expected: Mapping[str, Tensor], candidates: list[dict[str, Tensor]]) -> str:
+    """Return what is wrong with the candidate that has the most names in common with the network."""
+    found = max(candidates, key=lambda candidate: len(expected.keys() & candidate.keys()))
+    different, missing, unexpected = _misfits(expected, found)
+    shapes = [f"{n} expected {_describe(expected[n])}, found {_describe(found[n])}" for n in different]
+    parts = [
+        _some(shapes, "tensors of another shape"),
+        _some(missing, "tensors missing"),
+        _some(unexpected, "unexpected tensors"),
+    ]
+    return f"made for another network than this {network}: " + "; ".join(part for part in parts if part)
+
+
+def _some(items: list[str], what: str) -> str:
+    """Return "3 tensors missing: a, b, c", with the first few named, or "" when there are none."""
+    more = ", ..." if len(items) > _SHOWN else ""
+    return f"{len(items)} {what}: {', '.join(items[:_SHOWN])}{more}" if items else ""

@@ -1,0 +1,178 @@
+"""The plan of a run: its arms and their parts, read by `recipe.py` from YAML or made in Python by `distill`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from limbeck.building import Mistakes, Part
+from limbeck.catalogue import network_arguments
+from limbeck.data.base import Augmentation, Data
+from limbeck.errors import LimbeckError
+from limbeck.methods.base import Method
+from limbeck.metrics.base import FeatureExtractor
+from limbeck.tasks.base import Task
+from limbeck.training import Training
+from limbeck.tree import dump
+from limbeck.weighting.scheduled import Schedule
+
+
+@dataclass(frozen=True)
+class ArmRecipe:
+    """One network to train, or to load: the teacher, a student, a control, or a feature network.
+
+    Attributes:
+        network: The network that the arm is about; its method's `student`.
+        method: How it learns; `build` takes the networks by name.
+        training: How long; None for a network that is loaded.
+        networks: Further networks of the method, by name: `discriminator`...
+        training_description: `training` as plain JSON.
+        weights: Weights of losses that differ from the method's default, by "player.loss".
+        load: File of a trained network; the arm is then not trained.
+        start_from_teacher: Names of the networks that start as a copy of the teacher's trained ones.
+        augmentation: Applied to the training images, or None.
+    """
+
+    network: Part[nn.Module]
+    method: Part[Method]
+    training: Training | None
+    networks: Mapping[str, Part[nn.Module]] = field(default_factory=dict)
+    training_description: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, float | Schedule] = field(default_factory=dict)
+    load: Path | None = None
+    start_from_teacher: tuple[str, ...] = ()
+    augmentation: Part[Augmentation] | None = None
+
+    def description(self) -> dict[str, Any]:
+        """Return everything that decides what the arm becomes, as plain JSON; a file is known by its content."""
+        return {
+            "network": dict(self.network.description),
+            "networks": {name: dict(part.description) for name, part in self.networks.items()},
+            "method": dict(self.method.description),
+            "training": dict(self.training_description),
+            "weights": {name: _weight(weight) for name, weight in self.weights.items()},
+            "load": None if self.load is None else hashlib.sha256(self.load.read_bytes()).hexdigest(),
+            "start_from_teacher": list(self.start_from_teacher),
+            "augmentation": None if self.augmentation is None else dict(self.augmentation.description),
+        }
+
+    def assemble(self, networks: Mapping[str, nn.Module], teacher: Mapping[str, nn.Module] | None = None) -> Method:
+        """Return the method with its networks.
+
+        Args:
+            networks: `student` and the further networks, by name.
+            teacher: The teacher arm's trained networks by the same names, or None. The method gets the teacher's
+                `student` as `teacher`, and its `discriminator`, say, as `teacher_discriminator`; those that it does
+                not take are left out.
+        """
+        taught = {"teacher" if name == "student" else f"teacher_{name}": n for name, n in (teacher or {}).items()}
+        taken = network_arguments(self.method.cls) if self.method.cls else {**networks, **taught}
+        return self.method.build(**{name: n for name, n in {**networks, **taught}.items() if name in taken})
+
+
+@dataclass(frozen=True)
+class FeatureArm:
+    """A classifier trained on the data, whose features the distribution metrics compare by.
+
+    Attributes:
+        name: What the metrics are named after.
+        arm: The classifier.
+    """
+
+    name: str
+    arm: ArmRecipe
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run: its arms, and what they are measured by.
+
+    Attributes:
+        name: Names the run and its results.
+        data: The data set.
+        task: What the networks are for.
+        students: The students by name; "student" when there is one.
+        seeds: One run of student and control each.
+        teacher: What the students learn from, or None.
+        controls: By the name of the student: the same without the teacher. Equal ones are one object.
+        features: What distribution metrics compare by, or None.
+        baselines: Networks without training, evaluated only.
+        settings_tried: How many settings were tried for "student" and "control" before these.
+        tree: The effective recipe as plain JSON.
+    """
+
+    name: str
+    data: Part[Data]
+    task: Part[Task]
+    students: Mapping[str, ArmRecipe]
+    seeds: tuple[int, ...] = (0,)
+    teacher: ArmRecipe | None = None
+    controls: Mapping[str, ArmRecipe] = field(default_factory=dict)
+    features: FeatureArm | Part[FeatureExtractor] | None = None
+    baselines: Mapping[str, Part[nn.Module]] = field(default_factory=dict)
+    settings_tried: Mapping[str, int] = field(default_factory=dict)
+    tree: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_yaml(self) -> str:
+        """Return the effective recipe, after overrides."""
+        return dump(self.tree)
+
+    def arms(self) -> dict[str, ArmRecipe]:
+        """Return every arm by a name for people: features, teacher, students, controls."""
+        named = {"features": self.features.arm} if isinstance(self.features, FeatureArm) else {}
+        if self.teacher is not None:
+            named["teacher"] = self.teacher
+        controls = {f"control of {name}": arm for name, arm in self.controls.items()}
+        return named | dict(self.students) | controls
+
+    def rehearse(self) -> None:
+        """Build every network, method and baseline once, so that what cannot be built shows before any training.
+
+        Raises:
+            RecipeError: With one line for each of them.
+        """
+        mistakes = Mistakes()
+        with torch.random.fork_rng(devices=[]):
+            for part in self.baselines.values():
+                _build(part, mistakes)
+            if isinstance(self.features, Part):
+                _build(self.features, mistakes)
+            for arm in self.arms().values():
+                taught = arm in self.students.values() and self.teacher is not None
+                _assemble(arm, self.teacher if taught else None, mistakes)
+        mistakes.report(self.name)
+
+
+def _assemble(arm: ArmRecipe, teacher: ArmRecipe | None, mistakes: Mistakes) -> None:
+    networks = _networks(arm, mistakes)
+    taught = None if teacher is None else _networks(teacher, mistakes)
+    if None in networks.values() or (taught is not None and None in taught.values()):
+        return
+    try:
+        arm.assemble(networks, taught)
+    except LimbeckError as error:
+        mistakes.note(str(error))
+
+
+def _networks(arm: ArmRecipe, mistakes: Mistakes) -> dict[str, Any]:
+    return {name: _build(part, mistakes) for name, part in {"student": arm.network, **arm.networks}.items()}
+
+
+def _build(part: Part[Any], mistakes: Mistakes) -> Any:
+    try:
+        return part.build()
+    except LimbeckError as error:
+        mistakes.note(str(error))
+        return None
+
+
+def _weight(weight: float | Schedule) -> Any:
+    if not isinstance(weight, Schedule):
+        return weight
+    return {"weight": weight.weight, "from": weight.start, "until": weight.until, "ramp": weight.ramp}

@@ -1,0 +1,235 @@
+"""The report of a run: one HTML file that holds everything it shows and asks nothing of the network."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from limbeck.errors import LimbeckError
+from limbeck.files import write_atomically
+from limbeck.report import plots
+from limbeck.report.result import Result, number
+from limbeck.report.statistics import base_name, better
+from limbeck.report.wording import (
+    cautions,
+    cost_label,
+    cost_text,
+    explain,
+    headline,
+    interval_text,
+    main_metric_of,
+    metric_features,
+    metric_label,
+    verdict_of,
+)
+from limbeck.tasks.base import Picture
+
+ORDER = ("teacher", "control", "student", "baseline", "floor")
+ARROWS = {"lower": "↓", "higher": "↑"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table of arms.
+
+    Attributes:
+        text: What it says.
+        note: Small print beneath.
+        best: Whether it is the best of the students and controls.
+    """
+
+    text: str
+    note: str = ""
+    best: bool = False
+
+
+def write_report(  # noqa: PLR0917 (what a run hands over, in the order of the page)
+    path: Path,
+    result: Result,
+    pictures: Mapping[str, Sequence[Picture]],
+    histories: Mapping[str, Sequence[Mapping[str, Any]]],
+    alarms: Sequence[str],
+    recipe_yaml: str,
+    *,
+    directions: Mapping[str, str],
+    main_metric: str,
+    command: str,
+    title: str = "",
+) -> None:
+    """Write the report of a run as one self-contained HTML file, whole or not at all.
+
+    Args:
+        path: Where to.
+        result: What the run found; its verdicts are shown as they are.
+        pictures: Pictures by arm; those with the same title stand side by side.
+        histories: Rows of training by arm, e.g. {"step": 10, "discriminator.real_fake": 0.7, "fid[cnn]": 20.1}: keys
+            with a "player.loss" are losses, keys whose base name has a direction are validation metrics.
+        alarms: What went wrong or looks wrong, a sentence each; shown on top.
+        recipe_yaml: The recipe as it was run.
+        directions: "lower", "higher" or "none" by base name of a metric (`Task.directions`).
+        main_metric: Base name of the metric that the run is about (`Task.main_metric`).
+        command: The command that makes this run again.
+        title: Heading; the recipe's name when empty.
+
+    Raises:
+        LimbeckError: The file could not be written.
+    """
+    page = _environment().get_template("template.html")
+    metric = main_metric_of(result, main_metric)
+    direction = directions[main_metric]
+    colours = plots.arm_colours(result)
+    html = page.render(
+        title=title or str(result.recipe.get("name", "Limbeck run")),
+        headline=headline(result, main_metric, direction),
+        verdicts=_main_verdicts(result, metric),
+        corrected=any(v.p_holm is not None for v in result.verdicts),
+        all_verdicts=_verdict_rows(result, metric, directions),
+        alarms=[*alarms, *cautions(result)],
+        result=result,
+        arms=_arm_names(result),
+        colours=colours,
+        quality=_quality_table(result, metric, directions),
+        cost=_cost_table(result),
+        grids=_grids(result, pictures),
+        tradeoff=_tradeoff(result, metric, colours, direction),
+        losses=_losses(histories, colours),
+        progress=_progress(histories, colours, directions),
+        recipe_yaml=recipe_yaml.strip(),
+        command=command,
+    )
+    try:
+        write_atomically(path, html.encode())
+    except OSError as error:
+        raise LimbeckError(f"{path}: could not be written ({error.strerror}); choose another folder") from error
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("limbeck.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _arm_names(result: Result) -> list[str]:
+    return sorted(result.arms, key=lambda name: ORDER.index(result.arms[name].role))
+
+
+def _main_verdicts(result: Result, metric: str | None) -> list[dict[str, str]]:
+    """Return the verdict of each student on the main metric, in words."""
+    found = []
+    for student in result.named("student"):
+        verdict = None if metric is None else verdict_of(result, metric, student)
+        if verdict is None:
+            text = "No control arm was run: the same student, budget and seed without the teacher."
+            found.append({"student": student, "verdict": "NONE", "text": text})
+        else:
+            text = explain(verdict, len(result.seeds))
+            found.append({"student": student, "verdict": verdict.verdict, "text": text})
+    return found
+
+
+def _verdict_rows(result: Result, metric: str | None, directions: Mapping[str, str]) -> list[dict[str, str]]:
+    rows = []
+    for verdict in sorted(result.verdicts, key=lambda v: v.metric != metric):
+        arrow = ARROWS.get(directions[base_name(verdict.metric)], "")
+        difference = verdict.student_minus_control
+        p_value = verdict.p_value if verdict.p_holm is None else verdict.p_holm
+        rows.append(
+            {
+                "metric": f"{metric_label(verdict.metric)} {arrow}",
+                "features": metric_features(verdict.metric),
+                "pair": f"{verdict.student} – {verdict.control}",
+                "verdict": verdict.verdict,
+                "difference": verdict.reason if difference is None else number(difference),
+                "interval": interval_text(verdict) if verdict.interval95 else verdict.reason,
+                "p": "–" if p_value is None else f"{p_value:.2g}",
+            }
+        )
+    return rows
+
+
+def _quality_table(result: Result, main: str | None, directions: Mapping[str, str]) -> dict[str, Any]:
+    metrics = list(dict.fromkeys(metric for name in _arm_names(result) for metric in result.arms[name].quality))
+    metrics.sort(key=lambda metric: (metric != main, directions[base_name(metric)] == "none"))
+    heads = [
+        {
+            "label": f"{metric_label(m)} {ARROWS.get(directions[base_name(m)], '')}".strip(),
+            "note": metric_features(m),
+        }
+        for m in metrics
+    ]
+    best = {metric: _best_arm(result, metric, directions[base_name(metric)]) for metric in metrics}
+    rows = {name: [_quality_cell(result, name, metric, best[metric]) for metric in metrics] for name in result.arms}
+    return {"heads": heads, "rows": rows}
+
+
+def _best_arm(result: Result, metric: str, direction: str) -> str | None:
+    """Return the best of the students and controls; None when there is no contest."""
+    rivals = [n for n, a in result.arms.items() if a.role in ("control", "student") and metric in a.quality]
+    if direction == "none" or len(rivals) < 2:
+        return None
+    best = rivals[0]
+    for name in rivals[1:]:
+        if better(result.arms[name].quality[metric], result.arms[best].quality[metric], direction):
+            best = name
+    return best if result.arms[best].quality[metric].mean is not None else None
+
+
+def _quality_cell(result: Result, arm: str, metric: str, best: str | None) -> Cell:
+    quality = result.arms[arm].quality.get(metric)
+    return Cell("–") if quality is None else Cell(str(quality), best=arm == best)
+
+
+def _cost_table(result: Result) -> dict[str, Any]:
+    costs = list(dict.fromkeys(cost for name in _arm_names(result) for cost in result.arms[name].cost))
+    rows = {name: [Cell(cost_text(c, arm.cost.get(c))) for c in costs] for name, arm in result.arms.items() if arm.cost}
+    return {"heads": [{"label": cost_label(cost), "note": ""} for cost in costs], "rows": rows}
+
+
+def _grids(result: Result, pictures: Mapping[str, Sequence[Picture]]) -> list[dict[str, Any]]:
+    """Return, for each title, the pictures of all arms that have it."""
+    titles = dict.fromkeys(picture.title for shown in pictures.values() for picture in shown)
+    names = [name for name in _arm_names(result) if name in pictures]
+    names += [name for name in pictures if name not in result.arms]
+    grids = []
+    for title in titles:
+        shown = [(name, picture) for name in names for picture in pictures[name] if picture.title == title]
+        images = [(name, _data_uri(plots.image_grid(p.images, p.columns), "image/png")) for name, p in shown]
+        grids.append({"title": title, "images": images})
+    return grids
+
+
+def _tradeoff(result: Result, metric: str | None, colours: Mapping[str, str], direction: str) -> str | None:
+    costs = [] if metric is None else plots.plottable_costs(result, metric)
+    if metric is None or not costs:
+        return None
+    return _data_uri(plots.quality_against_cost(result, metric, costs, colours, direction), "image/svg+xml")
+
+
+def _losses(histories: Mapping[str, Sequence[Mapping[str, Any]]], colours: Mapping[str, str]) -> str | None:
+    keys = sorted(key for key in _keys(histories) if "." in key and "[" not in key)
+    return _data_uri(plots.curves(histories, keys, colours, {}), "image/svg+xml") if keys else None
+
+
+def _progress(
+    histories: Mapping[str, Sequence[Mapping[str, Any]]], colours: Mapping[str, str], directions: Mapping[str, str]
+) -> str | None:
+    keys = [key for key in _keys(histories) if directions.get(base_name(key)) in ARROWS]
+    titles = {key: f"{metric_label(key)} {ARROWS[directions[base_name(key)]]}  {metric_features(key)}" for key in keys}
+    return _data_uri(plots.curves(histories, keys, colours, titles), "image/svg+xml") if keys else None
+
+
+def _keys(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    return list(dict.fromkeys(key for rows in histories.values() for row in rows for key in row if key != "step"))
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

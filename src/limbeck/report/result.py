@@ -1,0 +1,309 @@
+"""What a run found, as typed values and as `result.json`; the schema of the file is `schema.json` beside this one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from limbeck.errors import LimbeckError
+from limbeck.files import write_atomically
+
+Role = Literal["teacher", "control", "student", "baseline", "floor"]
+Outcome = Literal["BEATS", "LOSES", "INCONCLUSIVE", "NONE"]
+
+PACKAGES = ("limbeck", "torch", "lightning-fabric", "torchmetrics", "numpy", "scipy", "safetensors")
+_PATH = re.compile(r"^(/|~|[A-Za-z]:[\\/])")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One metric of one arm. A value that is not finite is None, and so are then the mean and the deviation.
+
+    Attributes:
+        per_seed: One value for each seed of the run, in their order; a single one for what does not depend on it.
+        mean: Their mean.
+        std: Their standard deviation (n - 1 in the denominator); None for a single value.
+    """
+
+    per_seed: tuple[float | None, ...]
+    mean: float | None
+    std: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> Quality:
+        """Return the summary of `values`, one a seed.
+
+        Raises:
+            ValueError: There are none.
+        """
+        if not values:
+            raise ValueError("quality of no values")
+        per_seed = tuple(_finite(value) for value in values)
+        known = [value for value in per_seed if value is not None]
+        whole = len(known) == len(per_seed)
+        return cls(
+            per_seed,
+            mean=statistics.fmean(known) if whole else None,
+            std=statistics.stdev(known) if whole and len(known) > 1 else None,
+        )
+
+    def __str__(self) -> str:
+        """Return e.g. "17.5 ± 0.3": three significant digits of the mean, or more where the deviation is smaller."""
+        if self.mean is None:
+            return "not finite"
+        if self.std is None:
+            return number(self.mean)
+        places = max(decimals(self.mean), min(decimals(self.std) - 2, 6))
+        return f"{number(self.mean, places)} ± {number(self.std, places)}"
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """What one arm reached and what it costs.
+
+    Attributes:
+        role: What the arm stands for in the comparison.
+        quality: Metrics by full name, e.g. "fid[fashion-cnn]".
+        cost: Costs by name, the unit in the name, e.g. "macs", "latency_ms_batch1", "file_bytes"; empty for what is
+            not a model (the floor) or not at hand (a teacher known by its samples alone).
+        curves: Values over training steps as (step, value), by name; of the first seed.
+
+    Raises:
+        ValueError: A student or control without costs: a gain without its price is no result.
+    """
+
+    role: Role
+    quality: Mapping[str, Quality]
+    cost: Mapping[str, float | None] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[tuple[int, float | None]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.role in ("student", "control") and not self.cost:
+            raise ValueError(f"an arm with the role {self.role!r} needs its costs")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the arm as the schema wants it."""
+        arm: dict[str, Any] = {"role": self.role, "quality": {k: asdict(q) for k, q in self.quality.items()}}
+        if self.cost:
+            arm["cost"] = {name: _finite(value) for name, value in self.cost.items()}
+        if self.curves:
+            arm["curves"] = {k: [[step, _finite(y)] for step, y in curve] for k, curve in self.curves.items()}
+        return arm
+
+    @classmethod
+    def from_json(cls, arm: Mapping[str, Any]) -> ArmResult:
+        """Return the arm read from a result file."""
+        quality = {k: Quality(tuple(q["per_seed"]), q["mean"], q["std"]) for k, q in arm["quality"].items()}
+        curves = {k: [(int(step), y) for step, y in curve] for k, curve in arm.get("curves", {}).items()}
+        return cls(arm["role"], quality, dict(arm.get("cost", {})), curves)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the seeds say about a student and its control on one metric (see `statistics`).
+
+    Attributes:
+        metric: Full name of the metric.
+        student: Name of the student's arm.
+        control: Name of the control's arm.
+        student_minus_control: Mean of the paired differences; None when a value is not finite.
+        interval95: Its 95 % interval, not corrected for the number of comparisons; None without a verdict.
+        verdict: "BEATS", "LOSES" or "INCONCLUSIVE"; "NONE" when there is no ground for one.
+        reason: Why there is none.
+        p_value: Of the paired t-test, before correction.
+        p_holm: The same corrected for the number of comparisons (Holm 1979); None when there is one comparison.
+    """
+
+    metric: str
+    student: str
+    control: str
+    student_minus_control: float | None
+    interval95: tuple[float, float] | None
+    verdict: Outcome
+    reason: str = ""
+    p_value: float | None = None
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True)
+class DataUsed:
+    """The data that results were measured against: its name, the hash of its content, and the split."""
+
+    name: str
+    fingerprint: str
+    reference_split: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much the arms were allowed: steps of training, and settings that were tried, by arm."""
+
+    student_steps: int
+    settings_tried: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything that a run found.
+
+    Attributes:
+        recipe: The recipe as it was run. In the file, absolute paths in it are cut down to their last name.
+        recipe_hash: Hash of the recipe.
+        data: What it was measured against.
+        seeds: The seeds of control and student, in the order of `per_seed`.
+        budget: What the arms were allowed.
+        arms: Arms by name.
+        verdicts: Student against control, for each metric that has a direction.
+        versions: Versions of the packages, by name.
+        hardware: The machine.
+    """
+
+    recipe: Mapping[str, Any]
+    recipe_hash: str
+    data: DataUsed
+    seeds: Sequence[int]
+    budget: Budget
+    arms: Mapping[str, ArmResult]
+    verdicts: Sequence[Verdict]
+    versions: Mapping[str, str]
+    hardware: Mapping[str, str | int | None]
+
+    def named(self, role: Role) -> list[str]:
+        """Return the names of the arms with this role, in order."""
+        return [name for name, arm in self.arms.items() if arm.role == role]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as the schema wants it."""
+        return {
+            "recipe": _without_folders(dict(self.recipe)),
+            "recipe_hash": self.recipe_hash,
+            "data": asdict(self.data),
+            "versions": dict(self.versions),
+            "hardware": dict(self.hardware),
+            "seeds": list(self.seeds),
+            "budget": {
+                "student_steps": self.budget.student_steps,
+                "settings_tried": dict(self.budget.settings_tried),
+            },
+            "arms": {name: arm.to_json() for name, arm in self.arms.items()},
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
+        }
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> Result:
+        """Return the result that `to_json` wrote."""
+        verdicts = [
+            Verdict(**{**v, "interval95": None if v["interval95"] is None else tuple(v["interval95"])})
+            for v in tree["verdicts"]
+        ]
+        return cls(
+            recipe=tree["recipe"],
+            recipe_hash=tree["recipe_hash"],
+            data=DataUsed(**tree["data"]),
+            seeds=list(tree["seeds"]),
+            budget=Budget(**tree["budget"]),
+            arms={name: ArmResult.from_json(arm) for name, arm in tree["arms"].items()},
+            verdicts=verdicts,
+            versions=tree["versions"],
+            hardware=tree["hardware"],
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the result as JSON, whole or not at all.
+
+        Raises:
+            LimbeckError: The file could not be written.
+        """
+        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
+        try:
+            write_atomically(path, f"{text}\n".encode())
+        except OSError as error:
+            raise LimbeckError(f"{path}: could not be written ({error.strerror}); choose another folder") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Result:
+        """Return the result in the file.
+
+        Raises:
+            LimbeckError: There is no such file, or it is no result.
+        """
+        try:
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise LimbeckError(f"{path}: could not be read ({error.strerror}); expected a result.json") from error
+        except ValueError as error:
+            raise LimbeckError(f"{path}: expected the JSON of a result, found something else ({error})") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise LimbeckError(
+                f"{path}: expected a result as `limbeck run` writes it, found none ({error!r}); run the recipe again"
+            ) from error
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package.replace("-", "_")] = version(package)
+        except PackageNotFoundError:
+            found[package.replace("-", "_")] = "not installed"
+    return found
+
+
+def hardware() -> dict[str, str | int | None]:
+    """Return the processor, how many of its cores and threads were used, the GPU (or None) and the system."""
+    import torch  # noqa: PLC0415 (`compare` reads results without it)
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cpu": _processor(),
+        "cores": cores,
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def number(value: float, places: int | None = None) -> str:
+    """Return `value` with three significant digits (17.5, 0.0123, 1,234), or with so many decimal places."""
+    if places is None and value != 0 and not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.2e}".replace("-", "−")
+    return f"{value:,.{decimals(value) if places is None else places}f}".replace("-", "−")
+
+
+def decimals(value: float) -> int:
+    """Return the decimal places that three significant digits of `value` need; 2 for zero, never below 0."""
+    return 2 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _without_folders(tree: Any) -> Any:
+    """Cut absolute paths down to their last name: where a file lies says something about a machine, not a run."""
+    if isinstance(tree, Mapping):
+        return {str(key): _without_folders(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_without_folders(value) for value in tree]
+    if isinstance(tree, Path):
+        return _without_folders(str(tree))
+    return re.split(r"[\\/]", tree.rstrip("\\/"))[-1] if isinstance(tree, str) and _PATH.match(tree) else tree
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,211 @@
+"""The words of a report: labels, units, and the verdict in one sentence, made from numbers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from limbeck.report.result import ArmResult, Result, Verdict, decimals, number
+from limbeck.report.statistics import base_name, better
+
+COST_LABELS = {
+    "parameters": "Parameters",
+    "macs": "MACs / image",
+    "file_bytes": "File",
+    "latency_ms_batch1": "Latency, batch 1",
+    "images_per_second": "Images / s",
+    "peak_memory_bytes": "Peak memory",
+    "cpu_percent": "CPU use",
+    "train_seconds": "Training",
+}
+
+
+def metric_label(metric: str) -> str:
+    """Return a heading for a metric: "FID" of "fid[fashion-cnn]", "precision" of "precision"."""
+    base = base_name(metric)
+    return base.upper() if base.isalpha() and len(base) <= 4 else base.replace("_", " ")
+
+
+def metric_features(metric: str) -> str:
+    """Return the features that a metric looks through: "fashion-cnn" of "fid[fashion-cnn]", else ""."""
+    return metric.partition("[")[2].rstrip("]")
+
+
+def cost_label(cost: str) -> str:
+    """Return a heading for a cost."""
+    return COST_LABELS.get(cost, cost.replace("_", " "))
+
+
+def cost_text(cost: str, value: float | None) -> str:
+    """Return a cost with its unit, which is in its name: "30.6 k", "1.2 ms", "120 KiB", "3 min 20 s"."""
+    if value is None:
+        return "–"
+    if "_bytes" in cost:
+        return _scaled(value, 1024, ("B", "KiB", "MiB", "GiB"))
+    if "_ms" in cost:
+        return f"{number(value)} ms"
+    if cost.endswith("_percent"):
+        return f"{value:.0f} %"
+    if cost.endswith("_seconds"):
+        minutes, seconds = divmod(round(value), 60)
+        return f"{minutes} min {seconds:02d} s" if minutes else f"{number(value)} s"
+    return _scaled(value, 1000, ("", "k", "M", "G", "T"))
+
+
+def times(ratio: float) -> str:
+    """Return a ratio as one says it: "18×", "1.3×"."""
+    return f"{ratio:.0f}×" if ratio >= 9.95 else f"{ratio:.1f}×"
+
+
+def main_metric_of(result: Result, main_metric: str) -> str | None:
+    """Return the full name of the main metric among the metrics of the result, or None when it was not measured."""
+    everything = [metric for arm in result.arms.values() for metric in arm.quality]
+    return next((metric for metric in everything if base_name(metric) == main_metric), None)
+
+
+def headline(result: Result, main_metric: str, direction: str) -> str:
+    """Return the outcome of a run in one sentence.
+
+    Args:
+        result: What the run found.
+        main_metric: Base name of the metric that the run is about, e.g. "fid".
+        direction: "lower" or "higher": which is better.
+    """
+    metric = main_metric_of(result, main_metric)
+    students = [name for name in result.named("student") if metric in result.arms[name].quality]
+    if metric is None or not students:
+        return "No student was measured, so there is nothing to tell yet."
+    if len(students) > 1:
+        return _many(result, metric, students, direction)
+    parts = [*gains(result, students[0]), _quality_against_teacher(result, metric, students[0])]
+    sentence = ", ".join(parts) + _without_teacher(result, metric, students[0])
+    return sentence[0].upper() + sentence[1:] + "."
+
+
+def gains(result: Result, student: str) -> list[str]:
+    """Return what the student saves of its teacher's parameters and latency, or fails to: "18× smaller", "as fast"."""
+    teachers = result.named("teacher")
+    if not teachers:
+        return []
+    teacher, ours = result.arms[teachers[0]].cost, result.arms[student].cost
+    size = _ratio(teacher, ours, "parameters")
+    speed = _ratio(teacher, ours, "latency_ms_batch1")
+    texts = []
+    if size is not None:
+        texts.append(_gain(size, "smaller", "larger", "no smaller"))
+    if speed is not None:
+        texts.append(_gain(speed, "faster", "slower", "no faster"))
+    return texts
+
+
+def verdict_of(result: Result, metric: str, student: str) -> Verdict | None:
+    """Return the verdict on a student, or None when it has no control."""
+    return next((v for v in result.verdicts if v.metric == metric and v.student == student), None)
+
+
+def explain(verdict: Verdict, seeds: int) -> str:
+    """Return what a verdict means, with its numbers."""
+    label = metric_label(verdict.metric)
+    if verdict.verdict == "NONE" or verdict.interval95 is None or verdict.student_minus_control is None:
+        return f"No verdict on {label}: {verdict.reason}. Any difference seen here may be chance."
+    numbers = (
+        f"student minus control is {number(verdict.student_minus_control)} {label}"
+        f" (95 % interval {interval_text(verdict)} over {seeds} seeds"
+        + (f"; p = {verdict.p_holm:.2g} after Holm's correction)" if verdict.p_holm is not None else ")")
+    )
+    meaning = {
+        "BEATS": "The teacher helps",
+        "LOSES": "The teacher does harm: the same student alone is better",
+        "INCONCLUSIVE": "Whether the teacher helps is not shown: chance explains the difference as well",
+    }[verdict.verdict]
+    return f"{meaning}; {numbers}."
+
+
+def interval_text(verdict: Verdict) -> str:
+    """Return the interval of a verdict: "−25.1 to −22.2"."""
+    if verdict.interval95 is None or verdict.student_minus_control is None:
+        return "–"
+    places = decimals(verdict.student_minus_control)
+    return " to ".join(number(end, places) for end in verdict.interval95)
+
+
+def cautions(result: Result) -> list[str]:
+    """Return what makes a comparison of this result unfair, a sentence each."""
+    tried = result.budget.settings_tried
+    pairs = dict.fromkeys((verdict.student, verdict.control) for verdict in result.verdicts)
+    return [
+        f"{control} had {tried.get(control, 0)} settings tried and {student} {tried[student]}:"
+        " what the student gains may come from its tuning."
+        for student, control in pairs
+        if tried.get(student, 0) > tried.get(control, 0)
+    ]
+
+
+def _quality_against_teacher(result: Result, metric: str, student: str) -> str:
+    text = f"{metric_label(metric)} {_mean(result.arms[student], metric)}"
+    teachers = [name for name in result.named("teacher") if metric in result.arms[name].quality]
+    return f"{text} against the teacher's {_mean(result.arms[teachers[0]], metric)}" if teachers else text
+
+
+def _without_teacher(result: Result, metric: str, student: str) -> str:
+    verdict = verdict_of(result, metric, student)
+    if verdict is None:
+        return "; without a control arm, what the teacher brings is unknown"
+    text = f"; without the teacher the same student reaches {_mean(result.arms[verdict.control], metric)}"
+    return (
+        text
+        + {
+            "BEATS": "",
+            "LOSES": ", which is better",
+            "INCONCLUSIVE": f", a difference that {len(result.seeds)} seeds cannot tell from chance",
+            "NONE": f" (no verdict: {verdict.reason})",
+        }[verdict.verdict]
+    )
+
+
+def _many(result: Result, metric: str, students: list[str], direction: str) -> str:
+    best = worst = students[0]
+    for name in students[1:]:
+        ours = result.arms[name].quality[metric]
+        best = name if better(ours, result.arms[best].quality[metric], direction) else best
+        worst = worst if better(ours, result.arms[worst].quality[metric], direction) else name
+    outcomes = [v.verdict for name in students if (v := verdict_of(result, metric, name)) is not None]
+    counted = {
+        "beat their control": outcomes.count("BEATS"),
+        "lose to their control": outcomes.count("LOSES"),
+        "are inconclusive": outcomes.count("INCONCLUSIVE"),
+        "have no verdict": len(students) - len(outcomes) + outcomes.count("NONE"),
+    }
+    tally = ", ".join(f"{count} {text}" for text, count in counted.items() if count)
+    spread = (
+        f"{metric_label(metric)} from {_mean(result.arms[best], metric)} ({best})"
+        f" to {_mean(result.arms[worst], metric)} ({worst})"
+    )
+    teachers = [name for name in result.named("teacher") if metric in result.arms[name].quality]
+    against = f" against the teacher's {_mean(result.arms[teachers[0]], metric)}" if teachers else ""
+    return f"{len(students)} students, {spread}{against}: {tally}."
+
+
+def _mean(arm: ArmResult, metric: str) -> str:
+    quality = arm.quality.get(metric)
+    if quality is None:
+        return "unmeasured"
+    return "not finite" if quality.mean is None else number(quality.mean)
+
+
+def _ratio(teacher: Mapping[str, float | None], student: Mapping[str, float | None], cost: str) -> float | None:
+    above, below = teacher.get(cost), student.get(cost)
+    return above / below if above and below else None
+
+
+def _gain(ratio: float, gained: str, lost: str, neither: str) -> str:
+    if ratio >= 1.05:
+        return f"{times(ratio)} {gained}"
+    return f"{times(1 / ratio)} {lost}" if ratio <= 1 / 1.05 else neither
+
+
+def _scaled(value: float, step: int, units: tuple[str, ...]) -> str:
+    power = 0
+    while abs(value) >= step and power < len(units) - 1:
+        value, power = value / step, power + 1
+    text = f"{value:.0f}" if power == 0 and value == round(value) else number(value)
+    return f"{text} {units[power]}".rstrip()

@@ -1,0 +1,192 @@
+"""The story of a run: teacher, control, student; evaluate; report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from torch import nn
+
+from limbeck.arm import Arm, Setting
+from limbeck.errors import LimbeckError
+from limbeck.metrics.base import FeatureExtractor
+from limbeck.metrics.cost import cost
+from limbeck.metrics.features import ClassifierFeatures
+from limbeck.networks.external import unwrap
+from limbeck.networks.weights import save_weights
+from limbeck.progress import say
+from limbeck.recipe import FeatureArm, Recipe, canonical
+from limbeck.report.html import write_report
+from limbeck.report.result import ArmResult, Budget, DataUsed, Quality, Result, Role, hardware, versions
+from limbeck.report.statistics import judge
+from limbeck.report.wording import headline
+
+
+@dataclass(frozen=True)
+class Story:
+    """The arms of a run, built but not yet trained.
+
+    Attributes:
+        recipe: What to run.
+        setting: What the arms share.
+        features: What distribution metrics compare by, or None.
+        teacher: The teacher, or None.
+        controls: For each name of a control, one arm a seed.
+        students: For each name of a student, one arm a seed.
+        control_of: The name of the control of each student that has one.
+    """
+
+    recipe: Recipe
+    setting: Setting
+    features: FeatureExtractor | None
+    teacher: Arm | None
+    controls: Mapping[str, list[Arm]]
+    students: Mapping[str, list[Arm]]
+    control_of: Mapping[str, str]
+
+    def arms(self) -> dict[str, list[Arm]]:
+        """Return all arms by name, in the order in which they train."""
+        teacher = {"teacher": [self.teacher]} if self.teacher else {}
+        return {**teacher, **self.controls, **self.students}
+
+
+def run(recipe: Recipe, out: Path, *, arms: Path | None = None, accelerator: str = "auto", command: str = "") -> Result:
+    """Train what is not trained yet, evaluate every arm alike, and write `result.json` and `report.html` to `out`.
+
+    Args:
+        recipe: What to run.
+        out: Folder of the run.
+        arms: Folder of the arms, which several runs can share; `out/arms` by default.
+        accelerator: "auto", "cpu", "cuda" or "mps".
+        command: How to make this run again; shown in the report.
+
+    Raises:
+        LimbeckError: Anything in recipe, data or weights that cannot be used; `Interrupted` if asked to stop.
+    """
+    recipe.rehearse()
+    story = tell(recipe, out, arms, accelerator)
+    for arm in (arm for group in story.arms().values() for arm in group):
+        arm.fit()
+    result = judged(story)
+    result.write(out / "result.json")
+    for name, (first, *_) in story.students.items():
+        save_weights(unwrap(first.network()), out / f"{name}.safetensors")
+    _report(story, result, out, command)
+    return result
+
+
+def tell(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: str = "auto") -> Story:
+    """Return the arms of a recipe; only the feature network, by which the others are measured, is trained."""
+    store = arms or out / "arms"
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LimbeckError(f"{store}: cannot be made ({error.strerror}); choose another folder with --out") from error
+    setting = Setting(recipe.data.build(), recipe.task.build(), store, accelerator)
+    features = measured_by(recipe, setting)
+    first = recipe.seeds[0]
+    teacher = Arm("teacher", recipe.teacher, setting, first, None, features) if recipe.teacher else None
+    distinct = {id(control): control for control in recipe.controls.values()}
+    names = {key: "control" if len(distinct) == 1 else f"control {i}" for i, key in enumerate(distinct, 1)}
+    return Story(
+        recipe,
+        setting,
+        features,
+        teacher,
+        {
+            names[k]: [Arm(names[k], c, setting, seed, None, features) for seed in recipe.seeds]
+            for k, c in distinct.items()
+        },
+        {n: [Arm(n, s, setting, seed, teacher, features) for seed in recipe.seeds] for n, s in recipe.students.items()},
+        {name: names[id(control)] for name, control in recipe.controls.items()},
+    )
+
+
+def measured_by(recipe: Recipe, setting: Setting) -> FeatureExtractor | None:
+    """Return what distribution metrics compare by: a classifier, trained here if need be, or a ready extractor."""
+    if recipe.features is None:
+        return None
+    if isinstance(recipe.features, FeatureArm):
+        arm = Arm(f"features-{recipe.features.name}", recipe.features.arm, setting, recipe.seeds[0]).fit()
+        return ClassifierFeatures(arm.network(), recipe.features.name)
+    return recipe.features.build()
+
+
+def judged(story: Story) -> Result:
+    """Return quality and cost of every arm, and the verdicts."""
+    recipe, setting = story.recipe, story.setting
+    data, task = setting.data, setting.task
+    results: dict[str, ArmResult] = {}
+    if story.teacher is not None:
+        results["teacher"] = _measured("teacher", [story.teacher], story, None)
+    for name, group in story.controls.items():
+        results[name] = _measured("control", group, story, story.teacher)
+    for name, group in story.students.items():
+        results[name] = _measured("student", group, story, story.teacher)
+    for name, part in recipe.baselines.items():
+        network = part.build().to(setting.device).eval()
+        quality = task.evaluate(network, data, split=data.reference_split, seed=0, features=story.features)
+        results[name] = ArmResult("baseline", {k: Quality.of([v]) for k, v in quality.items()}, _cost(network, story))
+    if floor := task.floor(data, features=story.features):
+        results["floor"] = ArmResult("floor", {name: Quality.of([value]) for name, value in floor.items()})
+    return Result(
+        recipe=recipe.tree,
+        recipe_hash=canonical(recipe.tree),
+        data=DataUsed(data.name, data.split(data.reference_split).fingerprint(), data.reference_split),
+        seeds=recipe.seeds,
+        budget=Budget(_steps(story), recipe.settings_tried),
+        arms=results,
+        verdicts=judge(results, list(story.control_of.items()), task.directions),
+        versions=versions(),
+        hardware=hardware(),
+    )
+
+
+def _measured(role: Role, group: list[Arm], story: Story, teacher: Arm | None) -> ArmResult:
+    found = [arm.evaluate(story.features, teacher) for arm in group]
+    quality = {name: Quality.of([metrics[name] for metrics in found]) for name in found[0]}
+    costs: dict[str, float | None] = dict(_cost(group[0].network().to(story.setting.device), story))
+    if (seconds := [arm.seconds for arm in group if arm.seconds is not None]) != []:
+        costs["train_seconds"] = fmean(seconds)
+    return ArmResult(role, quality, costs, _curves(group[0].history))
+
+
+def _cost(network: nn.Module, story: Story) -> dict[str, float]:
+    setting = story.setting
+    say(f"measuring the cost of {type(unwrap(network)).__name__}")
+    return cost(network, lambda count: tuple(t.to(setting.device) for t in setting.task.example(setting.data, count)))
+
+
+def _steps(story: Story) -> int:
+    trainings = (group[0].recipe.training for group in story.students.values())
+    return max((training.steps for training in trainings if training is not None), default=0)
+
+
+def _curves(history: Iterable[Mapping[str, float]]) -> dict[str, list[tuple[int, float | None]]]:
+    curves: dict[str, list[tuple[int, float | None]]] = {}
+    for row in history:
+        for name, value in row.items():
+            if name != "step":
+                curves.setdefault(name, []).append((int(row["step"]), value))
+    return curves
+
+
+def _report(story: Story, result: Result, out: Path, command: str) -> None:
+    task, data = story.setting.task, story.setting.data
+    firsts = {name: group[0] for name, group in story.arms().items()}
+    device = story.setting.device
+    write_report(
+        out / "report.html",
+        result,
+        {name: task.preview(arm.network().to(device), data, 0) for name, arm in firsts.items()},
+        {name: arm.history for name, arm in firsts.items()},
+        [line for group in story.arms().values() for arm in group for line in arm.alarms],
+        story.recipe.to_yaml(),
+        directions=task.directions,
+        main_metric=task.main_metric,
+        command=command,
+    )
+    say(headline(result, task.main_metric, task.directions[task.main_metric]))
+    say(f"report: {out / 'report.html'}")

@@ -1,0 +1,178 @@
+"""Generating images from latents, with or without a class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.data.base import Data, Split
+from limbeck.errors import RecipeError
+from limbeck.metrics.base import FeatureExtractor
+from limbeck.metrics.distribution import density_coverage, extract, fid, inception_score, kid, precision_recall
+from limbeck.metrics.image import entropy, psnr, ssim
+from limbeck.randomness import generator
+from limbeck.tasks.base import Picture, Task
+from limbeck.types import Batch, Draw
+
+CHUNK = 250  # images at a time while evaluating
+WATCHED = 256  # samples whose diversity is watched
+COLLAPSED = 0.5  # diversity against the real images' below which an alarm is raised
+PREVIEWED = 64
+
+
+class Generation(Task):
+    """Latents in, images out; judged against real images by features, and against the teacher latent by latent.
+
+    Args:
+        latent: Shape of one latent, e.g. [64]; drawn from a standard normal.
+        samples: Images generated for an evaluation; never more than are needed to match the reference.
+        conditional: Give the networks the class beside the latent.
+    """
+
+    directions: Mapping[str, str] = {
+        "fid": "lower",
+        "kid": "lower",
+        "is": "higher",
+        "precision": "higher",
+        "recall": "higher",
+        "density": "higher",
+        "coverage": "higher",
+        "entropy": "none",
+        "diversity": "none",
+        "psnr_to_teacher": "higher",
+        "ssim_to_teacher": "higher",
+    }
+    main_metric = "fid"
+
+    def __init__(self, latent: tuple[int, ...], samples: int = 10000, conditional: bool = False) -> None:
+        if samples < 2:
+            raise RecipeError(f"task.samples: expected at least 2, found {samples}")
+        if not latent or min(latent) < 1:
+            raise RecipeError(f"task.latent: expected sizes of at least 1, such as [64], found {list(latent)}")
+        self.latent, self.samples, self.conditional = tuple(latent), samples, conditional
+        self._known: dict[tuple[str, str, int], Tensor] = {}
+
+    def draws(self) -> Mapping[str, Draw]:
+        """Return the latent of every sample."""
+        return {"latent": Draw(self.latent)}
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Return the batch with the drawn latent, unless the data brings its own, and a label only if conditional."""
+        latent = batch.drawn["latent"] if batch.latent is None else batch.latent
+        return replace(batch, latent=latent, label=batch.label if self.conditional else None)
+
+    def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
+        """Return latents (count, *latent) and, if conditional, labels (count,)."""
+        return self._inputs(data, "train", count, 0, "example")
+
+    def evaluate(
+        self,
+        network: nn.Module,
+        data: Data,
+        *,
+        split: Split,
+        seed: int,
+        features: FeatureExtractor | None = None,
+        teacher: nn.Module | None = None,
+        samples: int | None = None,
+    ) -> dict[str, float]:
+        """Return distribution metrics over `features`, entropy and diversity, and the fidelity to `teacher`."""
+        inputs = self._inputs(data, split, samples or self.samples, seed, "evaluate")
+        images = list(_generate(network, inputs))
+        metrics = self._distribution(torch.cat(images), data, split, features)
+        if teacher is not None:
+            pairs = list(zip(images, _generate(teacher, inputs), strict=True))
+            metrics["psnr_to_teacher"] = float(torch.cat([psnr(a, b) for a, b in pairs]).mean())
+            metrics["ssim_to_teacher"] = float(torch.cat([ssim(a, b) for a, b in pairs]).mean())
+        return metrics
+
+    def floor(self, data: Data, *, features: FeatureExtractor | None = None) -> dict[str, float]:
+        """Return the metrics of as many real training images, evenly spread, against the reference split."""
+        train = data.split("train")
+        count = min(self.samples, len(train))
+        images = train.read(torch.linspace(0, len(train) - 1, count).long()).image
+        assert images is not None
+        return self._distribution(images, data, data.reference_split, features)
+
+    def alarm(self, network: nn.Module, data: Data) -> str | None:
+        """Return a warning when samples of `network` are far less diverse than real images: a collapse."""
+        inputs = self._inputs(data, "train", WATCHED, 0, "watch")
+        found = _diversity(torch.cat(list(_generate(network, inputs))))
+        real = data.split("train")
+        expected = _diversity(_images(real.read(torch.arange(min(WATCHED, len(real))))))
+        if found >= COLLAPSED * expected:
+            return None
+        return f"samples lose diversity ({found:.3f}, real images {expected:.3f}): the generator may have collapsed"
+
+    def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
+        """Return samples on the same latents for every network; by class, a column each, if conditional."""
+        count, columns = PREVIEWED, 8
+        if self.conditional:
+            columns = min(len(data.classes), 13)
+            count = columns * 5
+        latent = Draw(self.latent).sample(count, generator(seed, "preview"))
+        inputs = (latent, torch.arange(count) % columns) if self.conditional else (latent,)
+        return [Picture("samples", torch.cat(list(_generate(network, inputs))), columns)]
+
+    def _distribution(
+        self, images: Tensor, data: Data, split: Split, features: FeatureExtractor | None
+    ) -> dict[str, float]:
+        metrics = {"entropy": float(entropy(images).mean()), "diversity": _diversity(images[:WATCHED])}
+        if features is None:
+            return metrics
+        ours, logits = extract(features, images)
+        real = self._reference(data, split, features)
+        precision, recall = precision_recall(real, ours)
+        density, coverage = density_coverage(real, ours)
+        named = {
+            "fid": fid(real, ours),
+            "kid": kid(real, ours, generator(0, "kid")),
+            "is": inception_score(logits),
+            "precision": precision,
+            "recall": recall,
+            "density": density,
+            "coverage": coverage,
+        }
+        return {f"{name}[{features.name}]": float(value) for name, value in named.items()} | metrics
+
+    def _reference(self, data: Data, split: Split, features: FeatureExtractor) -> Tensor:
+        """Return the features of the real images of a split, computed once."""
+        real = data.split(split)
+        key = (real.fingerprint(), features.fingerprint(), self.samples)
+        if key not in self._known:
+            count = min(self.samples, len(real))
+            parts = torch.split(torch.linspace(0, len(real) - 1, count).long(), CHUNK)
+            self._known[key] = torch.cat([extract(features, _images(real.read(part)))[0] for part in parts])
+        return self._known[key]
+
+    def _inputs(self, data: Data, split: Split, count: int, seed: int, purpose: str) -> tuple[Tensor, ...]:
+        """Return latents and, if conditional, the labels of evenly spread real images: the same mix of classes."""
+        latent = Draw(self.latent).sample(count, generator(seed, purpose))
+        if not self.conditional:
+            return (latent,)
+        images = data.split(split)
+        label = images.read(torch.linspace(0, len(images) - 1, count).long()).label
+        if label is None:
+            raise RecipeError(f"task.conditional: {data.name} has no labels; set conditional: false")
+        return latent, label
+
+
+def _images(batch: Batch) -> Tensor:
+    assert batch.image is not None
+    return batch.image
+
+
+@torch.no_grad()
+def _generate(network: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[Tensor]:
+    """Yield images on the CPU, a chunk at a time, from a network in evaluation mode wherever it is."""
+    device = next(iter(network.parameters()), torch.empty(0)).device
+    for part in zip(*(torch.split(i, CHUNK) for i in inputs), strict=True):
+        yield network(*(p.to(device) for p in part)).float().cpu()
+
+
+def _diversity(images: Tensor) -> float:
+    """Return the root mean square distance per pixel between two different images (N, C, H, W)."""
+    return float((2 * images.var(dim=0)).mean().sqrt())
