@@ -1,3 +1,18 @@
 """Limbeck distils a large image model into a small, fast one, and proves what was gained and lost."""
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "distill"]
+
+if TYPE_CHECKING:
+    from limbeck.api import distill
+
+
+def __getattr__(name: str) -> Any:
+    """Import `distill` when it is first asked for: `import limbeck` itself stays light."""
+    if name == "distill":
+        from limbeck.api import distill  # noqa: PLC0415
+
+        return distill
+    raise AttributeError(f"module 'limbeck' has no attribute {name!r}")

@@ -120,11 +120,16 @@ class Arm:
         """Whether its weights come from elsewhere, so that there is nothing to train."""
         return self.recipe.training is None
 
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.loaded or (self.folder / "final.safetensors").exists()
+
     def fit(self) -> Arm:
         """Train the arm unless it is trained already, and return it."""
         if self.loaded:
             say(f"{self.name}: its weights are given")
-        elif (self.folder / "final.safetensors").exists():
+        elif self.done:
             say(f"{self.name} (seed {self.seed}): reused, its recipe has not changed")
         else:
             fit(self.job())
@@ -155,9 +160,11 @@ class Arm:
         return network.eval()
 
     def networks(self) -> dict[str, nn.Module]:
-        """Return new copies of all its trained networks by name; only the `student` of a loaded arm."""
-        others = () if self.loaded else self.recipe.networks
-        return {"student": self.network(), **{name: self.player(name) for name in others}}
+        """Return new copies of all its trained networks by name; a loaded arm's are as they were given."""
+        if self.loaded:
+            return {"student": self.network(), **{name: part.build() for name, part in self.recipe.networks.items()}}
+        trained = {key.split(".")[0] for key in self.state["method"]}
+        return {"student": self.network(), **{n: self.player(n) for n in self.recipe.networks if n in trained}}
 
     def evaluate(self, features: FeatureExtractor | None, teacher: Arm | None) -> dict[str, float]:
         """Return the metrics against the reference split; remembered beside the weights."""

@@ -232,7 +232,8 @@ def _construct(cls: type[T], values: Mapping[str, Any], key: str, **more: Any) -
     try:
         return cls(**ready, **more)
     except LimbeckError as error:
-        raise RecipeError(f"{key}: {error}") from error
+        text = str(error)  # some classes name their section themselves
+        raise RecipeError(text if text.startswith(f"{key}.") else f"{key}: {text}") from error
 
 
 def _built(value: Any) -> Any:

@@ -71,8 +71,25 @@ def catalogue(base: type) -> list[type]:
     `base` is the base class of a room (`Data`, `Method`...), a role (`Generator`...), `nn.Module` for every network,
     or `Optimizer` for those of torch. Modules whose optional extra is not installed are left out.
     """
-    found = {c for module in _room(base)[0] for c in _classes(module) if issubclass(c, base)}
+    found = {c for module in _room(base)[0] for c in _classes(module) if issubclass(c, base) and c is not base}
     return sorted(found, key=lambda c: c.__name__)
+
+
+def rooms() -> dict[str, type]:
+    """Return what `limbeck list` shows: for each room's name the base of its classes."""
+    from limbeck.data.base import Augmentation, Data  # noqa: PLC0415 (this file itself knows no room)
+    from limbeck.methods.base import Method  # noqa: PLC0415
+    from limbeck.metrics.base import FeatureExtractor  # noqa: PLC0415
+    from limbeck.tasks.base import Task  # noqa: PLC0415
+
+    return {
+        "data": Data,
+        "augmentations": Augmentation,
+        "tasks": Task,
+        "networks": nn.Module,
+        "methods": Method,
+        "features": FeatureExtractor,
+    }
 
 
 def resolve(base: type, name: str) -> type:
@@ -207,14 +224,14 @@ def _classes(module: types.ModuleType) -> Iterator[type]:
 
 def _imported(path: str) -> Any:
     module_name, _, name = path.rpartition(".")
+    if not all(path.split(".")):
+        raise RecipeError(f"expected a dotted import path such as package.module.Class, found {path!r}")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise RecipeError(
             f"{path}: cannot import {module_name!r} ({error}); is it installed, or its folder on PYTHONPATH?"
         ) from error
-    except ValueError as error:  # ".Relative" or "..": no module name
-        raise RecipeError(f"expected a dotted import path such as package.module.Class, found {path!r}") from error
     if not hasattr(module, name):
         raise RecipeError(f"{path}: {module_name} has no {name!r}{nearest(name, vars(module))}")
     return getattr(module, name)

@@ -144,7 +144,7 @@ class Recipe:
             if isinstance(self.features, Part):
                 _build(self.features, mistakes)
             for arm in self.arms().values():
-                taught = arm in self.students.values() and self.teacher is not None
+                taught = any(arm is student for student in self.students.values())
                 _assemble(arm, self.teacher if taught else None, mistakes)
         mistakes.report(self.name)
 

@@ -11,7 +11,7 @@
     augmentation: {class_path: Flip}
     teacher: {network: ..., training: ...}                          # or {network: ..., load: file}: not trained
     student: {network: ..., training: ..., weights: ..., start_from_teacher: [discriminator]}
-    students: {x18: {...}, x45: {...}}                              # several, each a change of `student`
+    students: {x18: {...}, x63: {...}}                              # several, each a change of `student`
     control: true             # the student without teacher; false, or its own training, method and weights
     baselines: {...}          # networks without training, by name
     settings_tried: {student: 8, control: 8}
@@ -32,7 +32,7 @@ from typing import Any
 from torch import nn
 
 from limbeck import tree as trees
-from limbeck.arms import ArmReader
+from limbeck.arm_section import ArmReader
 from limbeck.building import Mistakes, Part, canonical, read_part, shown
 from limbeck.data.base import Data
 from limbeck.errors import LimbeckError, RecipeError
@@ -153,7 +153,9 @@ class _Reader:
                 section = trees.merged(section, self.mistakes.section(choice, key, CONTROL))
         if wanted and teacher is None:
             self.mistakes.add(list(choices)[-1], "there is no teacher, so the student is its own control; leave it out")
-        return self._arm(section, (*reversed(list(choices)), *places)) if wanted and teacher is not None else None
+        if not wanted or teacher is None:
+            return None
+        return self._arm(section, (*reversed(list(choices)), *places), None)
 
     def _features(self) -> FeatureArm | Part[FeatureExtractor] | None:
         value = self.top.get("features")
@@ -171,10 +173,8 @@ class _Reader:
         return self.arms.read(section, self.mistakes.scoped(partial(trees.origin, self.tree, places)), teacher)
 
     def _seeds(self) -> tuple[int, ...]:
-        first, count = (
-            self._count(self.top.get("seed", 0), "seed", 0),
-            self._count(self.top.get("seeds", 1), "seeds", 1),
-        )
+        first = self._count(self.top.get("seed", 0), "seed", 0)
+        count = self._count(self.top.get("seeds", 1), "seeds", 1)
         return tuple(range(first, first + count))
 
     def _count(self, value: Any, key: str, least: int) -> int:

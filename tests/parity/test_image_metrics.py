@@ -96,7 +96,8 @@ def test_on_real_images():
     file = Path(root or ".", "fashion-mnist", "t10k-images-idx3-ubyte.gz")
     if not root or not file.is_file():
         pytest.skip("LIMBECK_DATA is unset or holds no fashion-mnist")
-    pixels = np.frombuffer(gzip.open(file).read(), np.uint8, offset=16)[: 64 * 784].reshape(64, 1, 28, 28)
+    content = gzip.decompress(file.read_bytes())
+    pixels = np.frombuffer(content, np.uint8, offset=16)[: 64 * 784].reshape(64, 1, 28, 28)
     a = pixels / 127.5 - 1
     b = gaussian_filter(a, sigma=(0, 0, 0.8, 0.8))
     np.testing.assert_allclose(

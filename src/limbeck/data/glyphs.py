@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 from limbeck.data.base import Data, InMemory, Split
 from limbeck.errors import RecipeError, nearest
 from limbeck.randomness import seed_of
 
 CHARACTERS = string.ascii_uppercase + string.digits
+EM = 200  # pixels an em at which faces are measured
 ZOOM = 4  # the twin's side over the image's; the image is the twin's average over squares of ZOOM x ZOOM
 
 # The text faces of matplotlib's fonts/ttf: file -> words for family, weight and slant. Its other files hold
@@ -58,21 +58,11 @@ SPOKEN = {"sans": "sans-serif", "mono": "monospaced", "regular": "", "upright": 
 
 Rgb = tuple[int, int, int]
 COLOURS: dict[str, Rgb] = {
-    "black": (20, 20, 20),
-    "white": (245, 245, 245),
-    "grey": (128, 128, 128),
-    "red": (214, 39, 40),
-    "orange": (255, 140, 20),
-    "yellow": (245, 210, 40),
-    "green": (25, 140, 60),
-    "teal": (30, 150, 150),
-    "blue": (35, 90, 205),
-    "purple": (120, 50, 170),
-    "pink": (240, 130, 185),
-    "brown": (120, 70, 35),
-    "dark grey": (70, 70, 70),
-    "light grey": (195, 195, 195),
-}
+    "black": (20, 20, 20), "white": (245, 245, 245), "grey": (128, 128, 128), "red": (214, 39, 40),
+    "orange": (255, 140, 20), "yellow": (245, 210, 40), "green": (25, 140, 60), "teal": (30, 150, 150),
+    "blue": (35, 90, 205), "purple": (120, 50, 170), "pink": (240, 130, 185), "brown": (120, 70, 35),
+    "dark grey": (70, 70, 70), "light grey": (195, 195, 195),
+}  # fmt: skip
 _GREYS = ("black", "dark grey", "light grey", "white")
 _NAMED = tuple(name for name in COLOURS if name not in ("dark grey", "light grey"))
 # Name of a choice of colours -> (foregrounds, backgrounds, how far a channel strays from its colour).
@@ -81,6 +71,7 @@ PALETTES: dict[str, tuple[tuple[str, ...], tuple[str, ...], int]] = {
     "few": (("red", "green", "blue", "purple"), ("white",), 0),
     "grey": (_GREYS, _GREYS, 10),
 }
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 CONTRAST = 3.0  # least contrast of glyph and background: what WCAG 2.1 asks of large text
 
 
@@ -112,8 +103,8 @@ class Glyphs(Data):
 
     An item is a pure function of its split and index (and of these arguments); its class is the index modulo the
     number of classes, everything else is drawn at random. A split is rendered once, on its first use. Masks are 0
-    on the background and 1 + class where the glyph covers at least half of the pixel. The defaults are hard;
-    `faces="bold upright", colours="few", rotation=0, scale=(0.8, 0.9)` gives large bold glyphs of few colours.
+    on the background and 1 + class where the glyph covers at least half of the pixel. The defaults are hard; for
+    large bold glyphs in few colours: `faces="bold", colours="few", rotation=0, scale=(0.8, 0.95), shift=0.5`.
 
     Args:
         size: Side of the square images in pixels.
@@ -127,7 +118,8 @@ class Glyphs(Data):
         colours: "many" (12 named colours, each varying a little, in pairs of sufficient contrast), "few" (red,
             green, blue or purple on white), or "grey" (shades of grey, dark on light or light on dark).
         rotation: Largest rotation in degrees, to either side.
-        scale: Smallest and largest longer side of the glyph's box, as a part of the image's side.
+        scale: Smallest and largest longer side of the glyph's box, as a part of the image's side in [0.1, 1].
+        shift: How much of the room around the glyph it may use; 0 centres every glyph.
         target: Whether `target` holds the twins, of 4 times the side (16 times the memory of the images).
 
     Raises:
@@ -139,6 +131,7 @@ class Glyphs(Data):
     def __init__(
         self,
         size: int = 32,
+        *,
         train: int = 20000,
         validation: int = 2000,
         test: int = 4000,
@@ -148,15 +141,30 @@ class Glyphs(Data):
         colours: Literal["many", "few", "grey"] = "many",
         rotation: float = 15.0,
         scale: tuple[float, float] = (0.55, 0.9),
+        shift: float = 1.0,
         target: bool = False,
     ) -> None:
-        _check_choices(classes, faces, colours)
-        _check_numbers(size, channels, rotation, scale, {"train": train, "validation": validation, "test": test})
+        words = sorted({word for face in FACES.values() for word in face})
+        low, high = scale
+        self._counts: dict[Split, int] = {"train": train, "validation": validation, "test": test}
+        self._faces = [file for file, has in FACES.items() if set(faces.split()) <= set(has)]
+        odd = set(classes) - set(CHARACTERS)
+        _expect(bool(classes) and not odd, "classes", "characters of A-Z and 0-9", classes)
+        _expect(len(set(classes)) == len(classes), "classes", "every character once", classes)
+        for word in faces.split():
+            _expect(word in words, "faces", f"words of {', '.join(words)}", word, nearest(word, words))
+        _expect(bool(self._faces), "faces", "words that go together (no face is all of these)", faces)
+        _expect(colours in PALETTES, "colours", f"one of {', '.join(PALETTES)}", colours, nearest(colours, PALETTES))
+        _expect(size >= 8, "size", "at least 8 pixels", size)
+        _expect(channels in (1, 3), "channels", "1 (grey) or 3 (RGB)", channels)
+        _expect(0 <= rotation <= 180, "rotation", "degrees in [0, 180]", rotation)
+        _expect(0.1 <= low <= high <= 1, "scale", "the smallest and the largest, both in [0.1, 1]", scale)
+        _expect(0 <= shift <= 1, "shift", "a number in [0, 1]", shift)
+        for split, count in self._counts.items():
+            _expect(count >= 1, split, "at least 1 image", count)
         self.image_shape = (channels, size, size)
         self.classes = tuple(classes)
-        self.colours, self.rotation, self.scale, self.target = colours, rotation, scale, target
-        self._counts: dict[Split, int] = {"train": train, "validation": validation, "test": test}
-        self._faces = [file for file, words in FACES.items() if set(faces.split()) <= set(words)]
+        self.colours, self.rotation, self.scale, self.shift, self.target = colours, rotation, scale, shift, target
         self._splits: dict[Split, InMemory] = {}
 
     def split(self, name: Split) -> InMemory:
@@ -182,7 +190,7 @@ class Glyphs(Data):
             face=_pick(self._faces, face),
             scale=low + (high - low) * size,
             angle=self.rotation * (2 * angle - 1),
-            place=(across, down),
+            place=(0.5 + self.shift * (across - 0.5), 0.5 + self.shift * (down - 0.5)),
             foreground=(foreground, ink),
             background=(background, papers[background]),
         )
@@ -201,20 +209,20 @@ class Glyphs(Data):
         mask = np.empty((count, size, size), np.uint8)
         twin = np.empty((count, channels, ZOOM * size, ZOOM * size), np.uint8) if self.target else None
         label = torch.arange(count) % len(self.classes)
-        bar = track(range(count), f"rendering glyphs ({split})", console=Console(stderr=True), transient=True)
-        for i in bar:
+        for i in track(range(count), f"rendering glyphs ({split})", console=Console(stderr=True), transient=True):
             glyph = self.glyph(i, split)
             fine = coverage(glyph, ZOOM * size)
-            coarse = fine.reshape(size, ZOOM, size, ZOOM).mean((1, 3), dtype=np.float32)
+            coarse = fine.reduce(ZOOM)
             image[i] = _paint(coarse, glyph, channels)
-            mask[i] = (coarse >= 127.5) * (1 + i % len(self.classes))
+            mask[i] = (np.asarray(coarse) >= 128) * (1 + i % len(self.classes))
             if twin is not None:
                 twin[i] = _paint(fine, glyph, channels)
-        return InMemory(_tensor(image), label, _tensor(mask), None if twin is None else _tensor(twin))
+        target = None if twin is None else torch.from_numpy(twin)
+        return InMemory(torch.from_numpy(image), label, torch.from_numpy(mask), target)
 
 
-def coverage(glyph: Glyph, side: int) -> NDArray[np.uint8]:
-    """Return how much of each pixel the glyph covers: (side, side), 0..255."""
+def coverage(glyph: Glyph, side: int) -> Image.Image:
+    """Return how much of each pixel the glyph covers: a grey image of side x side pixels, 0..255."""
     left, top, right, bottom = _ink(glyph.face, glyph.character)
     width, height, turn = right - left, bottom - top, math.radians(glyph.angle)
     # The box of the rotated box: its longer side is what `scale` measures, so no glyph is cut off.
@@ -227,23 +235,22 @@ def coverage(glyph: Glyph, side: int) -> NDArray[np.uint8]:
     origin = (half - zoom * (left + right) / 2, half - zoom * (top + bottom) / 2)
     ImageDraw.Draw(patch).text(origin, glyph.character, fill=255, font=_font(glyph.face, size))
     if glyph.angle:
-        patch = patch.rotate(glyph.angle, Image.Resampling.BICUBIC)
-    centre = [
-        round(zoom * box / 2 + (side - zoom * box) * place)
-        for box, place in zip((across, down), glyph.place, strict=True)
-    ]
+        patch = patch.rotate(glyph.angle, Image.Resampling.BILINEAR)
+    corner = (_start(side, zoom * across, glyph.place[0], half), _start(side, zoom * down, glyph.place[1], half))
     canvas = Image.new("L", (side, side))
-    canvas.paste(patch, (centre[0] - half, centre[1] - half))
-    return np.asarray(canvas)
+    canvas.paste(patch, corner)
+    return canvas
+
+
+def _start(side: int, box: float, place: float, half: int) -> int:
+    """Return where a patch of 2 * half pixels starts, with the box in its middle at `place` of the room left."""
+    return round(box / 2 + (side - box) * place) - half
 
 
 def contrast(one: Rgb, other: Rgb) -> float:
     """Return the contrast ratio of two sRGB colours (0..255), in 1..21 (WCAG 2.1)."""
     dark, light = sorted((_luminance(one), _luminance(other)))
     return (light + 0.05) / (dark + 0.05)
-
-
-EM = 200  # pixels an em at which faces are measured
 
 
 @cache
@@ -261,23 +268,19 @@ def _font(face: str, size: int) -> ImageFont.FreeTypeFont:
 @cache
 def _ink(face: str, character: str) -> tuple[int, int, int, int]:
     """Return the box of the pixels that a character inks, at EM pixels an em, relative to where it is drawn."""
-    page = Image.new("L", (4 * EM, 4 * EM))
-    ImageDraw.Draw(page).text((EM, EM), character, fill=255, font=_font(face, EM))
-    left, top, right, bottom = page.getbbox() or (EM, EM, EM, EM)
-    return left - EM, top - EM, right - EM, bottom - EM
+    margin = EM // 2
+    page = Image.new("L", (2 * EM, 2 * EM))
+    ImageDraw.Draw(page).text((margin, margin), character, fill=255, font=_font(face, EM))
+    left, top, right, bottom = page.getbbox() or (0, 0, EM, EM)
+    return left - margin, top - margin, right - margin, bottom - margin
 
 
-def _paint(cover: NDArray[np.float32] | NDArray[np.uint8], glyph: Glyph, channels: int) -> NDArray[np.float32]:
+def _paint(cover: Image.Image, glyph: Glyph, channels: int) -> NDArray[np.float32]:
     """Return the glyph's colour over the background's, (channels, H, W), 0..255, rounded."""
-    share = cover.astype(np.float32) / 255
-    ink, paper = (_tones(rgb, channels) for _, rgb in (glyph.foreground, glyph.background))
-    painted: NDArray[np.float32] = np.rint(paper + share * (ink - paper))
-    return painted
-
-
-def _tones(rgb: Rgb, channels: int) -> NDArray[np.float32]:
-    tones = rgb if channels == 3 else (0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2],)
-    return np.array(tones, np.float32).reshape(channels, 1, 1)
+    share = np.asarray(cover, np.float32) / 255
+    ink, paper = np.array([glyph.foreground[1], glyph.background[1]], np.float32)[..., None, None]
+    painted: NDArray[np.float32] = paper + share * (ink - paper)
+    return np.rint(painted if channels == 3 else np.tensordot(LUMA, painted, 1)[None])
 
 
 def _luminance(rgb: Rgb) -> float:
@@ -294,39 +297,6 @@ def _stray(rgb: Rgb, stray: int, uniform: list[float]) -> Rgb:
     return red, green, blue
 
 
-def _tensor(array: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(array)
-
-
-def _check_choices(classes: str, faces: str, colours: str) -> None:
-    unknown = sorted(set(classes) - set(CHARACTERS))
-    if unknown or not classes or len(set(classes)) < len(classes):
-        raise RecipeError(f"Glyphs.classes: expected different characters of A-Z and 0-9, found {classes!r}")
-    known = {word for words in FACES.values() for word in words}
-    for word in faces.split():
-        if word not in known:
-            raise RecipeError(
-                f"Glyphs.faces: expected words of {', '.join(sorted(known))}, found {word!r}{nearest(word, known)}"
-            )
-    if not any(set(faces.split()) <= set(words) for words in FACES.values()):
-        raise RecipeError(f"Glyphs.faces: no face is all of {faces!r}; use fewer words")
-    if colours not in PALETTES:
-        raise RecipeError(
-            f"Glyphs.colours: expected one of {', '.join(PALETTES)}, found {colours!r}{nearest(colours, PALETTES)}"
-        )
-
-
-def _check_numbers(
-    size: int, channels: int, rotation: float, scale: tuple[float, float], counts: dict[str, int]
-) -> None:
-    if size < 8:
-        raise RecipeError(f"Glyphs.size: expected at least 8 pixels, found {size}")
-    if channels not in (1, 3):
-        raise RecipeError(f"Glyphs.channels: expected 1 (grey) or 3 (RGB), found {channels}")
-    if not 0 <= rotation <= 180:
-        raise RecipeError(f"Glyphs.rotation: expected degrees in 0..180, found {rotation}")
-    if not 0.1 <= scale[0] <= scale[1] <= 1:
-        raise RecipeError(f"Glyphs.scale: expected (smallest, largest) with 0.1 <= smallest <= largest <= 1, found {scale}")
-    for name, count in counts.items():
-        if count < 1:
-            raise RecipeError(f"Glyphs.{name}: expected at least 1 image, found {count}")
+def _expect(holds: bool, argument: str, expected: str, found: object, hint: str = "") -> None:
+    if not holds:
+        raise RecipeError(f"Glyphs.{argument}: expected {expected}, found {found!r}{hint}")

@@ -46,7 +46,7 @@ class Gan(Method):
     * `student.critic_feature`: L1 distance of the features that the teacher's discriminator has of both images.
     * `student.perceptual`: L1 distance of the features that `feature_network` has of both images.
 
-    A network whose `classes` is not 0 is called with the batch's label as its second input.
+    Networks are called with the batch's label as their second input where it has one, unless their `classes` is 0.
 
     Args:
         student: Generator, latent (N, ...) to image (N, C, H, W) in [-1, 1].
@@ -283,7 +283,7 @@ class _Scene:
     def condition(self, network: nn.Module) -> tuple[Tensor, ...]:
         """Return what a generator or discriminator is called with after its first input: the label, or nothing."""
         inner = network.network if isinstance(network, Frozen) else network
-        if not getattr(inner, "classes", 0):
+        if not getattr(inner, "classes", self.batch.label is not None):
             return ()
         return (_need(self.batch.label, f"labels, which {type(inner).__name__} is conditioned on"),)
 

@@ -179,7 +179,7 @@ def _rise_on_gpu(module: nn.Module, inputs: Inputs, device: torch.device) -> int
 
 
 def _rise_on_cpu(module: nn.Module, inputs: Inputs) -> int:
-    with _silent_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
+    with _silent_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         module(*inputs)  # the output is freed at once, inside, so the next profile starts from a true balance
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.json"

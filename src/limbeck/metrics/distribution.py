@@ -55,7 +55,7 @@ def fid(features_a: Tensor, features_b: Tensor) -> float:
     Raises:
         DataError: Features that are not finite, of different dimensions, or fewer than two.
     """
-    a, b = _checked(features_a, features_b, least=2)
+    a, b = _checked(features_a, features_b, 2, 2)
     return frechet_distance(a.mean(dim=0), _covariance(a), b.mean(dim=0), _covariance(b))
 
 
@@ -100,7 +100,7 @@ def kid(
     """
     if subsets < 1 or subset_size < 2:
         raise RecipeError(f"kid: expected subsets >= 1 and subset_size >= 2, found {subsets} and {subset_size}")
-    a, b = _checked(features_a, features_b, least=2)
+    a, b = _checked(features_a, features_b, 2, 2)
     size = min(subset_size, len(a), len(b))
 
     def draw(features: Tensor) -> Tensor:
@@ -122,10 +122,10 @@ def mmd2(features_a: Tensor, features_b: Tensor) -> float:
     Raises:
         DataError: Features that are not finite, of different dimensions, or fewer than two.
     """
-    a, b = _checked(features_a, features_b, least=2)
+    a, b = _checked(features_a, features_b, 2, 2)
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
-        return (x @ y.T / x.shape[1] + 1) ** 3
+        return (x @ y.T).div_(x.shape[1]).add_(1).pow_(3)
 
     def mean_of_others(x: Tensor) -> Tensor:
         k = kernel(x, x)
@@ -176,7 +176,7 @@ def precision_recall(real: Tensor, generated: Tensor, k: int = 3) -> tuple[float
         DataError: Features that are not finite, of different dimensions, or not more than k.
         RecipeError: k below 1.
     """
-    real, generated = _neighbours_checked(real, generated, k)
+    real, generated = _neighbours_checked(real, generated, k, least_generated=k + 1)
     real_radius, generated_radius = _radius(real, k), _radius(generated, k)
     precise = torch.zeros(len(generated), dtype=torch.bool, device=real.device)
     recalled = []
@@ -202,16 +202,16 @@ def density_coverage(real: Tensor, generated: Tensor, k: int = 5) -> tuple[float
         Density, from 0 and possibly above 1, and coverage, in [0, 1].
 
     Raises:
-        DataError: Features that are not finite, of different dimensions, or not more than k.
+        DataError: Features that are not finite, of different dimensions, or too few.
         RecipeError: k below 1.
     """
-    real, generated = _neighbours_checked(real, generated, k)
+    real, generated = _neighbours_checked(real, generated, k, least_generated=1)
     radius = _radius(real, k)
     inside, covered = 0, 0
     for rows, distance in _distances(real, generated):
         within = distance < radius[rows, None]
-        inside += int(within.sum())
-        covered += int(within.any(dim=1).sum())
+        inside += int(within.count_nonzero())
+        covered += int(within.any(dim=1).count_nonzero())
     return inside / (k * len(generated)), covered / len(real)
 
 
@@ -223,28 +223,29 @@ def _covariance(features: Tensor) -> Tensor:
 def _radius(features: Tensor, k: int) -> Tensor:
     """Return the squared distance of each sample to its k-th nearest other one, (N,)."""
     # The nearest of all, at distance 0, is the sample itself: hence k + 1.
-    return torch.cat([d.kthvalue(k + 1, dim=1).values for _, d in _distances(features, features)])
+    return torch.cat([d.topk(k + 1, largest=False).values[:, -1] for _, d in _distances(features, features)])
 
 
 def _distances(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield some rows at a time of the squared distances (N, M), as |a|² + |b|² - 2 a·b."""
+    """Yield some rows at a time of the squared distances (N, M), as |a|² + |b|² - 2 a·b; valid until the next ones."""
     centre = a.mean(dim=0)  # distances do not change, and the three terms cancel less
     a, b = a - centre, b - centre
     b_square = b.square().sum(dim=1)
+    memory = a.new_empty(min(ROWS, len(a)), len(b))  # used again and again: fresh pages cost more than the products
     for start in range(0, len(a), ROWS):
         part = a[start : start + ROWS]
-        distance = torch.addmm(b_square.expand(len(part), -1), part, b.T, alpha=-2)
+        distance = torch.addmm(b_square.expand(len(part), -1), part, b.T, alpha=-2, out=memory[: len(part)])
         yield slice(start, start + ROWS), distance.add_(part.square().sum(dim=1, keepdim=True)).clamp_(min=0)
 
 
-def _neighbours_checked(real: Tensor, generated: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _neighbours_checked(real: Tensor, generated: Tensor, k: int, least_generated: int) -> tuple[Tensor, Tensor]:
     if k < 1:
         raise RecipeError(f"nearest neighbours: expected k >= 1, found {k}")
-    return _checked(real, generated, least=k + 1)
+    return _checked(real, generated, k + 1, least_generated)
 
 
-def _checked(a: Tensor, b: Tensor, least: int) -> tuple[Tensor, Tensor]:
-    a, b = _finite(a, "features", least), _finite(b, "features", least)
+def _checked(a: Tensor, b: Tensor, least_a: int, least_b: int) -> tuple[Tensor, Tensor]:
+    a, b = _finite(a, "features", least_a), _finite(b, "features", least_b)
     if a.shape[1] != b.shape[1]:
         raise DataError(f"features to compare: expected one dimension, found {a.shape[1]} and {b.shape[1]}")
     return a, b.to(a.device)
@@ -252,7 +253,7 @@ def _checked(a: Tensor, b: Tensor, least: int) -> tuple[Tensor, Tensor]:
 
 def _finite(values: Tensor, what: str, least: int) -> Tensor:
     if values.ndim != 2 or len(values) < least:
-        raise DataError(f"{what}: expected shape (N, ...) with N >= {least} and two axes, found {tuple(values.shape)}")
+        raise DataError(f"{what}: expected two axes (N, D) with N >= {least}, found {tuple(values.shape)}")
     bad = int((~values.isfinite().all(dim=1)).sum())
     if bad:
         raise DataError(

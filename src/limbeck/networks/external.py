@@ -9,6 +9,7 @@ from typing import Any, Literal, final, get_args
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
+from limbeck.networks.building import check_sizes
 from limbeck.networks.imports import build
 from limbeck.networks.roles import Wrapper, unwrap
 from limbeck.networks.tap import Tap
@@ -47,6 +48,7 @@ class External(Wrapper):
             raise RecipeError(f"role: expected one of {', '.join(get_args(Role))}, found {role!r}")
         if len(image_range) != 2 or not image_range[0] < image_range[1]:
             raise RecipeError(f"image_range: expected [low, high] with low < high, found {list(image_range)}")
+        check_sizes(self, at_least=0, classes=classes)
         if features is not None:
             Tap(module, [features])  # raises when there is no such module
         self.module = module

@@ -33,7 +33,7 @@ def build(target: str, arguments: Mapping[str, Any]) -> nn.Module:
     try:
         module = factory(**arguments)
     except Exception as error:  # whatever the owner's constructor raises
-        raise RecipeError(f"target {target!r}: cannot be built: {type(error).__name__}: {error}") from error
+        raise RecipeError(f"target {target!r}: cannot be built: {_in_a_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise RecipeError(f"target {target!r}: expected a torch.nn.Module, found {type(module).__name__}")
     return module
@@ -42,15 +42,17 @@ def build(target: str, arguments: Mapping[str, Any]) -> nn.Module:
 def _find(target: str) -> Callable[..., Any]:
     """Return the class or function at `target`."""
     file, colon, attribute = target.rpartition(":")
-    path, dot, last = target.rpartition(".")
-    if not (colon and file and attribute) and not (dot and path and last):
+    path, _, last = target.rpartition(".")
+    if not (file and attribute if colon else path and last):
         raise RecipeError(f"target: expected 'package.module.Class' or 'path/to/file.py:Class', found {target!r}")
     module, name = (_run_file(target, Path(file)), attribute) if colon else (_import(target, path), last)
-    callables: dict[str, Callable[..., Any]] = {k: v for k, v in vars(module).items() if callable(v)}
-    if name not in callables:
+    found: Any = getattr(module, name, None)  # not vars(): some packages make their classes when asked for them
+    if not callable(found):
+        known = [key for key in dir(module) if callable(getattr(module, key, None))]
         where = file if colon else path
-        raise RecipeError(f"target {target!r}: no class {name!r} in {where}{nearest(name, callables)}")
-    return callables[name]
+        raise RecipeError(f"target {target!r}: no class {name!r} in {where}{nearest(name, known)}")
+    factory: Callable[..., Any] = found
+    return factory
 
 
 def _import(target: str, path: str) -> ModuleType:
@@ -61,7 +63,7 @@ def _import(target: str, path: str) -> ModuleType:
         if path != absent and not path.startswith(f"{absent}."):  # the module is there, something it imports is not
             raise _failed(target, error) from error
         parent, _, name = absent.rpartition(".")
-        folders = sys.modules[parent].__path__ if parent else None
+        folders = getattr(sys.modules[parent], "__path__", []) if parent else None
         known = [module.name for module in pkgutil.iter_modules(folders)]
         hint = nearest(name, known)
         raise RecipeError(
@@ -97,7 +99,11 @@ def _run_file(target: str, file: Path) -> ModuleType:
 
 
 def _failed(target: str, error: Exception) -> RecipeError:
-    return RecipeError(f"target {target!r}: importing it failed: {type(error).__name__}: {error}")
+    return RecipeError(f"target {target!r}: importing it failed: {_in_a_line(error)}")
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _check_arguments(target: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

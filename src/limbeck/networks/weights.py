@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from limbeck.errors import WeightsError
@@ -76,11 +76,12 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
         for name, tensor in unwrap(network).state_dict().items()
     }
     try:
-        save_file(tensors, beside, metadata={"format": "pt"})
-        with beside.open("rb") as file:
+        with beside.open("wb") as file:  # the library's own save_file makes files that only their owner may read
+            file.write(save(tensors, metadata={"format": "pt"}))
+            file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise WeightsError(f"{path}: cannot write the weights there: {error}") from error
     finally:
         beside.unlink(missing_ok=True)
@@ -108,12 +109,11 @@ def _read(path: Path) -> Mapping[str, Any]:
                 found = torch.load(path, map_location="cpu", weights_only=True)
             return found if isinstance(found, Mapping) else {}
     except pickle.UnpicklingError as error:
-        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise WeightsError(
-                f"{path}: holds {code[1]}, which is not a tensor and could run code, so it is not loaded;"
-                " save the weights alone with torch.save(network.state_dict(), file)"
-            ) from error
-        raise _damaged(path) from error
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise WeightsError(
+            f"{path}: holds {code[1] if code else 'something'} that is no tensor, which could run code or is damage, so"
+            " it is not loaded; save the weights alone with torch.save(network.state_dict(), file)"
+        ) from error
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (SafetensorError, RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:

@@ -13,7 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from limbeck.errors import LimbeckError
 from limbeck.files import write_atomically
 from limbeck.report import plots
-from limbeck.report.result import Result, number
+from limbeck.report.numbers import number
+from limbeck.report.result import Result
 from limbeck.report.statistics import base_name, better
 from limbeck.report.wording import (
     cautions,
@@ -161,7 +162,7 @@ def _quality_table(result: Result, main: str | None, directions: Mapping[str, st
     metrics.sort(key=lambda metric: (metric != main, directions[base_name(metric)] == "none"))
     heads = [
         {
-            "label": f"{metric_label(m)} {ARROWS.get(directions[base_name(m)], '')}".strip(),
+            "label": f"{metric_label(m)}\u00a0{ARROWS.get(directions[base_name(m)], '')}".strip(),
             "note": metric_features(m),
         }
         for m in metrics
@@ -185,7 +186,10 @@ def _best_arm(result: Result, metric: str, direction: str) -> str | None:
 
 def _quality_cell(result: Result, arm: str, metric: str, best: str | None) -> Cell:
     quality = result.arms[arm].quality.get(metric)
-    return Cell("–") if quality is None else Cell(str(quality), best=arm == best)
+    if quality is None:
+        return Cell("–")
+    mean, deviation = quality.texts()
+    return Cell(mean, f"± {deviation}" if deviation else "", best=arm == best)
 
 
 def _cost_table(result: Result) -> dict[str, Any]:

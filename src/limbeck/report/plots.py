@@ -205,6 +205,7 @@ def _scatter(ax: Axes, result: Result, metric: str, cost: str, colours: Mapping[
 def _name_points(ax: Axes, points: Sequence[tuple[str, float, Quality]], colours: Mapping[str, str]) -> None:
     """Write each arm's name beside its point; a name that would lie on another moves up, with a line to its point."""
     to_fraction = ax.transData + ax.transAxes.inverted()
+    leader = {"arrowstyle": "-", "linewidth": 0.7, "relpos": (0, 0.5), "shrinkA": 0}
     placed: list[tuple[float, float]] = []
     for name, value, quality in sorted(points, key=lambda p: p[2].mean or 0.0):
         x, y = to_fraction.transform((value, quality.mean or 0.0))
@@ -216,7 +217,7 @@ def _name_points(ax: Axes, points: Sequence[tuple[str, float, Quality]], colours
             name, (value, quality.mean or 0.0), (x + (0.07 if moved else 0.025), label), textcoords=ax.transAxes,
             va="center", color=colours[name], fontsize=9, fontweight="bold", annotation_clip=False,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-            arrowprops={"arrowstyle": "-", "color": colours[name], "linewidth": 0.7} if moved else None,
+            arrowprops=leader | {"color": colours[name]} if moved else None,
         )  # fmt: skip
 
 

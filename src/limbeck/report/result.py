@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from limbeck.errors import LimbeckError
 from limbeck.files import write_atomically
+from limbeck.report.numbers import decimals, number
 
 Role = Literal["teacher", "control", "student", "baseline", "floor"]
 Outcome = Literal["BEATS", "LOSES", "INCONCLUSIVE", "NONE"]
@@ -57,13 +58,17 @@ class Quality:
         )
 
     def __str__(self) -> str:
-        """Return e.g. "17.5 ± 0.3": three significant digits of the mean, or more where the deviation is smaller."""
+        """Return e.g. "17.5 ± 0.3"."""
+        return " ± ".join(part for part in self.texts() if part)
+
+    def texts(self) -> tuple[str, str]:
+        """Return mean and deviation: three significant digits of the mean, or more where the deviation is smaller."""
         if self.mean is None:
-            return "not finite"
+            return "not finite", ""
         if self.std is None:
-            return number(self.mean)
+            return number(self.mean), ""
         places = max(decimals(self.mean), min(decimals(self.std) - 2, 6))
-        return f"{number(self.mean, places)} ± {number(self.std, places)}"
+        return number(self.mean, places), number(self.std, places)
 
 
 @dataclass(frozen=True)
@@ -271,18 +276,6 @@ def hardware() -> dict[str, str | int | None]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}",
     }
-
-
-def number(value: float, places: int | None = None) -> str:
-    """Return `value` with three significant digits (17.5, 0.0123, 1,234), or with so many decimal places."""
-    if places is None and value != 0 and not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.2e}".replace("-", "−")
-    return f"{value:,.{decimals(value) if places is None else places}f}".replace("-", "−")
-
-
-def decimals(value: float) -> int:
-    """Return the decimal places that three significant digits of `value` need; 2 for zero, never below 0."""
-    return 2 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
 
 
 def _finite(value: float | None) -> float | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from limbeck.report.result import ArmResult, Result, Verdict, decimals, number
+from limbeck.report.numbers import decimals, number
+from limbeck.report.result import ArmResult, Result, Verdict
 from limbeck.report.statistics import base_name, better
 
+ACRONYMS = {"fid", "kid", "is", "psnr", "ssim", "ms", "lpips", "mse", "iou", "auc"}
 COST_LABELS = {
     "parameters": "Parameters",
     "macs": "MACs / image",
@@ -21,8 +23,8 @@ COST_LABELS = {
 
 def metric_label(metric: str) -> str:
     """Return a heading for a metric: "FID" of "fid[fashion-cnn]", "precision" of "precision"."""
-    base = base_name(metric)
-    return base.upper() if base.isalpha() and len(base) <= 4 else base.replace("_", " ")
+    words = base_name(metric).split("_")
+    return " ".join(word.upper() if word in ACRONYMS else word for word in words)
 
 
 def metric_features(metric: str) -> str:

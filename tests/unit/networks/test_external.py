@@ -35,7 +35,12 @@ def make(depth):
     return TheirGenerator(depth)
 
 def broken():
-    raise ValueError("no such luck")
+    raise ValueError("no such\\nluck")
+
+def __getattr__(name):
+    if name == "Lazy":
+        return nn.Identity
+    raise AttributeError(name)
 
 def nothing():
     return 3
@@ -78,7 +83,7 @@ def test_a_classifier_sees_its_range_and_gives_its_features() -> None:
             self.head = nn.Linear(2, 5)
 
         def forward(self, image: Tensor) -> Tensor:
-            assert 0 <= image.min() and image.max() <= 1
+            assert image.min() >= 0 and image.max() <= 1
             return self.head(self.maps(image).mean((2, 3)))
 
     net = Wrapped(Net(), role="classifier", image_range=(0.0, 1.0), features="maps", classes=5)
@@ -154,6 +159,10 @@ def test_a_script_is_found_beside_the_caller(script: Path, monkeypatch: pytest.M
     assert isinstance(Import("theirs.py:make", {"depth": 2}), External)
 
 
+def test_a_class_that_is_made_when_asked_for(script: Path) -> None:
+    assert type(unwrap(Import(f"{script}:Lazy"))) is nn.Identity
+
+
 def test_a_script_that_changed_is_read_again(script: Path) -> None:
     assert unwrap(Import(f"{script}:make", {"depth": 2})).net[0].out_channels == 8
     script.write_text(SCRIPT.replace("width=8", "width=9"))
@@ -179,6 +188,7 @@ def test_a_script_that_changed_is_read_again(script: Path) -> None:
         ("{}:broken", {}, "cannot be built: ValueError: no such luck"),
         ("{}:nothing", {}, "expected a torch.nn.Module, found int"),
         ("torch.nn.functional.os", {}, "no class 'os'"),
+        ("torch.nn.functional.relu.Net", {}, "no module 'torch.nn.functional.relu'"),
     ],
 )
 def test_targets_that_cannot_be_used(script: Path, target: str, arguments: dict[str, Any], message: str) -> None:
@@ -209,6 +219,7 @@ def test_scripts_that_do_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [
         ({"role": "painter"}, "role: expected one of generator, discriminator, classifier, found 'painter'"),
         ({"image_range": (1.0, -1.0)}, r"image_range: expected \[low, high\] with low < high, found \[1.0, -1.0\]"),
+        ({"classes": -1}, "Wrapped.classes: expected a whole number of at least 0, found -1"),
         ({"image_range": (0.0,)}, r"image_range: expected \[low, high\]"),
     ],
 )

@@ -117,15 +117,18 @@ class _Code:
         return os.mkdir, ("should-not-exist",)
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-def test_code_in_a_pickle_is_named_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, legacy: bool) -> None:
+@pytest.mark.parametrize("protocol", [None, 2, 4])
+def test_code_in_a_pickle_is_named_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int | None
+) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "w.pth"
-    if legacy:
-        path.write_bytes(pickle.dumps({"0.weight": _Code()}))
+    if protocol is not None:
+        path.write_bytes(pickle.dumps({"0.weight": _Code()}, protocol))
     else:
         torch.save({"0.weight": _Code()}, path)
-    _refused(_net(), path, "mkdir, which is not a tensor and could run code", "torch.save(network.state_dict(), file)")
+    what = "something" if protocol == 4 else "posix.mkdir"  # torch's reader stops at protocol 4 before the name
+    _refused(_net(), path, f"holds {what} that is no tensor, which could run code", "torch.save(network.state_dict()")
     assert not Path("should-not-exist").exists()
 
 
@@ -187,6 +190,8 @@ def test_save_and_load_are_exact_and_leave_nothing_beside(tmp_path: Path) -> Non
     for _ in range(2):  # also over an older file
         save_weights(net, path)
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
     other = DcganDiscriminator(width=4, spectral_norm=True, normalization="batch")
     load_weights(other, path)
     assert _same(net, other)

@@ -3,9 +3,11 @@
 import io
 import re
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from limbeck.report import plots
@@ -66,8 +68,6 @@ def test_curves_draw_a_line_for_each_arm_that_has_the_key():
 def test_a_long_history_is_drawn_by_its_means(monkeypatch):
     seen = []
     monkeypatch.setattr("matplotlib.axes.Axes.plot", lambda self, x, y, **_: seen.append((list(x), list(y))) or [])
-    from matplotlib.figure import Figure
-
     points = [(i, float(i % 4)) for i in range(4 * plots.POINTS)]
     plots._curve(Figure().subplots(), points, "student", "#000000")
     ((steps, values),) = seen
@@ -88,8 +88,6 @@ def test_quality_against_cost_has_a_bar_for_the_seeds_and_lines_for_teacher_and_
 
 
 def test_drawing_leaves_matplotlib_as_it_was(result):
-    import matplotlib
-
     before = dict(matplotlib.rcParams)
     plots.quality_against_cost(result, "fid[fashion-cnn]", ["macs"], plots.arm_colours(result), "lower")
     assert dict(matplotlib.rcParams) == before

@@ -110,7 +110,7 @@ def test_holm_by_hand():
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=15))
 def test_holm_rejects_what_its_step_down_procedure_rejects(p_values):
-    """Holm (1979): go up the sorted p-values, rejecting while p(i) < 0.05 / (m - i + 1); stop at the first that fails."""
+    """Holm (1979): go up the sorted p-values and reject, until first p(i) >= 0.05 / (m - i + 1)."""
     rejected = set()
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         if not p_values[index] * (len(p_values) - rank) < 0.05:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from conftest_results import make_result
+from invented import make_result
 
 from limbeck.report.result import ArmResult, Budget
 from limbeck.report.wording import cautions, cost_text, explain, headline, times, verdict_of
@@ -13,9 +13,12 @@ FID = "fid[fashion-cnn]"
 
 def test_the_sentence_of_a_student_that_beats_its_control(result):
     assert headline(result, "fid", "lower") == (
-        "19× smaller, 10× faster, FID 17.5 against the teacher's 14.6; without the teacher the same student reaches 41.1."
+        "19× smaller, 10× faster, FID 17.5 against the teacher's 14.6;"
+        " without the teacher the same student reaches 41.1."
     )
-    assert explain(verdict_of(result, FID, "student"), 5).startswith("The teacher helps; student minus control is −23.6")
+    assert explain(verdict_of(result, FID, "student"), 5).startswith(
+        "The teacher helps; student minus control is −23.6"
+    )
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def _optimizers(value: Any, players: Collection[str], m: Mistakes) -> dict[str, 
         parts[player] = read_part(Optimizer, spec, key, m, lambda _: ("params",))
         if len(m.lines) == before:
             try:
-                parts[player].build(params=[Parameter()])
+                parts[player].build(params=[Parameter()]).step()
             except (ValueError, TypeError, RuntimeError) as error:
                 m.add(key, error)
     return parts

@@ -1,0 +1,168 @@
+"""Distilling one's own model in five lines of Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.building import Part
+from limbeck.catalogue import catalogue
+from limbeck.data.base import Data
+from limbeck.data.folder import ImageFolder
+from limbeck.data.tensors import TensorImages
+from limbeck.errors import RecipeError, nearest
+from limbeck.methods.base import Method
+from limbeck.metrics.base import FeatureExtractor
+from limbeck.networks.dcgan import DcganDiscriminator
+from limbeck.networks.external import Wrapped
+from limbeck.networks.weights import load_weights, weights_hash
+from limbeck.recipe import ArmRecipe, Recipe
+from limbeck.run import run
+from limbeck.tasks.generation import Generation
+from limbeck.training import Training
+
+OPTIMIZERS = {
+    "student": partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.99)),
+    "discriminator": partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.99)),
+}
+
+
+def distill(
+    teacher: nn.Module,
+    student: nn.Module,
+    data: str | Path | Tensor | Data,
+    *,
+    latent: Sequence[int],
+    image_range: tuple[float, float],
+    out: str | Path,
+    method: str = "gan",
+    discriminator: nn.Module | None = None,
+    teacher_discriminator: nn.Module | None = None,
+    features: FeatureExtractor | None = None,
+    steps: int = 3000,
+    batch: int = 64,
+    seeds: int = 1,
+    control: bool = True,
+    weights: Mapping[str, float] | None = None,
+    samples: int = 10000,
+    accelerator: str = "auto",
+    **options: Any,
+) -> nn.Module:
+    """Distil `teacher` into `student` with its control arm, write the report to `out`, and return the student.
+
+    Teacher and student are generators: any module that takes a latent (N, *latent) and returns images (N, C, H, W).
+    Neither they nor their weights are changed: the student that comes back is a trained copy.
+
+    Args:
+        teacher: The trained generator.
+        student: The generator to train; its present weights are where it starts.
+        data: Real images: a folder, a tensor (N, C, H, W) of uint8 or of floats in [-1, 1], or a data set.
+        latent: Shape of one latent, e.g. (128,); drawn from a standard normal.
+        image_range: The range of values that both generators produce, e.g. (-1, 1) or (0, 1).
+        out: Folder of the run.
+        method: Name of the method, e.g. "gan".
+        discriminator: What tells real images from generated ones; a small convolutional one by default.
+        teacher_discriminator: What the teacher was trained against, if it is still there: its features guide too.
+        features: What distribution metrics (FID...) compare by, e.g. `InceptionFeatures(weights="...")`. Without it
+            only the distance to the teacher is measured.
+        steps: Training steps.
+        batch: Images a step.
+        seeds: Runs of student and control; a verdict needs three.
+        control: Train the control arm too.
+        weights: Weights of losses, by "player.loss"; the method's defaults otherwise.
+        samples: Images generated for an evaluation.
+        accelerator: "auto", "cpu", "cuda" or "mps".
+        options: Further arguments of the method, e.g. `penalty="r1"`.
+
+    Raises:
+        RecipeError: Shapes, names or values that do not fit.
+        DataError: The data cannot be used.
+    """
+    shape = _image_shape(teacher, student, tuple(latent))
+    images = _data(data, shape)
+    cls = _method(method)
+    given = {name: repr(value) for name, value in options.items()}
+    how = Part({"class_path": cls.__name__, "init_args": given}, partial(cls, **options), cls)
+    wrap = partial(Wrapped, role="generator", image_range=image_range)
+    own = DcganDiscriminator(width=32, channels=shape[0], size=shape[1]) if discriminator is None else discriminator
+    alone = ArmRecipe(
+        network=_part(student, wrap),
+        method=how,
+        training=Training(steps, batch, OPTIMIZERS, ema=0.99, schedule="cosine"),
+        networks={"discriminator": _part(own)},
+        training_description={"steps": steps, "batch": batch},
+    )
+    beside = {} if teacher_discriminator is None else {"discriminator": _part(teacher_discriminator)}
+    recipe = Recipe(
+        name=Path(out).name,
+        data=Part({"class_path": type(images).__name__}, lambda: images),
+        task=Part({"class_path": "Generation"}, lambda: Generation(tuple(latent), samples)),
+        students={"student": replace(alone, weights=dict(weights or {}))},
+        seeds=tuple(range(seeds)),
+        teacher=ArmRecipe(network=_part(teacher, wrap), method=how, training=None, networks=beside),
+        controls={"student": alone} if control else {},
+        features=None if features is None else Part({"class_path": type(features).__name__}, lambda: features),
+        tree={"name": Path(out).name, "teacher": type(teacher).__name__, **alone.description()},
+    )
+    run(recipe, Path(out), accelerator=accelerator, command=f"limbeck.distill(..., out={str(out)!r})")
+    trained = deepcopy(student)
+    load_weights(trained, Path(out) / "student.safetensors")
+    return trained.eval()
+
+
+def _image_shape(teacher: nn.Module, student: nn.Module, latent: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return (C, H, W) of what both generators make."""
+    shapes = {}
+    for name, network in (("teacher", teacher), ("student", student)):
+        try:
+            with torch.no_grad():
+                image = deepcopy(network).cpu().eval()(torch.zeros(2, *latent))
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise RecipeError(
+                f"distill: the {name} cannot be called with latents of shape (N, {', '.join(map(str, latent))}):"
+                f" {str(error).splitlines()[0]}; check `latent`"
+            ) from error
+        if not isinstance(image, Tensor) or image.ndim != 4:
+            found = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+            raise RecipeError(f"distill: expected a {name} that returns images (N, C, H, W), found {found}")
+        shapes[name] = (image.shape[1], image.shape[2], image.shape[3])
+    if shapes["teacher"] != shapes["student"]:
+        raise RecipeError(
+            f"distill: the student makes images {shapes['student']}, the teacher {shapes['teacher']} (C, H, W);"
+            " give a student of the teacher's image shape"
+        )
+    return shapes["teacher"]
+
+
+def _data(data: str | Path | Tensor | Data, shape: tuple[int, int, int]) -> Data:
+    if isinstance(data, Data):
+        found = data
+    elif isinstance(data, Tensor):
+        found = TensorImages(data)
+    elif shape[1] == shape[2]:
+        found = ImageFolder(str(data), size=shape[1], channels=shape[0])
+    else:
+        raise RecipeError(f"distill: images from a folder are made square, the networks make {shape[1]}x{shape[2]}")
+    if found.image_shape != shape:
+        raise RecipeError(f"distill: the data has images {found.image_shape}, the networks make {shape} (C, H, W)")
+    return found
+
+
+def _method(name: str) -> type[Method]:
+    known = {cls.__name__.lower(): cls for cls in catalogue(Method)}
+    if name.lower() not in known:
+        raise RecipeError(f"distill: no method {name!r}{nearest(name.lower(), known)}; there is {', '.join(known)}")
+    return known[name.lower()]
+
+
+def _part(network: nn.Module, wrap: Callable[[nn.Module], nn.Module] = lambda network: network) -> Part[nn.Module]:
+    """Return a part that makes copies of a live network, known by its class and weights."""
+    description = {"class_path": type(network).__qualname__, "weights": weights_hash(network)}
+    return Part(description, lambda: wrap(deepcopy(network)))

@@ -1,0 +1,258 @@
+"""The verbs of the command line. Bad input is one clear line and exit status 2; what is heavy is imported late."""
+
+from __future__ import annotations
+
+import errno
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from limbeck import __version__
+from limbeck.errors import LimbeckError, RecipeError, nearest
+
+if TYPE_CHECKING:
+    from limbeck.recipe import Recipe
+
+DOTTED = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a verb and return the exit status: 0, 1 (an out-of-date or failed check), 2 (bad input), 130 (stopped)."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        words, changes = split_changes(words)
+        parser = _parser()
+        options = parser.parse_args(words)
+        verb = options.verb
+        if verb is None:
+            parser.print_help()
+            return 0
+        VERBS[verb](options[verb], changes, " ".join(["limbeck", *(sys.argv[1:] if argv is None else argv)]))
+    except LimbeckError as error:
+        print(f"limbeck: {error}", file=sys.stderr)
+        return 130 if type(error).__name__ == "Interrupted" else 2
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
+            raise
+        print(
+            f"limbeck: {error.filename or 'output'}: {error.strerror}; free space or choose another folder",
+            file=sys.stderr,
+        )
+        return 2
+    return 0
+
+
+def split_changes(words: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the words without, and as pairs, the flags that change the recipe: `--a.b value` or `--a.b=value`.
+
+    Raises:
+        RecipeError: Such a flag without a value.
+    """
+    rest, changes = [], []
+    waiting = iter(words)
+    for word in waiting:
+        if (match := DOTTED.fullmatch(word)) is None:
+            rest.append(word)
+            continue
+        value = match[2] if match[2] is not None else next(waiting, None)
+        if value is None:
+            raise RecipeError(f"{word}: expected a value after it, found none")
+        changes.append((match[1], value))
+    return rest, changes
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="limbeck",
+        version=__version__,
+        description="Distil a large image model into a small, fast one, and prove what was gained and lost. Any value"
+        " of a recipe can be changed by a flag with dots: --student.network.init_args.width 12",
+    )
+    verbs = parser.add_subcommands(dest="verb", required=False)
+
+    run = ArgumentParser(description="Train teacher, control and student, evaluate them alike, write the report.")
+    _recipe(run)
+    run.add_argument("--out", type=str | None, help="folder of the run; runs/NAME by default")
+    run.add_argument("--arms", type=str | None, help="folder of trained arms that several runs share; OUT/arms")
+    run.add_argument("--seeds", type=int | None, help="how many runs of student and control")
+    verbs.add_subcommand("run", run, help="the whole story: train, evaluate, report")
+
+    train = ArgumentParser(description="Train one arm, and the teacher it needs.")
+    _recipe(train)
+    train.add_argument("--arm", type=str, default="student", help="teacher, control, or the name of a student")
+    train.add_argument("--out", type=str | None, help="folder of the run; runs/NAME by default")
+    train.add_argument("--arms", type=str | None, help="folder of trained arms that several runs share; OUT/arms")
+    verbs.add_subcommand("train", train, help="one arm only")
+
+    evaluate = ArgumentParser(description="Measure a network against the reference split of the recipe's data.")
+    _recipe(evaluate)
+    evaluate.add_argument("--arm", type=str, default="student", help="whose architecture: teacher or a student")
+    evaluate.add_argument("--weights", type=str | None, help="its weights; the arm's own trained ones by default")
+    evaluate.add_argument("--out", type=str | None, help="folder of the run; runs/NAME by default")
+    evaluate.add_argument("--arms", type=str | None, help="folder of trained arms that several runs share; OUT/arms")
+    verbs.add_subcommand("evaluate", evaluate, help="measure a network")
+
+    compare = ArgumentParser(description="Put the arms of several runs into one table.")
+    compare.add_argument("results", nargs="+", type=str, help="folders of runs, or their result.json")
+    verbs.add_subcommand("compare", compare, help="several runs in one table")
+
+    sample = ArgumentParser(description="Draw what a trained arm makes.")
+    _recipe(sample)
+    sample.add_argument("--arm", type=str, default="student", help="teacher, control, or the name of a student")
+    sample.add_argument("--seed", type=int, default=0, help="draws the inputs")
+    sample.add_argument("--out", type=str | None, help="folder of the run; runs/NAME by default")
+    sample.add_argument("--arms", type=str | None, help="folder of trained arms that several runs share; OUT/arms")
+    sample.add_argument("--to", type=str, default="samples.png", help="the picture")
+    verbs.add_subcommand("sample", sample, help="draw samples of a trained arm")
+
+    check = ArgumentParser(description="Check a recipe, take a few steps of every arm, and estimate what it will cost.")
+    _recipe(check)
+    check.add_argument("--seeds", type=int | None, help="how many runs of student and control")
+    verbs.add_subcommand("check", check, help="what a recipe would cost, before anything heavy starts")
+
+    listed = ArgumentParser(description="List what there is to build from, or the arguments of one class.")
+    listed.add_argument("what", nargs="?", type=str | None, help="a room such as networks, or a class name")
+    verbs.add_subcommand("list", listed, help="what recipes can be made of")
+    return parser
+
+
+def _recipe(parser: ArgumentParser) -> None:
+    parser.add_argument("recipe", type=str, help="YAML file")
+    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--data-root", type=str | None, help="folder of data sets; else LIMBECK_DATA")
+
+
+def _read(options: Namespace, changes: list[tuple[str, str]]) -> Recipe:
+    import os  # noqa: PLC0415
+
+    from limbeck.recipe import read_recipe  # noqa: PLC0415 (torch is heavy, and `limbeck --help` needs none)
+
+    if options.data_root:
+        os.environ["LIMBECK_DATA"] = options.data_root
+    if options.accelerator not in ("auto", "cpu", "cuda", "mps"):
+        raise RecipeError(f"--accelerator: expected auto, cpu, cuda or mps, found {options.accelerator!r}")
+    if options.get("seeds") is not None:
+        changes = [*changes, ("seeds", str(options.seeds))]
+    return read_recipe(options.recipe, changes)
+
+
+def _out(options: Namespace, recipe: Recipe) -> Path:
+    return Path(options.out or Path("runs") / recipe.name)
+
+
+def _arms(options: Namespace) -> Path | None:
+    return Path(options.arms) if options.arms else None
+
+
+def _run(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
+    from limbeck.run import run  # noqa: PLC0415
+
+    recipe = _read(options, changes)
+    run(recipe, _out(options, recipe), arms=_arms(options), accelerator=options.accelerator, command=command)
+
+
+def _train(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
+    from limbeck.progress import say  # noqa: PLC0415
+
+    arm = _chosen(options, changes)
+    if arm.teacher is not None:
+        arm.teacher.fit()
+    arm.fit()
+    say(f"{arm.name}: {arm.folder}")
+
+
+def _evaluate(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
+    from dataclasses import replace  # noqa: PLC0415
+
+    from limbeck.report.result import number  # noqa: PLC0415
+
+    arm = _chosen(options, changes)
+    if options.weights is not None:
+        arm = replace(arm, recipe=replace(arm.recipe, training=None, load=Path(options.weights)))
+    for name, value in arm.evaluate(arm.features, arm.teacher if arm.teacher and arm.teacher.done else None).items():
+        print(f"{name:<32} {number(value)}")
+
+
+def _compare(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
+    from limbeck.report.result import Result  # noqa: PLC0415
+    from limbeck.report.table import comparison  # noqa: PLC0415
+
+    paths = [Path(p) / "result.json" if Path(p).is_dir() else Path(p) for p in options.results]
+    _print(comparison({_run_name(path): Result.read(path) for path in paths}))
+
+
+def _run_name(path: Path) -> str:
+    return path.parent.name if path.name == "result.json" else path.stem
+
+
+def _sample(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
+    from limbeck.files import write_atomically  # noqa: PLC0415
+    from limbeck.report.plots import image_grid  # noqa: PLC0415
+
+    arm = _chosen(options, changes)
+    picture, *_ = arm.setting.task.preview(arm.network(), arm.setting.data, options.seed)
+    write_atomically(Path(options.to), image_grid(picture.images, picture.columns))
+    print(options.to)
+
+
+def _check(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
+    from limbeck.estimate import estimate  # noqa: PLC0415
+    from limbeck.report.table import costs  # noqa: PLC0415
+
+    _print(costs(estimate(_read(options, changes), options.accelerator)))
+
+
+def _list(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
+    from limbeck.catalogue import catalogue, describe, rooms  # noqa: PLC0415
+
+    classes = {c.__name__: (room, c) for room, base in rooms().items() for c in catalogue(base)}
+    if options.what in classes:
+        entry = describe(classes[options.what][1])
+        print(f"{entry.name}  ({entry.path})\n{entry.summary}\n")
+        for a in entry.arguments:
+            print(f"  {a.name}: {a.type}{'' if a.required else f' = {a.default!r}'}\n      {a.doc}")
+        return
+    names = list(rooms())
+    if options.what is not None and options.what not in names:
+        known = [*names, *classes]
+        raise RecipeError(
+            f"list {options.what}: no such room or class{nearest(options.what, known)}; {', '.join(names)}"
+        )
+    for room in [options.what] if options.what else names:
+        print(room)
+        for name, (where, cls) in classes.items():
+            if where == room:
+                print(f"  {name:<24} {describe(cls).summary}")
+
+
+def _chosen(options: Namespace, changes: list[tuple[str, str]]) -> Any:
+    """Return the arm that --arm names, of the first seed."""
+    from limbeck.run import tell  # noqa: PLC0415
+
+    recipe = _read(options, changes)
+    arms = tell(recipe, _out(options, recipe), _arms(options), options.accelerator).arms()
+    if options.arm not in arms:
+        raise RecipeError(f"--arm {options.arm}: no such arm{nearest(options.arm, arms)}; there is {', '.join(arms)}")
+    return arms[options.arm][0]
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    Console().print(table)
+
+
+VERBS = {
+    "run": _run,
+    "train": _train,
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "sample": _sample,
+    "check": _check,
+    "list": _list,
+}

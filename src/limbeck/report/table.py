@@ -1,0 +1,68 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from limbeck.report.result import Result
+from limbeck.report.wording import cost_label, cost_text, metric_features, metric_label
+
+SHOWN_COSTS = ("parameters", "macs", "latency_ms_batch1")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one arm will cost, as `limbeck check` finds it.
+
+    Attributes:
+        arm: Its name.
+        parameters: Parameters of its network.
+        macs: Multiply-accumulates of its network for one sample.
+        memory_bytes: Peak memory while training: of the GPU, else of this process so far.
+        steps: Steps of its training; 0 for a loaded network.
+        seconds: Estimated time to train it, all seeds together.
+    """
+
+    arm: str
+    parameters: int
+    macs: int
+    memory_bytes: int
+    steps: int
+    seconds: float
+
+
+def comparison(results: Mapping[str, Result]) -> Table:
+    """Return the arms of several runs in one table: a row an arm, a column a metric or cost.
+
+    Distribution metrics over different features have different columns: they do not compare.
+    """
+    metrics = list(dict.fromkeys(m for r in results.values() for arm in r.arms.values() for m in arm.quality))
+    table = Table("run", "arm", *(f"{metric_label(m)} {metric_features(m)}".strip() for m in metrics))
+    for cost in SHOWN_COSTS:
+        table.add_column(cost_label(cost), justify="right")
+    for run, result in results.items():
+        for name, arm in result.arms.items():
+            qualities = [str(arm.quality[m]) if m in arm.quality else "" for m in metrics]
+            costs = [cost_text(c, arm.cost.get(c)) if c in arm.cost else "" for c in SHOWN_COSTS]
+            table.add_row(run, name, *qualities, *costs)
+    return table
+
+
+def costs(estimates: Iterable[Estimate]) -> Table:
+    """Return what `limbeck check` found, a row an arm, and the time of the whole run below."""
+    table = Table("arm", "parameters", "MACs", "memory", "steps", "time", show_footer=True)
+    total = 0.0
+    for one in estimates:
+        total += one.seconds
+        texts = (cost_text("macs", one.macs), cost_text("file_bytes", one.memory_bytes))
+        table.add_row(one.arm, f"{one.parameters:,}", *texts, f"{one.steps:,}", _duration(one.seconds))
+    table.columns[0].footer, table.columns[-1].footer = "training, all seeds", _duration(total)
+    return table
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

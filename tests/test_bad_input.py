@@ -1,0 +1,279 @@
+"""Bad input gives one clear line: the key or file, what was expected, what was found. One row of `CASES` each.
+
+A row is a name, something that a user does in an empty folder, and words that the message must have. To add a subject,
+add a list of rows to `CASES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from limbeck.errors import LimbeckError, RecipeError
+from limbeck.recipe import read_recipe
+
+GOOD = """
+name: toy
+data: {class_path: Glyphs, init_args: {size: 16}}
+task: {class_path: Generation, init_args: {latent: [64]}}
+features:
+  name: glyph-cnn
+  network: {class_path: SmallCnn, init_args: {width: 8}}
+  method: {class_path: Supervised}
+  training: {steps: 20}
+method: {class_path: Gan, init_args: {loss: hinge}}
+networks: {discriminator: {class_path: DcganDiscriminator, init_args: {width: 8}}}
+teacher:
+  network: {class_path: DcganGenerator, init_args: {width: 8}}
+  training: {steps: 20, optimizers: {student: {class_path: Adam, init_args: {lr: 2.0e-4, betas: [0.0, 0.99]}}}}
+student:
+  network: {class_path: DcganGenerator, init_args: {width: 4}}
+  training: {steps: 10, batch: 8}
+  start_from_teacher: [discriminator]
+  weights: {student.output: 1.0}
+control: true
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a user does wrong, and what the message has to say.
+
+    Attributes:
+        name: Names the test.
+        act: Does it, in an empty folder.
+        words: Parts of the message.
+        error: The kind of error.
+    """
+
+    name: str
+    act: Callable[[Path], object]
+    words: tuple[str, ...]
+    error: type[LimbeckError] = RecipeError
+
+
+def flag(key: str, value: str, *words: str, rehearse: bool = False) -> Case:
+    """A good recipe with one bad flag; `rehearse` when the mistake shows in building."""
+
+    def act(folder: Path) -> object:
+        recipe = read_recipe(written(folder, GOOD), [(key, value)])
+        return recipe.rehearse() if rehearse else recipe
+
+    return Case(f"--{key} {value}", act, words)
+
+
+def text(name: str, content: str | bytes, *words: str) -> Case:
+    """A recipe with this content."""
+    return Case(name, lambda folder: read_recipe(written(folder, content)), ("recipe.yaml", *words))
+
+
+def changed(name: str, old: str, new: str, *words: str) -> Case:
+    """The good recipe with `old` replaced."""
+    assert old in GOOD
+    return text(name, GOOD.replace(old, new), *words)
+
+
+def written(folder: Path, content: str | bytes) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+FILES = [
+    Case("no recipe", lambda folder: read_recipe(folder / "absent.yaml"), ("absent.yaml: no such recipe",)),
+    Case("a folder as recipe", read_recipe, ("cannot be read", "directory")),
+    text("an empty file", "", "expected a recipe, a mapping of sections, found an empty file"),
+    text("a list", "- 1\n- 2\n", "expected a recipe, a mapping of sections, found a list"),
+    text("a word", "hello", "found a str"),
+    text("no text at all", b"\xff\xfe\x00\x01", "expected a YAML recipe in UTF-8"),
+    text("control characters", "name: a\x00b", "cannot be read as YAML"),
+    text("a tab", "name: toy\nteacher:\n\tsteps: 1\n", "line 3", "cannot be read as YAML"),
+    text("an open bracket", "name: toy\ndata: [1, 2\n", "cannot be read as YAML"),
+    text("a key given twice", "name: toy\ntask: {}\nname: other\n", "line 3", "key 'name' given twice"),
+    text(
+        "a nested key given twice", "student:\n  training: {steps: 1, steps: 2}\n", "line 2", "key 'steps' given twice"
+    ),
+    text("code", "name: !!python/object/apply:os.getcwd []\n", "line 1", "could not determine a constructor"),
+    text("an anchor in itself", "student: &a {network: *a}\n", "an anchor that contains itself"),
+    text(
+        "a key that is a number", "name: toy\nstudents: {18: {}}\n", "students: expected keys that are text, found 18"
+    ),
+    text("a list as key", "[1, 2]: toy\n", "line 1", "cannot be read as YAML"),
+    text("a date", "name: 2024-01-01\n", "name: expected text", "found a date", "quote it"),
+    text("not a number", "seed: .nan\n", "seed: expected a number, found NaN"),
+]
+
+SECTIONS = [
+    changed("a misspelt section", "teacher:\n", "techer:\n", "techer: unknown key (did you mean 'teacher'?)"),
+    flag("student.trainig.steps", "5", "student.trainig: unknown key (did you mean 'training'?)"),
+    flag("student", "5", "student: expected a mapping, found 5"),
+    flag("name", "null", "name: expected a name of letters", "found nothing"),
+    flag("name", "../../etc", "name: expected a name of letters", "found '../../etc'"),
+    flag("seed", "-1", "seed: expected a whole number of at least 0, found -1"),
+    flag("seeds", "0", "seeds: expected a whole number of at least 1, found 0"),
+    flag("seeds", "many", "seeds: expected whole number, found 'many'"),
+    flag("settings_tried", "{teacher: 3}", "settings_tried.teacher: unknown key", "there are student, control"),
+    flag("students", "[x18, x45]", "students: expected a mapping of names"),
+    flag("students", "{a/b: {}}", "students: 'a/b' cannot be a student's name"),
+    flag("students", "{teacher: {}}", "students: 'teacher' cannot be a student's name"),
+    flag("features.name", "null", "features.name: expected a name"),
+    flag("control", "5", "control: expected true, false or its own training, method, weights, found 5"),
+    flag("control", "{network: {}}", "control.network: unknown key", "there are training, method, weights"),
+    flag("student.training.steps.more", "5", "--student.training.steps.more: student.training.steps is 10"),
+    flag("student..steps", "5", "--student..steps: expected a dotted path"),
+    flag("student.training", "{steps: 1", "--student.training", "cannot be read as YAML"),
+    changed("no student", "student:\n  network", "other:\n  network", "student: missing", "other: unknown key"),
+]
+
+CLASSES = [
+    flag("data", "null", "data: expected a Data, as {class_path: Name, init_args: {...}}, found nothing"),
+    flag("data", "7", "data: expected a Data", "found 7"),
+    flag("data.class_path", "Glyph", "data.class_path: expected a Data, found 'Glyph' (did you mean 'Glyphs'?)"),
+    flag("method", "Gann", "method: expected a Method, found 'Gann' (did you mean 'Gan'?)", "Supervised"),
+    flag(
+        "method.class_path", "no.such.Thing", "method.class_path: no.such.Thing: cannot import 'no.such'", "PYTHONPATH"
+    ),
+    flag("method.class_path", "limbeck.methods.gan.Gann", "limbeck.methods.gan has no 'Gann' (did you mean 'Gan'?)"),
+    flag("method.class_path", "collections.OrderedDict", "expected a Method, found collections.OrderedDict"),
+    flag("method.class_path", "math.pi", "expected a Method, found math.pi, which is not one"),
+    flag("method.class_path", "limbeck.methods.base.Method", "which is abstract"),
+    flag("method.class_path", "..Gan", "expected a dotted import path such as package.module.Class, found '..Gan'"),
+    flag("student.network.width", "4", "student.network.width: unknown key; there are class_path, init_args"),
+    flag(
+        "student.network.init_args",
+        "[4]",
+        "student.network.init_args: expected the arguments of DcganGenerator by name",
+    ),
+    flag(
+        "student.network.init_args.widht", "4", "init_args.widht: DcganGenerator has no argument 'widht' (did you mean"
+    ),
+    flag(
+        "student.network.init_args.width",
+        "wide",
+        "student.network.init_args.width: expected whole number, found 'wide'",
+    ),
+    flag("student.network.init_args.width", "4.5", "width: expected whole number, found 4.5"),
+    flag("student.network.init_args.width", "true", "width: expected whole number, found true"),
+    flag("student.network.init_args.width", "null", "width: expected whole number, found nothing"),
+    flag("student.network.init_args.width", "[4]", "width: expected whole number, found [4]"),
+    flag(
+        "method.init_args.loss",
+        "hing",
+        "method.init_args.loss: expected 'logistic' or 'hinge'",
+        "did you mean 'hinge'?",
+    ),
+    flag("method.init_args.student", "{}", "method.init_args.student: Gan gets 'student' from elsewhere in the recipe"),
+    flag("task.init_args.latent", "[a]", 'task.init_args.latent: expected list of whole number, found ["a"]'),
+    flag("task.init_args", "{}", "task.init_args.latent: missing; Generation needs it (list of whole number)"),
+    flag("task.init_args.latent", "[0]", "task.latent: expected sizes of at least 1", "found [0]"),
+    flag("data.init_args.size", "0", "data", "size", "found 0"),
+    flag("augmentation", "Spin", "augmentation: expected a Augmentation, found 'Spin'"),
+]
+
+ARMS = [
+    flag("student.network", "null", "student.network: expected a Module, as {class_path", "found nothing"),
+    flag("networks", "null", "networks.discriminator: missing; Gan needs it"),
+    flag("networks.critic", "SmallCnn", "networks.critic: no such network; Gan takes discriminator, feature_network"),
+    flag(
+        "networks.feature_network", "DcganGenerator", "networks.feature_network: expected a Classifier", "a Generator"
+    ),
+    flag("student.training", "null", "student.training: missing; expected at least {steps: ...}"),
+    flag("student.training", "{batch: 8}", "student.training.steps: missing"),
+    flag("student.training.steps", "0", "student.training.steps: expected a whole number of at least 1, found 0"),
+    flag("student.training.steps", "-5", "student.training.steps: expected a whole number of at least 1, found -5"),
+    flag("student.training.steps", "1e4", "student.training.steps: expected whole number, found 10000.0"),
+    flag("student.training.stepz", "5", "student.training.stepz: unknown key (did you mean 'steps'?)"),
+    flag("student.training.micro_batches", "3", "student.training.batch: 8 samples cannot be split evenly"),
+    flag("teacher.training.ema", "1.0", "teacher.training.ema: expected a number in [0, 1), found 1.0"),
+    flag(
+        "teacher.training.schedule",
+        "cosin",
+        "teacher.training.schedule: expected 'constant' or 'cosine'",
+        "mean 'cosine'",
+    ),
+    flag("teacher.training.precision", "16", "teacher.training.precision: expected '32' or 'bf16', found 16"),
+    flag("teacher.training.optimizers.studnt", "Adam", "optimizers.studnt: no such player (did you mean 'student'?)"),
+    flag(
+        "teacher.training.optimizers.student",
+        "Adamm",
+        "teacher.training.optimizers.student: expected a Optimizer",
+        "Adam",
+    ),
+    flag("teacher.training.optimizers.student", "LBFGS", "teacher.training.optimizers.student: LBFGS", "closure"),
+    flag("teacher.training.optimizers.student.init_args.lr", "-1", "optimizers.student: Invalid learning rate: -1"),
+    flag("teacher.training.optimizers.student.init_args.betas", "[0.9]", "betas: expected list of 2 (number, number)"),
+    flag("teacher.training.optimizers.student.init_args.params", "[]", "params: Adam gets 'params' from elsewhere"),
+    flag(
+        "student.weights.student.ouput",
+        "1",
+        "student.weights.student.ouput: no such loss (did you mean 'student.output'?)",
+    ),
+    flag(
+        "student.weights.student.output",
+        "-1",
+        "student.weights.student.output: weight: expected a number of at least 0",
+    ),
+    flag("student.weights.student.output", "much", "student.weights.student.output: expected number, found 'much'"),
+    flag("student.weights.student.output", "{from: 0.5}", "student.weights.student.output.weight: missing"),
+    flag("student.weights.student.output", "{weight: 1, form: 0.5}", "output.form: unknown key (did you mean 'from'?)"),
+    flag("student.weights.student.output", "{weight: 1, from: 0.5, until: 0.5}", "expected 0 <= from < until <= 1"),
+    flag(
+        "student.start_from_teacher",
+        "[discriminater]",
+        "start_from_teacher: no network",
+        "did you mean 'discriminator'?",
+    ),
+    flag(
+        "student.start_from_teacher",
+        "[student]",
+        "student.start_from_teacher: expected the teacher's student to be the same",
+    ),
+    flag(
+        "teacher.networks.discriminator.init_args.width",
+        "16",
+        "student.start_from_teacher: expected the teacher's disc",
+    ),
+    flag("teacher", "null", "student.start_from_teacher: there is no teacher", "so the student is its own control"),
+    flag(
+        "teacher.load",
+        "teacher.safetensors",
+        "teacher.training: a network that is loaded is not trained",
+        "no such file",
+    ),
+    flag("teacher.load", "5", "teacher.load: expected text, found 5"),
+]
+
+BUILDING = [
+    flag("student.network.init_args.width", "0", "student.network: DcganGenerator.width", "found 0", rehearse=True),
+    flag("teacher.network.init_args.size", "33", "teacher.network: DcganGenerator.size", "power of two", rehearse=True),
+    flag("student.method.init_args.temperature", "-1.0", "student.method", "temperature", "above 0", rehearse=True),
+    flag("features.method.init_args.label_smoothing", "2", "features.method", "label_smoothing", rehearse=True),
+    flag(
+        "baselines", "{mine: {class_path: Import, init_args: {target: no.Such}}}", "baselines.mine", "no", rehearse=True
+    ),
+]
+
+CASES = [*FILES, *SECTIONS, *CLASSES, *ARMS, *BUILDING]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_bad_input_is_told_in_a_clear_line(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(case.error) as caught:
+        case.act(tmp_path)
+    message = str(caught.value)
+    for word in case.words:
+        assert word in message
+    assert all(len(line) < 400 for line in message.splitlines())
+
+
+def test_the_table_is_large_and_its_names_are_unique() -> None:
+    assert len(CASES) >= 40
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+def test_the_recipe_that_the_cases_spoil_is_good(tmp_path: Path) -> None:
+    read_recipe(written(tmp_path, GOOD)).rehearse()

@@ -1,0 +1,80 @@
+"""Tables of the documents are made from results, and a document that is out of date is found out."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from limbeck.errors import LimbeckError
+
+SCRIPT = Path(__file__).resolve().parents[3] / "benchmarks" / "tables.py"
+spec = importlib.util.spec_from_file_location("tables", SCRIPT)
+assert spec is not None and spec.loader is not None
+tables = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tables)
+
+MARKS = "# Title\n\n<!-- table: results/x.json{} -->\n{}<!-- /table -->\n\nend\n"
+
+
+@pytest.fixture
+def project(result, tmp_path):
+    result = replace(result, hardware={"cpu": "Some CPU", "cores": 2, "threads": 2, "gpu": None})
+    result.write(tmp_path / "results" / "x.json")
+    (tmp_path / "docs" / "deep").mkdir(parents=True)
+    return tmp_path
+
+
+def test_a_table_is_written_and_then_up_to_date(project, capsys):
+    page = project / "docs" / "deep" / "page.md"
+    page.write_text(MARKS.format(" columns: parameters, fid[fashion-cnn]", "old\n"))
+    check = ["--root", str(project), "--check"]
+    assert tables.main(check) == 1
+    assert "old" in page.read_text()  # checking changes nothing
+    assert "page.md: out of date" in capsys.readouterr().out
+    assert tables.main(["--root", str(project)]) == 0
+    assert page.read_text() == MARKS.format(
+        " columns: parameters, fid[fashion-cnn]",
+        "| arm | Parameters | FID [fashion-cnn] |\n"
+        "| --- | ---: | ---: |\n"
+        "| teacher | 567 k | 14.6 |\n"
+        "| **student** | 30.5 k | 17.5 ± 0.3 |\n"
+        "| floor | – | 1.90 |\n"
+        "| control | 30.5 k | 41.1 ± 1.2 |\n"
+        "\n"
+        "- FID [fashion-cnn], student minus control: −23.6, 95 % interval −25.1 to −22.2: BEATS\n"
+        "\n"
+        "fashion-mnist, test split; 5 seeds (mean ± standard deviation); costs on Some CPU, 2 threads.\n",
+    )
+    assert tables.main(check) == 0
+
+
+def test_a_changed_result_makes_its_table_stale(project, result):
+    (project / "README.md").write_text(MARKS.format("", ""))
+    assert tables.main(["--root", str(project)]) == 0
+    arms = {name: arm for name, arm in result.arms.items() if name != "floor"}
+    replace(result, arms=arms).write(project / "results" / "x.json")
+    assert tables.main(["--root", str(project), "--check"]) == 1
+
+
+def test_documents_without_tables_are_left_alone(project):
+    (project / "README.md").write_text("no table\n")
+    assert tables.main(["--root", str(project), "--check"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (MARKS.format(" columns: fif", ""), "column 'fif': expected one of parameters"),
+        ("<!-- table: results/none.json -->\n<!-- /table -->\n", "could not be read"),
+        ("<!-- table: results/x.json -->\n", "not closed"),
+    ],
+)
+def test_mistakes_are_named_with_their_document(project, capsys, text, says):
+    (project / "README.md").write_text(text)
+    with pytest.raises(LimbeckError):
+        tables.refresh(text, project)
+    assert tables.main(["--root", str(project)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("README.md: ") and says in error
+    assert (project / "README.md").read_text() == text
