@@ -23,8 +23,7 @@ from pathlib import Path
 
 from limbeck.errors import LimbeckError
 from limbeck.files import write_atomically
-from limbeck.report.numbers import number
-from limbeck.report.result import Result
+from limbeck.report.result import Result, number
 from limbeck.report.wording import cost_label, cost_text, interval_text, metric_features, metric_label
 
 COSTS = ("parameters", "macs", "latency_ms_batch1")

@@ -11,6 +11,7 @@ import pkgutil
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -126,7 +127,8 @@ def describe(cls: type) -> Entry:
     return Entry(cls.__name__, f"{cls.__module__}.{cls.__qualname__}", summary, tuple(arguments(cls).values()))
 
 
-def arguments(cls: type) -> dict[str, Argument]:
+@cache
+def arguments(cls: type) -> Mapping[str, Argument]:
     """Return the constructor's arguments by name, without `self`, `*args` and `**kwargs`."""
     init = cls.__init__  # type: ignore[misc]
     if init in (object.__init__, nn.Module.__init__):

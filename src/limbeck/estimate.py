@@ -18,6 +18,7 @@ from limbeck.errors import LimbeckError
 from limbeck.metrics.cost import macs, parameters
 from limbeck.recipe import ArmRecipe, Recipe
 from limbeck.report.table import Estimate
+from limbeck.tasks.classification import Classification
 from limbeck.weighting.scheduled import Scheduled
 
 STEPS = 4  # the first warms up, the others are timed
@@ -44,18 +45,13 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
             training = replace(arm.training, processes=1, compile=False)
             augmentation = arm.augmentation.build() if arm.augmentation else None
             with tempfile.TemporaryDirectory() as folder:
-                job = Job(method, task, images, training, weighting, 0, Path(folder), augmentation=augmentation)
+                own = Classification() if name == "features" else task
+                job = Job(method, own, images, training, weighting, 0, Path(folder), augmentation=augmentation)
                 runs = 1 if name in ("features", "teacher") else len(recipe.seeds)
                 steps, seconds = training.steps, _seconds_a_step(job, accelerator) * training.steps * runs
-        example = task.example(data, 1)
-        inputs = example if name != "features" else (task_free_image(data.image_shape),)
+        inputs = (Classification() if name == "features" else task).example(data, 1)
         found.append(Estimate(name, parameters(network), int(macs(network, inputs).count), _memory(), steps, seconds))
     return found
-
-
-def task_free_image(shape: tuple[int, int, int]) -> torch.Tensor:
-    """Return one black image (1, C, H, W): what a feature network is called with, whatever the task."""
-    return torch.full((1, *shape), -1.0)
 
 
 def _networks(arm: ArmRecipe) -> dict[str, nn.Module]:

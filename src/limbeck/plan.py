@@ -34,7 +34,7 @@ class ArmRecipe:
         networks: Further networks of the method, by name: `discriminator`...
         training_description: `training` as plain JSON.
         weights: Weights of losses that differ from the method's default, by "player.loss".
-        load: File of a trained network; the arm is then not trained.
+        load: File of a trained network, relative to the working directory; the arm is then not trained.
         start_from_teacher: Names of the networks that start as a copy of the teacher's trained ones.
         augmentation: Applied to the training images, or None.
     """

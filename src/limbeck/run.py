@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -22,6 +22,7 @@ from limbeck.report.html import write_report
 from limbeck.report.result import ArmResult, Budget, DataUsed, Quality, Result, Role, hardware, versions
 from limbeck.report.statistics import judge
 from limbeck.report.wording import headline
+from limbeck.tasks.classification import Classification
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,10 @@ def measured_by(recipe: Recipe, setting: Setting) -> FeatureExtractor | None:
     if recipe.features is None:
         return None
     if isinstance(recipe.features, FeatureArm):
-        arm = Arm(f"features-{recipe.features.name}", recipe.features.arm, setting, recipe.seeds[0]).fit()
+        labelled = replace(setting, task=Classification())
+        arm = Arm(f"features {recipe.features.name}", recipe.features.arm, labelled, recipe.seeds[0]).fit()
+        right = arm.evaluate(None, None)["top1"]
+        say(f"{recipe.features.name}: {right:.1%} right on the {setting.data.reference_split} split")
         return ClassifierFeatures(arm.network(), recipe.features.name)
     return recipe.features.build()
 

@@ -69,7 +69,7 @@ _NAMED = tuple(name for name in COLOURS if name not in ("dark grey", "light grey
 PALETTES: dict[str, tuple[tuple[str, ...], tuple[str, ...], int]] = {
     "many": (_NAMED, _NAMED, 20),
     "few": (("red", "green", "blue", "purple"), ("white",), 0),
-    "grey": (_GREYS, _GREYS, 10),
+    "grey": (_GREYS, _GREYS, 0),
 }
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 CONTRAST = 3.0  # least contrast of glyph and background: what WCAG 2.1 asks of large text
@@ -109,14 +109,15 @@ class Glyphs(Data):
     Args:
         size: Side of the square images in pixels.
         train: Number of training images.
-        validation: Number of validation images. The splits are drawn separately from one another.
+        validation: Number of validation images. Splits are drawn separately; where little varies, two may by chance
+            share an image.
         test: Number of test images.
         channels: 3 for RGB, or 1 for its luma (ITU-R BT.601).
         classes: The characters to draw, e.g. "ABC"; class numbers follow their order.
         faces: Words that every face has to have, of sans, serif, mono, regular, bold, upright, italic; e.g.
             "bold sans". Empty for all faces.
         colours: "many" (12 named colours, each varying a little, in pairs of sufficient contrast), "few" (red,
-            green, blue or purple on white), or "grey" (shades of grey, dark on light or light on dark).
+            green, blue or purple on white), or "grey" (four greys, dark on light or light on dark).
         rotation: Largest rotation in degrees, to either side.
         scale: Smallest and largest longer side of the glyph's box, as a part of the image's side in [0.1, 1].
         shift: How much of the room around the glyph it may use; 0 centres every glyph.
@@ -236,15 +237,11 @@ def coverage(glyph: Glyph, side: int) -> Image.Image:
     ImageDraw.Draw(patch).text(origin, glyph.character, fill=255, font=_font(glyph.face, size))
     if glyph.angle:
         patch = patch.rotate(glyph.angle, Image.Resampling.BILINEAR)
-    corner = (_start(side, zoom * across, glyph.place[0], half), _start(side, zoom * down, glyph.place[1], half))
+    boxes = zip((zoom * across, zoom * down), glyph.place, strict=True)
+    x, y = (round(box / 2 + (side - box) * place) - half for box, place in boxes)
     canvas = Image.new("L", (side, side))
-    canvas.paste(patch, corner)
+    canvas.paste(patch, (x, y))
     return canvas
-
-
-def _start(side: int, box: float, place: float, half: int) -> int:
-    """Return where a patch of 2 * half pixels starts, with the box in its middle at `place` of the room left."""
-    return round(box / 2 + (side - box) * place) - half
 
 
 def contrast(one: Rgb, other: Rgb) -> float:

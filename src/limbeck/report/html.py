@@ -13,8 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from limbeck.errors import LimbeckError
 from limbeck.files import write_atomically
 from limbeck.report import plots
-from limbeck.report.numbers import number
-from limbeck.report.result import Result
+from limbeck.report.result import Result, number
 from limbeck.report.statistics import base_name, better
 from limbeck.report.wording import (
     cautions,

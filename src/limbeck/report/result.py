@@ -6,7 +6,6 @@ import json
 import math
 import os
 import platform
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,13 +15,12 @@ from typing import Any, Literal
 
 from limbeck.errors import LimbeckError
 from limbeck.files import write_atomically
-from limbeck.report.numbers import decimals, number
+from limbeck.report.machine import processor, without_folders
 
 Role = Literal["teacher", "control", "student", "baseline", "floor"]
 Outcome = Literal["BEATS", "LOSES", "INCONCLUSIVE", "NONE"]
 
 PACKAGES = ("limbeck", "torch", "lightning-fabric", "torchmetrics", "numpy", "scipy", "safetensors")
-_PATH = re.compile(r"^(/|~|[A-Za-z]:[\\/])")
 
 
 @dataclass(frozen=True)
@@ -189,7 +187,7 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """Return the result as the schema wants it."""
         return {
-            "recipe": _without_folders(dict(self.recipe)),
+            "recipe": without_folders(dict(self.recipe)),
             "recipe_hash": self.recipe_hash,
             "data": asdict(self.data),
             "versions": dict(self.versions),
@@ -270,7 +268,7 @@ def hardware() -> dict[str, str | int | None]:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "cpu": _processor(),
+        "cpu": processor(),
         "cores": cores,
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -278,25 +276,17 @@ def hardware() -> dict[str, str | int | None]:
     }
 
 
+def number(value: float, places: int | None = None) -> str:
+    """Return `value` with three significant digits (17.5, 0.0123, 1,234), or with so many decimal places."""
+    if places is None and value != 0 and not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.2e}".replace("-", "−")
+    return f"{value:,.{decimals(value) if places is None else places}f}".replace("-", "−")
+
+
+def decimals(value: float) -> int:
+    """Return the decimal places that three significant digits of `value` need; 2 for zero, never below 0."""
+    return 2 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
+
+
 def _finite(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _without_folders(tree: Any) -> Any:
-    """Cut absolute paths down to their last name: where a file lies says something about a machine, not a run."""
-    if isinstance(tree, Mapping):
-        return {str(key): _without_folders(value) for key, value in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [_without_folders(value) for value in tree]
-    if isinstance(tree, Path):
-        return _without_folders(str(tree))
-    return re.split(r"[\\/]", tree.rstrip("\\/"))[-1] if isinstance(tree, str) and _PATH.match(tree) else tree
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -208,7 +208,7 @@ class Code:
 def test_unusable_files_are_named(content, weights, tmp_path, capsys):
     path = tmp_path / "bad.pth"
     if content == "code":
-        path.write_bytes(pickle.dumps({"fc.weight": Code()}))
+        path.write_bytes(pickle.dumps({"fc.weight": Code()}, protocol=2))
     elif content == "truncated":
         path.write_bytes(weights.read_bytes()[:100_000])
     elif content == "empty":

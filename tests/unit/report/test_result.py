@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from limbeck.errors import LimbeckError
-from limbeck.report.numbers import number
-from limbeck.report.result import ArmResult, Quality, Result, hardware, versions
+from limbeck.report.result import ArmResult, Quality, Result, hardware, number, versions
 
 
 def test_a_result_survives_its_file(result, tmp_path):

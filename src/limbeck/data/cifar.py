@@ -1,0 +1,150 @@
+"""CIFAR-10 (Krizhevsky 2009): the python batches that the field distributes, or lossless WebP sheets of them."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from limbeck.data.base import Data, InMemory, Split, data_root
+from limbeck.errors import DataError, RecipeError
+from limbeck.randomness import generator
+
+TRAIN = tuple(f"data_batch_{k}" for k in range(1, 6))
+ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+class CIFAR10(Data):
+    """CIFAR-10: colour photographs of ten things, 32x32: 50,000 for training, 10,000 for testing.
+
+    A batch is read from the data root, from `cifar-10-batches-py/<batch>` (the python version, unpacked), else from
+    `cifar10/<batch>_<k>.webp`: sheets of 40 rows of 25 images, with one byte a label in `cifar10/<batch>_labels.u8`.
+    A tenth of the training images, drawn with a fixed seed, is the validation split.
+
+    Args:
+        part: "full" for all five training batches, "10k" for the first alone; null for all five when they are
+            there, else the first. The name says which: "cifar10" or "cifar10-10k".
+        root: Folder of data sets; null for the environment's LIMBECK_DATA, else ~/.cache/limbeck/data.
+
+    Raises:
+        RecipeError: An unknown part.
+    """
+
+    image_shape = (3, 32, 32)
+    classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+    def __init__(self, part: Literal["full", "10k"] | None = None, root: str | None = None) -> None:
+        if part not in (None, "full", "10k"):
+            raise RecipeError(f"CIFAR10.part: expected 'full', '10k' or null, found {part!r}")
+        self.root = root
+        present = [name for name in TRAIN if self._find(name) is not None]
+        first_only = part == "10k" or (part is None and TRAIN[0] in present and len(present) < len(TRAIN))
+        self.batches = TRAIN[:1] if first_only else TRAIN
+        self.name = "cifar10-10k" if first_only else "cifar10"
+        self._splits: dict[Split, InMemory] = {}
+
+    def split(self, name: Split) -> InMemory:
+        """Return the samples of a split, read on the first call."""
+        if name not in self._splits:
+            self._splits |= self._load_test() if name == "test" else self._load_train()
+        return self._splits[name]
+
+    def _load_test(self) -> dict[Split, InMemory]:
+        return {"test": InMemory(*self._read("test_batch"))}
+
+    def _load_train(self) -> dict[Split, InMemory]:
+        parts = [self._read(name) for name in self.batches]
+        image, label = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+        order = torch.randperm(len(image), generator=generator(self.name, "validation"))
+        held_out = max(1, len(image) // 10)
+        rest, kept = order[:-held_out].sort().values, order[-held_out:].sort().values
+        return {"train": InMemory(image[rest], label[rest]), "validation": InMemory(image[kept], label[kept])}
+
+    def _find(self, batch: str) -> Path | None:
+        """Return the file of a batch, or the first of its sheets, or None."""
+        root = data_root(self.root)
+        places = (root / "cifar-10-batches-py" / batch, root / "cifar10" / f"{batch}_0.webp")
+        return next((place for place in places if place.is_file()), None)
+
+    def _read(self, batch: str) -> tuple[Tensor, Tensor]:
+        file = self._find(batch)
+        if file is None:
+            folder = data_root(self.root) / "cifar-10-batches-py"
+            raise DataError(f"{self.name}: {batch} is missing: put it into {folder} (it is in {ADDRESS})")
+        image, label = read_sheets(file, batch) if file.suffix == ".webp" else read_batch(file)
+        if image.shape != (len(label), 3, 32, 32) or not len(label) or label.max() >= len(self.classes):
+            raise DataError(
+                f"{file}: expected images (N, 3, 32, 32) and N labels 0..9, found {image.shape} and {label.shape}"
+            )
+        return torch.from_numpy(image), torch.from_numpy(label).long()
+
+
+def read_batch(file: Path) -> Arrays:
+    """Return images (N, 3, 32, 32) and labels (N,) of a python batch, without running code that it may hold.
+
+    Raises:
+        DataError: The file is damaged, holds something else, or asks for more than arrays and numbers.
+    """
+    try:
+        with file.open("rb") as stream:
+            content = ArrayUnpickler(stream, encoding="bytes").load()
+        image = np.array(content[b"data"], np.uint8).reshape(-1, 3, 32, 32)
+        return image, np.array(content[b"labels"], np.uint8)
+    except Exception as error:  # a damaged pickle can raise anything
+        raise DataError(f"{file}: cannot be read as a CIFAR-10 python batch ({error}); replace it") from error
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Unpickles containers, numbers, text, bytes and numpy arrays; whatever else a pickle names is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return one of the few functions that arrays are rebuilt with.
+
+        Raises:
+            pickle.UnpicklingError: The pickle names something else.
+        """
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return np.empty(0).__reduce__()[0]  # its module has changed its name between numpy versions
+        allowed = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype, ("_codecs", "encode"): _encode}
+        if (module, name) not in allowed:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no data batch needs")
+        return allowed[module, name]
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Stand in for codecs.encode, which Python 3 uses to write bytes in old protocols: Latin-1 only."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it asks for the encoding {encoding!r}")
+    return text.encode("latin1")
+
+
+def read_sheets(first: Path, batch: str) -> Arrays:
+    """Return images (N, 3, 32, 32) and labels (N,) of the sheets of a batch, `first` being number 0.
+
+    Raises:
+        DataError: A sheet or the labels are missing or damaged.
+    """
+    label_file = first.with_name(f"{batch}_labels.u8")
+    if not label_file.is_file():
+        raise DataError(f"{label_file.name} is missing: put it into {label_file.parent}, beside {first.name}")
+    label = np.frombuffer(label_file.read_bytes(), np.uint8).copy()
+    sheets = [_read_sheet(first.with_name(f"{batch}_{k}.webp")) for k in range(-(-len(label) // 1000))]
+    return np.concatenate([*sheets, np.empty((0, 3, 32, 32), np.uint8)]), label
+
+
+def _read_sheet(file: Path) -> NDArray[np.uint8]:
+    try:
+        with Image.open(file) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{file}: cannot be read as a sheet of images ({error}); replace it") from error
+    if pixels.shape != (1280, 800, 3):
+        raise DataError(f"{file}: expected a sheet of 800 x 1280 pixels, found {pixels.shape[1]} x {pixels.shape[0]}")
+    return pixels.reshape(40, 32, 25, 32, 3).transpose(0, 2, 4, 1, 3).reshape(1000, 3, 32, 32)

@@ -1,0 +1,245 @@
+"""Any folder of images, flat or with one subfolder a class."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from limbeck.data.base import Data, Images, InMemory, Split, data_root, to_float
+from limbeck.errors import DataError, RecipeError
+from limbeck.types import Batch
+
+ENDINGS = frozenset(".png .jpg .jpeg .jfif .webp .bmp .tif .tiff .gif .ppm .pgm .pbm".split())
+PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
+MEMORY = 2**30  # bytes of decoded images up to which a folder is held in memory
+
+
+class ImageFolder(Data):
+    """The images of a folder, each resized to a square: shorter side to `size` (bicubic), then the centre.
+
+    Classes are the subfolders in alphabetical order. A folder with a subfolder `train` is split by its subfolders
+    `train`, `validation` (or `val`) and `test`. A split without a subfolder is held out of the training images, by the
+    SHA-256 of an image's path inside the folder as a number in [0, 1): below `test` for testing, in the next
+    `validation` for validation (the smallest when there is none). So an image stays in its split when others come.
+    Grey, palette, CMYK and 16-bit images become 8-bit ones, EXIF rotation is applied, transparency lies on white;
+    of an animation the first frame counts.
+
+    Args:
+        path: The folder; a relative one is looked for here, then in the data root.
+        size: Side of the images in pixels.
+        channels: 3 for RGB, 1 for grey.
+        by_class: Whether subfolders are classes; null: when every image lies in a subfolder. Without classes all
+            images below the folder are taken.
+        streaming: Whether images are decoded when they are read, rather than once into memory; null: when more than
+            1 GiB of memory would be needed.
+        validation: Part of the images held out for validation; 0 for none.
+        test: Part of the images held out for testing; 0 for none.
+        name: What results are filed under; null for the folder's name.
+
+    Raises:
+        DataError: The folder is missing, unreadable or without images.
+        RecipeError: An argument that cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        size: int = 64,
+        channels: int = 3,
+        *,
+        by_class: bool | None = None,
+        streaming: bool | None = None,
+        validation: float = 0.1,
+        test: float = 0.1,
+        name: str | None = None,
+    ) -> None:
+        if size < 1:
+            raise RecipeError(f"ImageFolder.size: expected at least 1 pixel, found {size}")
+        if channels not in (1, 3):
+            raise RecipeError(f"ImageFolder.channels: expected 1 or 3, found {channels}")
+        if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
+            raise RecipeError(
+                "ImageFolder: expected parts in [0, 1) that leave some for training, found"
+                f" validation {validation} and test {test}"
+            )
+        self.path = _existing(path)
+        self.name = name or self.path.resolve().name
+        self.image_shape = (channels, size, size)
+        self.validation, self.test = validation, test
+        files = {part: _list(folder, self.path) for part, folder in _folders(self.path).items()}
+        everything = [file for some in files.values() for file in some]
+        if not everything:
+            raise DataError(f"{self.path}: expected images ({' '.join(sorted(ENDINGS))}), found none")
+        self._depth = 1 if "train" in files else 0  # folders between `path` and a class
+        stray = next((file for file in everything if len(file.parts) < self._depth + 2), None)
+        if by_class and stray:
+            raise DataError(f"{self.path / stray}: expected every image in the subfolder of its class; move it there")
+        if by_class or (by_class is None and not stray):
+            self.classes = tuple(sorted({file.parts[self._depth] for file in everything}))
+        needed = len(everything) * channels * size * size
+        self.streaming = needed > MEMORY if streaming is None else streaming
+        self._files = self._hold_out(files)
+        self._splits: dict[Split, Images] = {}
+
+    def split(self, name: Split) -> Images:
+        """Return the samples of a split: decoded on the first call, or when they are read if streaming."""
+        if name not in self._splits:
+            files = self._files[name]
+            if not files:
+                raise DataError(f"{self.path}: no image is left for the {name} split; add some, or hold out others")
+            label = [self.classes.index(file.parts[self._depth]) for file in files] if self.classes else None
+            images = FileImages(self.path, files, self.image_shape, None if label is None else torch.tensor(label))
+            self._splits[name] = images if self.streaming else images.in_memory()
+        return self._splits[name]
+
+    def _hold_out(self, files: dict[str, list[Path]]) -> dict[str, list[Path]]:
+        """Return the files of every split, given those of the subfolders (or of the whole folder, as "all")."""
+        rest = sorted(files["train"] if "train" in files else files["all"], key=_share)
+        parts, limit = dict(files), 0.0
+        for part, share in (("test", self.test), ("validation", self.validation)):
+            if part not in files:
+                limit += share
+                count = (sum(_share(file) < limit for file in rest) or 1) if share else 0
+                parts[part], rest = sorted(rest[:count]), rest[count:]
+        return {**parts, "train": sorted(rest)}
+
+
+class FileImages(Images):
+    """Images that are decoded when they are read.
+
+    Args:
+        folder: What the files are relative to.
+        files: The images, in the order of their indices.
+        image_shape: (C, H, W) that they are brought to; C is 1 or 3, H = W.
+        label: (N,), int64, or None.
+    """
+
+    streaming = True
+
+    def __init__(
+        self, folder: Path, files: list[Path], image_shape: tuple[int, int, int], label: Tensor | None = None
+    ) -> None:
+        self.folder, self.files, self.image_shape, self.label = folder, files, image_shape, label
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, indices: Tensor) -> Batch:
+        """Return the samples at `indices`, decoded now."""
+        image = torch.stack([self._decode(i) for i in indices.tolist()])
+        label = None if self.label is None else self.label[indices]
+        return Batch(image=to_float(image), label=label, index=indices)
+
+    def fingerprint(self) -> str:
+        """Return a hash of the images' shape, labels, and every file's path, size, first and last 4 KiB.
+
+        Whole files are not read: for a large set that would take longer than many a training.
+        """
+        digest = hashlib.sha256(repr((self.image_shape, None if self.label is None else self.label.tolist())).encode())
+        for file in self.files:
+            try:
+                with (self.folder / file).open("rb") as stream:
+                    size = os.fstat(stream.fileno()).st_size
+                    head = stream.read(4096)
+                    stream.seek(max(0, size - 4096))
+                    digest.update(repr((file.as_posix(), size, head, stream.read())).encode())
+            except OSError as error:
+                raise DataError(f"{self.folder / file}: cannot be read ({error.strerror})") from error
+        return digest.hexdigest()[:16]
+
+    def in_memory(self) -> InMemory:
+        """Return the same samples, all decoded now.
+
+        Raises:
+            DataError: Some cannot be decoded; the message names the first of them.
+        """
+        image = torch.empty((len(self), *self.image_shape), dtype=torch.uint8)
+        problems: list[str] = []
+        for i in track(range(len(self)), "decoding images", console=Console(stderr=True), transient=True):
+            try:
+                image[i] = self._decode(i)
+            except DataError as error:
+                problems.append(str(error))
+        if problems:
+            more = f" (and {len(problems) - 1} more of {len(self)} images)" if len(problems) > 1 else ""
+            raise DataError(f"{problems[0]}{more}")
+        return InMemory(image, self.label)
+
+    def _decode(self, index: int) -> Tensor:
+        return torch.from_numpy(decode(self.folder / self.files[index], self.image_shape[1], self.image_shape[0]))
+
+
+def decode(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
+    """Return an image file as (channels, size, size), 0..255.
+
+    Raises:
+        DataError: It cannot be read or decoded, or its pixels have no known range.
+    """
+    try:
+        with Image.open(file) as image:
+            upright = _eight_bits(ImageOps.exif_transpose(image), "RGB" if channels == 3 else "L")
+            square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
+    except Exception as error:  # a damaged image can raise anything
+        raise DataError(f"{file}: cannot be decoded ({error}); repair or remove it") from error
+    pixels = np.asarray(square, np.uint8).reshape(size, size, channels)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
+    """Return an image of any mode as "RGB" or "L", transparency on white."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown range")
+    if image.mode.startswith("I"):  # 16 bits, which some versions of Pillow widen to 32
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its pixels are beyond 16 bits")
+        image = Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image.convert(mode)
+
+
+def _existing(path: str) -> Path:
+    """Return the folder `path`, here or in the data root."""
+    here = Path(path).expanduser()
+    places = [here] if here.is_absolute() else [here, data_root() / here]
+    for place in places:
+        if place.is_dir():
+            return place
+        if place.exists():
+            raise DataError(f"{place}: expected a folder of images, found a file")
+    raise DataError(f"no such folder of images: {' or '.join(map(str, places))}")
+
+
+def _folders(path: Path) -> dict[str, Path]:
+    """Return the subfolder of each split that has one, or the whole folder as "all" when it is not divided."""
+    found = {part: path / name for part, names in PARTS.items() for name in names if (path / name).is_dir()}
+    return found if "train" in found else {"all": path}
+
+
+def _list(folder: Path, base: Path) -> list[Path]:
+    """Return the images below `folder`, relative to `base`, in order; hidden ones are left out."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror})") from error
+
+    found = []
+    for parent, subfolders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        inside = Path(parent).relative_to(base)
+        found += [inside / n for n in names if Path(n).suffix.lower() in ENDINGS and not n.startswith(".")]
+    return sorted(found)
+
+
+def _share(file: Path) -> float:
+    """Return the SHA-256 of a path as a number in [0, 1)."""
+    return int.from_bytes(hashlib.sha256(file.as_posix().encode()).digest()[:6], "big") / 2**48

@@ -1,0 +1,32 @@
+"""What of a machine belongs into a result, its processor, and what does not: where its files lie."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_PATH = re.compile(r"^(/|~|[A-Za-z]:[\\/])")
+
+
+def without_folders(tree: Any) -> Any:
+    """Return `tree` with absolute paths cut down to their last name, which says nothing of the machine."""
+    if isinstance(tree, Mapping):
+        return {str(key): without_folders(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [without_folders(value) for value in tree]
+    if isinstance(tree, Path):
+        return without_folders(str(tree))
+    return re.split(r"[\\/]", tree.rstrip("\\/"))[-1] if isinstance(tree, str) and _PATH.match(tree) else tree
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,445 @@
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor, nn
+
+from limbeck.building import Mistakes, Part, canonical, checked, read_part
+from limbeck.catalogue import arguments, catalogue, describe, resolve, type_text
+from limbeck.data.base import Augmentation, Data
+from limbeck.data.glyphs import Glyphs
+from limbeck.errors import MissingExtra, RecipeError
+from limbeck.methods.base import Method
+from limbeck.methods.gan import Gan
+from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
+from limbeck.networks.roles import Classifier, Generator
+from limbeck.recipe import ArmRecipe, FeatureArm, Recipe, read_recipe
+from limbeck.training import Training
+from limbeck.types import Draw
+from limbeck.weighting.scheduled import Schedule
+
+ROOT = Path(__file__).parents[2]
+HERE = __name__
+
+GOOD: dict[str, Any] = yaml.safe_load("""
+name: toy
+data: {class_path: Glyphs, init_args: {size: 16}}
+task: {class_path: Generation, init_args: {latent: [64]}}
+method: {class_path: Gan, init_args: {loss: hinge}}
+networks: {discriminator: {class_path: DcganDiscriminator, init_args: {width: 8}}}
+teacher:
+  network: {class_path: DcganGenerator, init_args: {width: 8}}
+  training: {steps: 20, optimizers: {student: {class_path: Adam, init_args: {lr: 2.0e-4, betas: [0.0, 0.99]}}}}
+student:
+  network: {class_path: DcganGenerator, init_args: {width: 4}}
+  training: {steps: 10, batch: 8, optimizers: {student: {class_path: Adam, init_args: {lr: 0.01}}}}
+  start_from_teacher: [discriminator]
+  weights: {student.output: 1, student.adversarial: {weight: 0.1, from: 0.5}}
+""")
+
+
+class Twirl(Augmentation):
+    """Turns.
+
+    Args:
+        turns: How often.
+    """
+
+    def __init__(self, turns: int = 1) -> None:
+        self.turns = turns
+
+    def draws(self) -> Mapping[str, Draw]:
+        return {}
+
+    def __call__(self, image: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
+        return image.rot90(self.turns, (2, 3))
+
+
+class Several(Augmentation):
+    """One after the other."""
+
+    def __init__(self, steps: Sequence[Augmentation], first: Augmentation | None = None) -> None:
+        self.steps, self.first = steps, first
+
+    def draws(self) -> Mapping[str, Draw]:
+        return {}
+
+    def __call__(self, image: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
+        for step in self.steps:
+            image = step(image, drawn)
+        return image
+
+
+class Open(nn.Module):
+    """Takes anything."""
+
+    def __init__(self, **anything: Any) -> None:
+        super().__init__()
+        self.anything = anything
+
+
+def read(folder: Path, changes: Mapping[str, Any] | None = None, flags: Mapping[str, str] | None = None) -> Recipe:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**deepcopy(GOOD), **(changes or {})}, sort_keys=False))
+    return read_recipe(path, list((flags or {}).items()))
+
+
+def mistakes_of(
+    folder: Path, changes: Mapping[str, Any] | None = None, flags: Mapping[str, str] | None = None
+) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        read(folder, changes, flags)
+    return [line.strip() for line in str(caught.value).splitlines()]
+
+
+class TestReading:
+    def test_parts_build_new_objects_with_their_arguments(self, tmp_path: Path) -> None:
+        recipe = read(tmp_path)
+        data = recipe.data.build()
+        assert isinstance(data, Glyphs) and data.image_shape == (3, 16, 16)
+        first, second = (recipe.students["student"].network.build() for _ in range(2))
+        assert isinstance(first, DcganGenerator) and first is not second
+        assert next(first.parameters()) is not next(second.parameters())
+        assert first.output.weight.shape[0] == 4
+
+    def test_descriptions_are_plain_json_with_full_paths_and_given_arguments(self, tmp_path: Path) -> None:
+        assert read(tmp_path).students["student"].description() == {
+            "network": {"class_path": "limbeck.networks.dcgan.DcganGenerator", "init_args": {"width": 4}},
+            "networks": {
+                "discriminator": {"class_path": "limbeck.networks.dcgan.DcganDiscriminator", "init_args": {"width": 8}}
+            },
+            "method": {"class_path": "limbeck.methods.gan.Gan", "init_args": {"loss": "hinge"}},
+            "training": {
+                "steps": 10,
+                "batch": 8,
+                "optimizers": {"student": {"class_path": "torch.optim.adam.Adam", "init_args": {"lr": 0.01}}},
+            },
+            "weights": {
+                "student.output": 1.0,
+                "student.adversarial": {"weight": 0.1, "from": 0.5, "until": 1.0, "ramp": 0.0},
+            },
+            "load": None,
+            "start_from_teacher": ["discriminator"],
+            "augmentation": None,
+        }
+
+    def test_weights_become_numbers_and_schedules(self, tmp_path: Path) -> None:
+        weights = read(tmp_path).students["student"].weights
+        assert weights == {"student.output": 1.0, "student.adversarial": Schedule(0.1, start=0.5)}
+
+    def test_optimizers_are_made_from_the_players_parameters(self, tmp_path: Path) -> None:
+        training = read(tmp_path).teacher.training  # type: ignore[union-attr]
+        parameter = nn.Parameter(torch.ones(3))
+        optimizer = training.optimizers["student"]([parameter])  # type: ignore[union-attr]
+        group = optimizer.param_groups[0]
+        assert type(optimizer) is torch.optim.Adam
+        assert group["params"] == [parameter] and (group["lr"], group["betas"]) == (2e-4, (0.0, 0.99))
+
+    def test_seeds_count_from_the_first(self, tmp_path: Path) -> None:
+        assert read(tmp_path).seeds == (0,)
+        assert read(tmp_path, flags={"seed": "5", "seeds": "3"}).seeds == (5, 6, 7)
+
+    def test_a_feature_arm_is_an_arm_with_a_name(self, tmp_path: Path) -> None:
+        arm = {"name": "cnn", "network": "SmallCnn", "method": "Supervised", "training": {"steps": 5}}
+        features = read(tmp_path, {"features": arm}).features
+        assert isinstance(features, FeatureArm) and features.name == "cnn"
+        assert features.arm.training == Training(5) and features.arm.networks == {}
+
+    def test_a_loaded_teacher_is_not_trained_and_known_by_its_content(self, tmp_path: Path) -> None:
+        file = tmp_path / "teacher.safetensors"
+        file.write_bytes(b"one")
+        teacher = {"network": "DcganGenerator", "load": str(file)}
+        first = read(tmp_path, {"teacher": teacher}, {"student.start_from_teacher": "[]"}).teacher
+        assert first is not None and first.training is None and first.load == file
+        before = first.description()
+        file.write_bytes(b"two")
+        assert first.description()["load"] != before["load"]
+
+    def test_a_recipe_can_be_sent_to_another_process(self, tmp_path: Path) -> None:
+        recipe = pickle.loads(pickle.dumps(read(tmp_path)))
+        assert isinstance(recipe.teacher.training.optimizers["student"]([nn.Parameter()]), torch.optim.Adam)
+
+    def test_without_teacher_the_student_stands_alone(self, tmp_path: Path) -> None:
+        recipe = read(tmp_path, {"teacher": None}, {"student.start_from_teacher": "null"})
+        assert recipe.teacher is None and recipe.controls == {} and list(recipe.students) == ["student"]
+
+
+class TestFlags:
+    def test_a_flag_replaces_one_value_and_makes_sections_on_the_way(self, tmp_path: Path) -> None:
+        recipe = read(tmp_path, flags={"student.network.init_args.width": "12", "control.training.steps": "30"})
+        assert recipe.students["student"].network.description["init_args"] == {"width": 12}
+        assert recipe.controls["student"].training.steps == 30  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.0e-3", "0.001", "+1e-3"])
+    def test_numbers_in_every_spelling(self, tmp_path: Path, text: str) -> None:
+        arm = read(tmp_path, flags={"student.training.optimizers.student.init_args.lr": text}).students["student"]
+        assert arm.training_description["optimizers"]["student"]["init_args"] == {"lr": 0.001}
+
+    def test_the_name_of_a_loss_has_a_dot_of_its_own(self, tmp_path: Path) -> None:
+        flags = {"student.weights.student.output": "2", "student.weights.student.adversarial.ramp": "0.25"}
+        weights = read(tmp_path, flags=flags).students["student"].weights
+        assert weights == {"student.output": 2.0, "student.adversarial": Schedule(0.1, start=0.5, ramp=0.25)}
+
+    def test_a_class_can_be_given_by_name_and_its_arguments_after_it(self, tmp_path: Path) -> None:
+        flags = {"student.network": "ResnetGenerator", "student.network.init_args.width": "8"}
+        network = read(tmp_path, flags=flags).students["student"].network
+        path = "limbeck.networks.resnet_gan.ResnetGenerator"
+        assert network.description == {"class_path": path, "init_args": {"width": 8}}
+
+    def test_precision_may_be_a_number(self, tmp_path: Path) -> None:
+        training = read(tmp_path, flags={"student.training.precision": "32"}).students["student"].training
+        assert training is not None and training.precision == "32"
+
+    def test_null_takes_a_value_away(self, tmp_path: Path) -> None:
+        recipe = read(tmp_path, flags={"student.weights.student.output": "null", "student.training.batch": "null"})
+        assert "student.output" not in recipe.students["student"].weights
+        assert recipe.students["student"].training.batch == Training(1).batch  # type: ignore[union-attr]
+
+    def test_the_effective_recipe_reads_as_the_same_recipe(self, tmp_path: Path) -> None:
+        recipe = read(
+            tmp_path, flags={"student.network.init_args.width": "12", "students.a.weights.student.output": "3"}
+        )
+        (tmp_path / "again.yaml").write_text(recipe.to_yaml())
+        again = read_recipe(tmp_path / "again.yaml")
+        assert {n: a.description() for n, a in again.arms().items()} == {
+            n: a.description() for n, a in recipe.arms().items()
+        }
+        assert again.tree == recipe.tree and again.students["a"].weights["student.output"] == 3.0
+
+
+class TestArms:
+    def test_a_control_is_the_student_without_anything_of_the_teacher(self, tmp_path: Path) -> None:
+        recipe = read(tmp_path)
+        student, control = recipe.students["student"].description(), recipe.controls["student"].description()
+        assert control == {**student, "weights": {}, "start_from_teacher": []}
+
+    def test_a_control_has_settings_of_its_own(self, tmp_path: Path) -> None:
+        own = {
+            "training": {"optimizers": {"student": {"init_args": {"lr": 0.5}}}},
+            "weights": {"student.adversarial": 2.0},
+            "method": {"init_args": {"penalty": "r1"}},
+        }
+        recipe = read(tmp_path, {"control": own})
+        student, control = recipe.students["student"], recipe.controls["student"]
+        assert control.training.steps == student.training.steps  # type: ignore[union-attr]
+        assert control.training_description["optimizers"]["student"]["init_args"] == {"lr": 0.5}
+        assert control.weights == {"student.adversarial": 2.0}
+        assert control.method.description["init_args"] == {"loss": "hinge", "penalty": "r1"}
+        assert student.method.description["init_args"] == {"loss": "hinge"}
+
+    def test_no_control(self, tmp_path: Path) -> None:
+        assert read(tmp_path, {"control": False}).controls == {}
+
+    def test_an_arm_lays_its_method_and_networks_over_those_of_all(self, tmp_path: Path) -> None:
+        flags = {"teacher.method.init_args.penalty": "r1", "teacher.networks.discriminator.init_args.size": "32"}
+        teacher = read(tmp_path, flags=flags | {"student.start_from_teacher": "[]"}).teacher
+        assert teacher is not None
+        assert teacher.method.description["init_args"] == {"loss": "hinge", "penalty": "r1"}
+        assert teacher.networks["discriminator"].description["init_args"] == {"width": 8, "size": 32}
+
+    def test_another_class_takes_no_arguments_over(self, tmp_path: Path) -> None:
+        flags = {"student.method": "{class_path: Supervised}", "student.start_from_teacher": "[]"}
+        arm = read(tmp_path, flags=flags | {"student.weights": "null"}).students["student"]
+        assert arm.method.description == {"class_path": "limbeck.methods.supervised.Supervised", "init_args": {}}
+        assert arm.networks == {}  # it takes no discriminator, though the recipe gives one to all
+
+    def test_several_students_are_changes_of_one(self, tmp_path: Path) -> None:
+        students = {
+            "x18": None,
+            "x45": {"network": {"init_args": {"width": 2}}, "control": {"training": {"steps": 7}}},
+            "no-output": {"weights": {"student.output": 0}},
+        }
+        recipe = read(tmp_path, {"students": students})
+        assert list(recipe.students) == list(recipe.controls) == ["x18", "x45", "no-output"]
+        assert recipe.students["x18"].description()["network"]["init_args"] == {"width": 4}
+        assert recipe.students["x45"].description()["network"]["init_args"] == {"width": 2}
+        assert recipe.students["no-output"].weights["student.output"] == 0.0
+        assert recipe.controls["no-output"] is recipe.controls["x18"]  # equal without a teacher: trained once
+        assert recipe.controls["x45"].training.steps == 7  # type: ignore[union-attr]
+
+    def test_augmentation_holds_for_every_arm_but_the_features(self, tmp_path: Path) -> None:
+        arm = {"name": "cnn", "network": "SmallCnn", "method": "Supervised", "training": {"steps": 5}}
+        spin = {"class_path": f"{HERE}.Twirl", "init_args": {"turns": 3}}
+        recipe = read(tmp_path, {"augmentation": spin, "features": arm})
+        found = {name: a.augmentation is not None for name, a in recipe.arms().items()}
+        assert found == {"features": False, "teacher": True, "student": True, "control of student": True}
+
+
+class TestMistakes:
+    def test_all_come_out_at_once_under_the_keys_where_they_were_written(self, tmp_path: Path) -> None:
+        changes: dict[str, Any] = {
+            "sed": 1,
+            "task": {"class_path": "Generation", "init_args": {"latent": "x", "samplez": 5}},
+            "students": {"a": {}, "b": {"training": {"steps": 0}}, "c": {"network": {"init_args": {"width": "w"}}}},
+        }
+        lines = mistakes_of(tmp_path, changes, {"student.training.ema": "2", "method.init_args.loss": "none"})
+        assert lines[0].endswith("recipe.yaml: 7 mistakes")
+        keys = {line.split(":")[0] for line in lines[1:]}
+        assert keys == {
+            "sed",
+            "task.init_args.latent",
+            "task.init_args.samplez",
+            "students.b.training.steps",
+            "students.c.network.init_args.width",
+            "student.training.ema",
+            "method.init_args.loss",
+        }
+
+    def test_a_mistake_that_arms_share_is_told_once(self, tmp_path: Path) -> None:
+        lines = mistakes_of(tmp_path, {"students": {"a": {}, "b": {}}}, {"student.training.batch": "x"})
+        assert len(lines) == 1 and "student.training.batch: expected whole number, found 'x'" in lines[0]
+
+    def test_an_unusable_network_is_told_before_anything_is_trained(self, tmp_path: Path) -> None:
+        flags = {"student.network.init_args.width": "0", "teacher.network.init_args.size": "33"}
+        recipe = read(tmp_path, flags=flags)
+        state = torch.get_rng_state()
+        with pytest.raises(RecipeError) as caught:
+            recipe.rehearse()
+        assert "student.network" in str(caught.value) and "teacher.network" in str(caught.value)
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def test_rehearsing_draws_nothing_from_the_global_generator(self, tmp_path: Path) -> None:
+        recipe = read(tmp_path)
+        state = torch.get_rng_state()
+        recipe.rehearse()
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+class TestAssembling:
+    def test_the_method_gets_its_networks_and_the_teachers_by_name(self, tmp_path: Path) -> None:
+        arm = read(tmp_path).students["student"]
+        own = {"student": DcganGenerator(4), "discriminator": DcganDiscriminator(8)}
+        theirs = {"student": DcganGenerator(8), "discriminator": DcganDiscriminator(8), "other": nn.Identity()}
+        method = arm.assemble(own, theirs)
+        assert isinstance(method, Gan)
+        assert method.student is own["student"] and method.discriminator is own["discriminator"]
+        held = [m.network for m in (method.teacher, method.teacher_discriminator)]  # type: ignore[union-attr]
+        assert held == [theirs["student"], theirs["discriminator"]]
+        assert arm.assemble({"student": DcganGenerator(4), "discriminator": DcganDiscriminator(8)}).teacher is None
+
+    def test_an_arm_can_be_made_from_live_objects(self) -> None:
+        live = DcganGenerator(4)
+        arm = ArmRecipe(
+            network=Part({"class_path": "live"}, lambda: deepcopy(live)),
+            method=Part({"class_path": "Gan"}, Gan, Gan),
+            training=Training(1),
+        )
+        built = arm.network.build()
+        assert built is not live and torch.equal(built.output.weight, live.output.weight)  # type: ignore[union-attr,arg-type]
+        assert arm.description()["network"] == {"class_path": "live"}
+
+
+class TestParts:
+    def test_arguments_that_are_objects_of_ours_are_parts_themselves(self) -> None:
+        spec = {
+            "class_path": f"{HERE}.Several",
+            "init_args": {
+                "steps": [f"{HERE}.Twirl", {"class_path": f"{HERE}.Twirl", "init_args": {"turns": 2}}],
+                "first": f"{HERE}.Twirl",
+            },
+        }
+        mistakes = Mistakes()
+        part = read_part(Augmentation, spec, "augmentation", mistakes)
+        assert mistakes.lines == []
+        built, other = part.build(), part.build()
+        assert [step.turns for step in built.steps] == [1, 2] and isinstance(built.first, Twirl)
+        assert built.steps[0] is not other.steps[0] and built.first is not other.first
+        twirl = f"{HERE}.Twirl"
+        assert part.description["init_args"]["steps"][1] == {"class_path": twirl, "init_args": {"turns": 2}}
+
+    def test_mistakes_inside_them_carry_the_whole_key(self) -> None:
+        spec = {
+            "class_path": f"{HERE}.Several",
+            "init_args": {"steps": [{"class_path": f"{HERE}.Twirl", "init_args": {"turns": "x"}}]},
+        }
+        mistakes = Mistakes()
+        read_part(Augmentation, spec, "augmentation", mistakes)
+        assert mistakes.lines == ["augmentation.init_args.steps.0.init_args.turns: expected whole number, found 'x'"]
+
+    def test_a_class_that_takes_any_keyword_gets_any(self) -> None:
+        mistakes = Mistakes()
+        part = read_part(nn.Module, {"class_path": f"{HERE}.Open", "init_args": {"depth": 3}}, "network", mistakes)
+        assert mistakes.lines == [] and part.build().anything == {"depth": 3}
+
+    @pytest.mark.parametrize(
+        ("annotation", "value", "expected"),
+        [
+            (int, "12", 12),
+            (float, 1, 1.0),
+            (float, "1e-3", 1e-3),
+            (tuple[int, ...], [1, 2], (1, 2)),
+            (int | None, None, None),
+            (Path, "a/b", Path("a/b")),
+            (Mapping[str, str], {"a": "b"}, {"a": "b"}),
+            (float | Tensor, 1e-3, 1e-3),
+        ],
+    )
+    def test_values_become_what_their_type_wants(self, annotation: Any, value: Any, expected: Any) -> None:
+        result = checked(annotation, value)
+        assert result == expected and type(result) is type(expected)
+
+    def test_the_hash_depends_on_content_not_on_order(self) -> None:
+        assert canonical({"a": 1, "b": [1, 2]}) == canonical({"b": [1, 2], "a": 1})
+        assert len({canonical(x) for x in ({"a": 1}, {"a": 2}, {"b": 1}, {"a": [1]}, {"a": "1"})}) == 5
+        # echo -n '{"a":1,"b":"x"}' | sha256sum
+        assert canonical({"b": "x", "a": 1}) == "ecf9e98ec0641e23113ff3ce8bdc78d0ddd249886517fd4a7f68cc83d4e65667"
+
+
+class TestCatalogue:
+    def test_a_room_offers_its_concrete_classes_only(self) -> None:
+        assert {Gan, resolve(Method, "Supervised")} <= set(catalogue(Method))
+        assert Method not in catalogue(Method) and Generator not in catalogue(nn.Module)
+        assert DcganGenerator in catalogue(Generator) and DcganGenerator not in catalogue(Classifier)
+        assert Twirl not in catalogue(Augmentation)  # a class outside the package goes by its dotted path
+        assert resolve(Augmentation, f"{HERE}.Twirl") is Twirl
+
+    def test_a_description_has_what_the_docstring_says(self) -> None:
+        entry = describe(Twirl)
+        assert (entry.name, entry.path, entry.summary) == ("Twirl", f"{HERE}.Twirl", "Turns.")
+        (turns,) = entry.arguments
+        assert (turns.name, turns.type, turns.required, turns.default, turns.doc) == (
+            "turns",
+            "whole number",
+            False,
+            1,
+            "How often.",
+        )
+
+    @pytest.mark.parametrize("base", [Data, Augmentation, Method, Generator], ids=lambda c: c.__name__)
+    def test_everything_offered_documents_its_arguments(self, base: type) -> None:
+        for cls in catalogue(base):
+            entry = describe(cls)
+            assert entry.summary, cls
+            assert [a.name for a in entry.arguments if not a.doc] == [], cls
+
+    def test_a_module_whose_extra_is_missing_is_left_out_and_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import limbeck.catalogue as module  # noqa: PLC0415
+
+        real = module.importlib.import_module
+
+        def without_gan(name: str) -> Any:
+            if name == "limbeck.methods.gan":
+                raise MissingExtra("kornia", "aug")
+            return real(name)
+
+        monkeypatch.setattr(module.importlib, "import_module", without_gan)
+        assert Gan not in catalogue(Method)
+        with pytest.raises(RecipeError, match=r"not available: limbeck\.methods\.gan needs kornia.*limbeck\[aug\]"):
+            resolve(Method, "Gan")
+
+    def test_torch_modules_and_plain_classes_have_only_their_own_arguments(self) -> None:
+        assert arguments(nn.Identity) == {}
+        assert list(arguments(nn.Linear))[:2] == ["in_features", "out_features"]
+        assert type_text(float | Tensor | None) == "number or null"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_recipe_says_what_it_shows(path: Path) -> None:
+    assert path.read_text().startswith("# ")
