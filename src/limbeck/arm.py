@@ -27,7 +27,7 @@ from limbeck.errors import RecipeError
 from limbeck.files import write_atomically
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
-from limbeck.networks.weights import load_weights
+from limbeck.networks.weights import load_weights, weights_hash
 from limbeck.progress import say
 from limbeck.randomness import seed_of
 from limbeck.recipe import ArmRecipe
@@ -105,6 +105,7 @@ class Arm:
                 "recipe": self.recipe.description(),
                 "seed": self.seed,
                 "teacher": self.teacher.hash if self.teacher else None,
+                **({"given": weights_hash(self.network())} if self.loaded else {}),
                 "data": self.setting.data.split("train").fingerprint(),
                 "version": limbeck.__version__,
             }

@@ -18,6 +18,7 @@ from limbeck.data.base import Augmentation
 from limbeck.errors import RecipeError, nearest
 from limbeck.methods.base import Method
 from limbeck.networks import roles
+from limbeck.networks.external import External
 from limbeck.plan import ArmRecipe
 from limbeck.training import Training
 from limbeck.weighting.scheduled import Schedule
@@ -40,7 +41,10 @@ class ArmReader:
         method: Part[Method] = read_part(Method, section.get("method"), "method", m, network_arguments)
         losses: Mapping[str, float] = getattr(method.cls, "losses", {})
         networks = self._networks(section, method.cls, m)
-        training, description = _training(section, losses, m)
+        brings_weights = [name for name, part in networks.items() if part.cls and issubclass(part.cls, External)]
+        training, description = _training(section, losses, "student" in brings_weights, m)
+        if training is None:  # nothing here is trained, so only what brings its own weights is of use
+            networks = {name: part for name, part in networks.items() if name in ("student", *brings_weights)}
         start = m.value(tuple[str, ...], section.get("start_from_teacher", []), "start_from_teacher")
         augmentation = section.get("augmentation")
         arm = ArmRecipe(
@@ -89,16 +93,17 @@ class ArmReader:
 
 
 def _training(
-    section: Mapping[str, Any], losses: Mapping[str, float], m: Mistakes
+    section: Mapping[str, Any], losses: Mapping[str, float], brings_weights: bool, m: Mistakes
 ) -> tuple[Training | None, dict[str, Any]]:
-    """Return the training and its plain description; None for a network that is loaded."""
+    """Return the training and its plain description; None for a network that is loaded or brings its weights."""
     value = section.get("training")
     if "load" in section:
         if value is not None:
             m.add("training", "a network that is loaded is not trained; leave out either load or training")
         return None, {}
     if value is None:
-        m.add("training", "missing; expected at least {steps: ...}")
+        if not brings_weights:
+            m.add("training", "missing; expected at least {steps: ...}")
         return None, {}
     before = len(m.lines)
     given = m.section(value, "training", [f.name for f in fields(Training)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sys
 from pathlib import Path
@@ -22,6 +23,10 @@ DOTTED = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 def main(argv: list[str] | None = None) -> int:
     """Run a verb and return the exit status: 0, 1 (an out-of-date or failed check), 2 (bad input), 130 (stopped)."""
     words = sys.argv[1:] if argv is None else argv
+    # OpenMP threads that spin while they wait make a step several times slower as soon as anything else runs beside
+    # it (docs/decisions/0007); torch reads this when it is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.path.insert(0, "")  # so that a class_path reaches modules in the working directory, as with `python -m`
     try:
         words, changes = split_changes(words)
         parser = _parser()
@@ -128,8 +133,6 @@ def _recipe(parser: ArgumentParser) -> None:
 
 
 def _read(options: Namespace, changes: list[tuple[str, str]]) -> Recipe:
-    import os  # noqa: PLC0415
-
     from limbeck.recipe import read_recipe  # noqa: PLC0415 (torch is heavy, and `limbeck --help` needs none)
 
     if options.data_root:

@@ -152,7 +152,7 @@ class Recipe:
 def _assemble(arm: ArmRecipe, teacher: ArmRecipe | None, mistakes: Mistakes) -> None:
     networks = _networks(arm, mistakes)
     taught = None if teacher is None else _networks(teacher, mistakes)
-    if None in networks.values() or (taught is not None and None in taught.values()):
+    if arm.training is None or None in networks.values() or (taught is not None and None in taught.values()):
         return
     try:
         arm.assemble(networks, taught)

@@ -71,7 +71,10 @@ class CIFAR10(Data):
         """Return the file of a batch, or the first of its sheets, or None."""
         root = data_root(self.root)
         places = (root / "cifar-10-batches-py" / batch, root / "cifar10" / f"{batch}_0.webp")
-        return next((place for place in places if place.is_file()), None)
+        try:
+            return next((place for place in places if place.is_file()), None)
+        except OSError as error:
+            raise DataError(f"{root}: cannot be read ({error.strerror}); check the data root") from error
 
     def _read(self, batch: str) -> tuple[Tensor, Tensor]:
         file = self._find(batch)

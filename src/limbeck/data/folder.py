@@ -18,7 +18,9 @@ from limbeck.data.base import Data, Images, InMemory, Split, data_root, to_float
 from limbeck.errors import DataError, RecipeError
 from limbeck.types import Batch
 
-ENDINGS = frozenset(".png .jpg .jpeg .jfif .webp .bmp .tif .tiff .gif .ppm .pgm .pbm".split())
+ENDINGS = frozenset(
+    (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
+)
 PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 MEMORY = 2**30  # bytes of decoded images up to which a folder is held in memory
 
@@ -213,10 +215,13 @@ def _existing(path: str) -> Path:
     here = Path(path).expanduser()
     places = [here] if here.is_absolute() else [here, data_root() / here]
     for place in places:
-        if place.is_dir():
-            return place
-        if place.exists():
-            raise DataError(f"{place}: expected a folder of images, found a file")
+        try:
+            if place.is_dir():
+                return place
+            if place.exists():
+                raise DataError(f"{place}: expected a folder of images, found a file")
+        except OSError as error:
+            raise DataError(f"{place}: cannot be read ({error.strerror})") from error
     raise DataError(f"no such folder of images: {' or '.join(map(str, places))}")
 
 

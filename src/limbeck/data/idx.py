@@ -102,10 +102,13 @@ class IdxData(Data):
 
     def _find(self, file: str) -> Path:
         source, root = self.source(), data_root(self.root)
-        for folder in source.folders:
-            for name in (file, file.removesuffix(".gz")):
-                if (root / folder / name).is_file():
-                    return root / folder / name
+        names = (file, file.removesuffix(".gz"))
+        try:
+            found = next((p for f in source.folders for n in names if (p := root / f / n).is_file()), None)
+        except OSError as error:
+            raise DataError(f"{root}: cannot be read ({error.strerror}); check the data root") from error
+        if found:
+            return found
         target = root / source.folders[0] / file
         download(f"{source.address}/{file}", target, source.md5[file])
         return target

@@ -20,7 +20,7 @@ from limbeck.report.machine import processor, without_folders
 Role = Literal["teacher", "control", "student", "baseline", "floor"]
 Outcome = Literal["BEATS", "LOSES", "INCONCLUSIVE", "NONE"]
 
-PACKAGES = ("limbeck", "torch", "lightning-fabric", "torchmetrics", "numpy", "scipy", "safetensors")
+PACKAGES = ("limbeck", "torch", "lightning-fabric", "numpy", "scipy", "safetensors")
 
 
 @dataclass(frozen=True)
