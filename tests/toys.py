@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from limbeck.checkpoint import load
 from limbeck.data.base import Data, InMemory, Split
+from limbeck.engine import Job, fit
 from limbeck.methods.base import Method
 from limbeck.tasks.base import Picture, Task
+from limbeck.training import Training
 from limbeck.types import Batch, Draw, Update
 from limbeck.weighting.base import Weighting
 
@@ -97,3 +104,87 @@ def toy_images(count: int = 64) -> InMemory:
     image = torch.randint(0, 100, (count, 1, 4, 4), generator=draw, dtype=torch.uint8)
     image[:, :, 1:3, 1:3] += 120
     return InMemory(image)
+
+
+class Killed(BaseException):
+    """Stands in for SIGKILL: nothing in the package catches it."""
+
+
+class Dying(InMemory):
+    """Images whose reading ends the process's life at the given step."""
+
+    def __init__(self, images: InMemory, step: int) -> None:
+        super().__init__(images.image, images.label)
+        self.left = step
+
+    def read(self, indices: Tensor) -> Batch:
+        if self.left == 0:
+            raise Killed
+        self.left -= 1
+        return super().read(indices)
+
+
+class Streamed(InMemory):
+    """Images in memory that claim to be slow to read."""
+
+    streaming = True
+
+
+def toy_job(folder: Path, method: Method | None = None, **options: Any) -> Job:
+    """Return a small training; options of `Training` and of `Job` are told apart by their names."""
+    training = {f.name for f in fields(Training)}
+    chosen = {"steps": 8, "batch": 16} | {name: value for name, value in options.items() if name in training}
+    rest = {name: value for name, value in options.items() if name not in training}
+    method = ToyGan() if method is None else method
+    defaults: dict[str, Any] = {
+        "task": ToyTask(), "images": toy_images(), "weighting": Plain(), "seed": 3, "log_every": 1, "accelerator": "cpu",
+    }  # fmt: skip
+    return Job(method=method, training=Training(**chosen), folder=folder, **defaults | rest)
+
+
+def trained(job: Job) -> dict[str, Any]:
+    """Train to the end and return the final state, without the time that it took."""
+    fit(job)
+    return {key: value for key, value in load(job.final).items() if key != "seconds"}
+
+
+def resumed(make: Callable[..., Job], step: int) -> dict[str, Any]:
+    """Return the final state of a training that was killed at `step` and started again.
+
+    `make` builds the job anew for each life, from keywords that override its own.
+    """
+    job = make()
+    assert isinstance(job.images, InMemory)
+    try:
+        fit(make(images=Dying(job.images, step)))
+    except Killed:
+        return trained(job)
+    raise AssertionError("the training was not killed")
+
+
+def differences(one: Any, other: Any, where: str = "") -> list[str]:
+    """Return where two states are not bit-identical."""
+    if isinstance(one, Tensor):
+        return [] if one.dtype == other.dtype and torch.equal(one, other) else [where]
+    if isinstance(one, dict):
+        if one.keys() != other.keys():
+            return [f"{where}: {set(one) ^ set(other)}"]
+        return [d for key in one for d in differences(one[key], other[key], f"{where}/{key}")]
+    if isinstance(one, list):
+        if len(one) != len(other):
+            return [f"{where}: {len(one)} and {len(other)} entries"]
+        return [d for i, (a, b) in enumerate(zip(one, other, strict=True)) for d in differences(a, b, f"{where}/{i}")]
+    return [] if one == other else [f"{where}: {one} and {other}"]
+
+
+class Stopped(ToyGan):
+    """Sends SIGTERM to the given process in the middle of the given step."""
+
+    def __init__(self, step: int, process: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.stop = (step, process)
+
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
+        if step == self.stop[0]:
+            os.kill(self.stop[1], signal.SIGTERM)
+        yield from super().updates(batch, step)

@@ -211,13 +211,13 @@ class Arm:
     def job(self) -> Job:
         """Return the training of this arm, with new networks."""
         assert self.recipe.training is not None
-        method = self._method()
+        method = self.recipe.method.cls
         return Job(
-            method=method,
+            method=self.method,
             task=self.setting.task,
             images=self.setting.data.split("train"),
             training=self.recipe.training,
-            weighting=Scheduled(self.recipe.weights, type(method).losses),
+            weighting=Scheduled(self.recipe.weights, method.losses if method else {}),
             seed=self.seed,
             folder=self.folder,
             identity=self.hash,
@@ -227,7 +227,8 @@ class Arm:
             accelerator=self.setting.accelerator,
         )
 
-    def _method(self) -> Method:
+    def method(self) -> Method:
+        """Return the method with new networks, and the teacher's trained ones."""
         networks: dict[str, nn.Module] = {}
         for name, part in {"student": self.recipe.network, **self.recipe.networks}.items():
             with _seeded(self.seed, name):

@@ -37,7 +37,7 @@ class Part(Generic[T]):
 
     description: Mapping[str, Any]
     build: Callable[..., T]
-    cls: type | None = None
+    cls: type[T] | None = None
 
 
 class Mistakes:

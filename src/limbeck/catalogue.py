@@ -81,13 +81,18 @@ def rooms() -> dict[str, type]:
     from limbeck.data.base import Augmentation, Data  # noqa: PLC0415 (this file itself knows no room)
     from limbeck.methods.base import Method  # noqa: PLC0415
     from limbeck.metrics.base import FeatureExtractor  # noqa: PLC0415
+    from limbeck.networks.external import External  # noqa: PLC0415
+    from limbeck.networks.roles import Classifier, Discriminator, Generator  # noqa: PLC0415
     from limbeck.tasks.base import Task  # noqa: PLC0415
 
     return {
         "data": Data,
         "augmentations": Augmentation,
         "tasks": Task,
-        "networks": nn.Module,
+        "generators": Generator,
+        "discriminators": Discriminator,
+        "classifiers": Classifier,
+        "external networks": External,
         "methods": Method,
         "features": FeatureExtractor,
     }

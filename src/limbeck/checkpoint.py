@@ -80,9 +80,9 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*.safetensors"))
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Save the state after `step` steps and delete all but the last two."""
+        """Save the state after `step` steps; delete all but the last two, and what a killed process half wrote."""
         save(self.folder / f"step-{step:09d}.safetensors", state)
-        for old in self.paths()[:-KEPT]:
+        for old in [*self.paths()[:-KEPT], *self.folder.glob(".step-*.part")]:
             old.unlink()
 
     def latest(self) -> dict[str, Any] | None:

@@ -106,13 +106,14 @@ def _parser() -> ArgumentParser:
     compare.add_argument("results", nargs="+", type=str, help="folders of runs, or their result.json")
     verbs.add_subcommand("compare", compare, help="several runs in one table")
 
-    sample = ArgumentParser(description="Draw what a trained arm makes.")
+    sample = ArgumentParser(description="Draw what a trained arm makes, or write it for others to learn from.")
     _recipe(sample)
     sample.add_argument("--arm", type=str, default="student", help="teacher, control, or the name of a student")
     sample.add_argument("--seed", type=int, default=0, help="draws the inputs")
     sample.add_argument("--out", type=str | None, help="folder of the run; runs/NAME by default")
     sample.add_argument("--arms", type=str | None, help="folder of trained arms that several runs share; OUT/arms")
-    sample.add_argument("--to", type=str, default="samples.png", help="the picture")
+    sample.add_argument("--pairs", type=int | None, help="write that many latents with their images instead")
+    sample.add_argument("--to", type=str | None, help="the file; samples.png or pairs.safetensors by default")
     verbs.add_subcommand("sample", sample, help="draw samples of a trained arm")
 
     check = ArgumentParser(description="Check a recipe, take a few steps of every arm, and estimate what it will cost.")
@@ -196,11 +197,16 @@ def _run_name(path: Path) -> str:
 def _sample(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
     from limbeck.files import write_atomically  # noqa: PLC0415
     from limbeck.report.plots import image_grid  # noqa: PLC0415
+    from limbeck.sampling import write_pairs  # noqa: PLC0415
 
+    file = Path(options.to or ("samples.png" if options.pairs is None else "pairs.safetensors"))
     arm = _chosen(options, changes)
-    picture, *_ = arm.setting.task.preview(arm.network(), arm.setting.data, options.seed)
-    write_atomically(Path(options.to), image_grid(picture.images, picture.columns))
-    print(options.to)
+    if options.pairs is not None:
+        write_pairs(arm, options.pairs, options.seed, file)
+    else:
+        picture, *_ = arm.setting.task.preview(arm.network(), arm.setting.data, options.seed)
+        write_atomically(file, image_grid(picture.images, picture.columns))
+    print(file)
 
 
 def _check(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:

@@ -52,7 +52,8 @@ class Job:
     """Everything that a training needs; can be sent to another process.
 
     Attributes:
-        method: What to train, on the CPU.
+        method: What to train, on the CPU; or a function that makes it, for networks that cannot be sent to another
+            process (spectral normalisation).
         task: Makes the method's batches.
         images: The training data.
         training: The options.
@@ -62,12 +63,12 @@ class Job:
         identity: A checkpoint with another identity belongs to another training and is refused.
         augmentation: Applied to the images, or None.
         monitor: Called every `training.evaluate_every` steps, or None.
-        log_every: Steps between two rows of the history.
+        log_every: Steps between two entries of a loss in the history.
         title: Shown beside the progress bar.
         accelerator: "auto", "cpu", "cuda" or "mps".
     """
 
-    method: Method
+    method: Method | Callable[[], Method]
     task: Task
     images: Images
     training: Training
@@ -109,7 +110,8 @@ def fit(job: Job) -> None:
 def _train_part(fabric: Fabric, job: Job) -> None:
     if fabric.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
-    _train(fabric, replace(job, method=deepcopy(job.method)))  # what arrives shares its memory with the others
+    shared = isinstance(job.method, Method)  # what arrives here shares its memory with the other processes
+    _train(fabric, replace(job, method=deepcopy(job.method)) if shared else job)
 
 
 def _forward(number: int) -> None:
@@ -147,6 +149,7 @@ def _train(fabric: Fabric, job: Job) -> None:
                 if fabric.is_global_zero:
                     checkpoints.save(engine.step, state)
             if stop and not last:
+                fabric.barrier()  # the first process to end takes the others with it
                 raise Interrupted(f"stopped after step {engine.step}; the same command goes on from there")
         if fabric.is_global_zero:
             save(job.final, engine.state())
@@ -166,7 +169,8 @@ class Engine:
 
     def __init__(self, fabric: Fabric, job: Job) -> None:
         self.fabric, self.job, self.training = fabric, job, job.training
-        self.method = job.method.to(fabric.device)
+        method = job.method if isinstance(job.method, Method) else job.method()
+        self.method = method.to(fabric.device)
         if self.training.channels_last:
             self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.weighting = job.weighting.to(fabric.device)
@@ -180,7 +184,7 @@ class Engine:
         self.rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimizers.items()}
         self.average = None if self.training.ema is None else Average(self.method.student, self.training.ema)
         if self.training.compile and not self.method.exact:
-            for module in self.players.values():
+            for module in {self.method.student, *self.players.values()}:  # a player can be a list of modules
                 module.compile()
         self.feed = Feed(
             job.images,
@@ -196,6 +200,7 @@ class Engine:
         self.step = 0
         self.counts = dict.fromkeys(self.players, 0)
         self.history: list[dict[str, float]] = []
+        self.logged: dict[str, float] = {}
         self.alarms: list[str] = []
         self.seconds = 0.0
 
@@ -203,20 +208,20 @@ class Engine:
         """Take one step: every update that the method yields for this process's part of the batch."""
         torch.manual_seed(seed_of(self.job.seed, self.step, "layers", self.fabric.global_rank))
         self.method.train()
-        log = self.step % self.job.log_every == 0 or self.step + 1 == self.training.steps
         row: dict[str, float] = {}
         size = len(batch) // self.training.micro_batches
         parts = [self._place(batch[i : i + size]) for i in range(0, len(batch), size)]
         generators = [self.method.updates(part, self.step) for part in parts]
-        while (player := self._backward(generators, row if log else None)) is not None:
+        while (player := self._backward(generators, row)) is not None:
             if player:
                 self._move(player)
         self.step += 1
-        if log:
+        if row:
             self.history.append({"step": self.step, **self._averaged_over_processes(row)})
+            self.logged.update(dict.fromkeys(row, self.step))
         self._watch()
 
-    def _backward(self, generators: list[Iterator[Update]], row: dict[str, float] | None) -> str | None:
+    def _backward(self, generators: list[Iterator[Update]], row: dict[str, float]) -> str | None:
         """Advance each micro-batch to its next update and differentiate it.
 
         Returns the player to move; "" when every loss of the update is switched off, None after the last update.
@@ -234,11 +239,19 @@ class Engine:
             if losses:
                 total = self.weighting.combine(losses, self._progress) / len(generators)
                 self._check(losses, total)
-                total.backward()  # type: ignore[no-untyped-call]
-            if row is not None:
-                for name, loss in losses.items():
+                # Only with respect to the parameters that move: through a discriminator that judges the student,
+                # say, the gradient flows but is not wanted for its own weights.
+                total.backward(inputs=self.parameters[update.player])  # type: ignore[no-untyped-call]
+            for name, loss in losses.items():
+                if self._due(name):
                     row[name] = row.get(name, 0.0) + loss.item() / len(generators)
         return moved
+
+    def _due(self, loss: str) -> bool:
+        """Return whether a loss is to be logged: each in its own time, for some are not computed at every step."""
+        step = self.step + 1
+        known = self.logged.get(loss)
+        return known is None or step - known >= self.job.log_every or step == self.training.steps
 
     def _evaluate(self, update: Update) -> dict[str, Tensor]:
         """Return the losses whose weight is not zero; the others are not even computed."""
@@ -307,6 +320,7 @@ class Engine:
             )
         self.step, self.counts, self.seconds = state["step"], state["counts"], state["seconds"]
         self.history, self.alarms = state["history"], state["alarms"]
+        self.logged = {name: row["step"] for row in self.history for name in row}
         self.method.load_state_dict(state["method"])
         self.weighting.load_state_dict(state["weighting"])
         for name, optimizer in self.optimizers.items():

@@ -35,6 +35,7 @@ class Progress:
         columns = (TextColumn("{task.description:<24}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
         self.bar = Bar(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console)
         self.drawn = 0.0
+        self.row: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         if self.live:
@@ -49,13 +50,14 @@ class Progress:
             self.bar.stop()
 
     def update(self, step: int, row: Mapping[str, float]) -> None:
-        """Show that `step` steps are done and what the last row of the history says."""
+        """Show that `step` steps are done, and the last of each value that rows of the history have had."""
         now = time.monotonic()
+        self.row.update(row)
         if self.live and (now - self.drawn > REFRESH or step == self.total):
             self.drawn = now
-            self.bar.update(self.task, completed=step, note=_note(row))
+            self.bar.update(self.task, completed=step, note=_note(self.row))
         elif self.shown and not self.live and step % max(1, self.total // 10) == 0:
-            print(f"{self.title}: {step}/{self.total} {_note(row)}", file=sys.stderr, flush=True)
+            print(f"{self.title}: {step}/{self.total} {_note(self.row)}", file=sys.stderr, flush=True)
 
 
 def _note(row: Mapping[str, float]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -60,8 +60,17 @@ class Generation(Task):
         return {"latent": Draw(self.latent)}
 
     def prepare(self, batch: Batch) -> Batch:
-        """Return the batch with the drawn latent, unless the data brings its own, and a label only if conditional."""
+        """Return the batch with the drawn latent, unless the data brings its own, and a label only if conditional.
+
+        Raises:
+            RecipeError: The data's own latents are of another shape.
+        """
         latent = batch.drawn["latent"] if batch.latent is None else batch.latent
+        if latent.shape[1:] != self.latent:
+            raise RecipeError(
+                f"task.latent: expected the shape of the data's own latents, {list(latent.shape[1:])},"
+                f" found {list(self.latent)}"
+            )
         return replace(batch, latent=latent, label=batch.label if self.conditional else None)
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
@@ -79,22 +88,31 @@ class Generation(Task):
         teacher: nn.Module | None = None,
         samples: int | None = None,
     ) -> dict[str, float]:
-        """Return distribution metrics over `features`, entropy and diversity, and the fidelity to `teacher`."""
+        """Return distribution metrics over `features`, entropy and diversity, and the fidelity to `teacher`.
+
+        Latents are drawn from the prior. Where there is no teacher but the data has its images (a black box), the
+        fidelity is measured on the latents that the split holds.
+        """
         inputs = self._inputs(data, split, samples or self.samples, seed, "evaluate")
         images = list(_generate(network, inputs))
         metrics = self._distribution(torch.cat(images), data, split, features)
         if teacher is not None:
-            pairs = list(zip(images, _generate(teacher, inputs), strict=True))
-            metrics["psnr_to_teacher"] = float(torch.cat([psnr(a, b) for a, b in pairs]).mean())
-            metrics["ssim_to_teacher"] = float(torch.cat([ssim(a, b) for a, b in pairs]).mean())
+            metrics |= _fidelity(zip(images, _generate(teacher, inputs), strict=True))
+        elif (given := self._given(data, split, len(inputs[0]))) is not None:
+            own, theirs = given
+            metrics |= _fidelity(zip(_generate(network, own), torch.split(theirs, CHUNK), strict=True))
         return metrics
 
+    def samples_of(self, network: nn.Module, data: Data, count: int, seed: int) -> Iterator[Batch]:
+        """Yield `count` latents of the prior, labels if conditional, and as `image` what `network` makes of them."""
+        inputs = self._inputs(data, "train", count, seed, "samples")
+        for image, *part in zip(_generate(network, inputs), *(torch.split(i, CHUNK) for i in inputs), strict=True):
+            yield Batch(image=image, latent=part[0], label=part[1] if self.conditional else None)
+
     def floor(self, data: Data, *, features: FeatureExtractor | None = None) -> dict[str, float]:
-        """Return the metrics of as many real training images, evenly spread, against the reference split."""
+        """Return the metrics of as many real training images, drawn at random, against the reference split."""
         train = data.split("train")
-        count = min(self.samples, len(train))
-        images = train.read(torch.linspace(0, len(train) - 1, count).long()).image
-        assert images is not None
+        images = _images(train.read(_some(min(self.samples, len(train)), len(train))))
         return self._distribution(images, data, data.reference_split, features)
 
     def alarm(self, network: nn.Module, data: Data) -> str | None:
@@ -143,21 +161,37 @@ class Generation(Task):
         real = data.split(split)
         key = (real.fingerprint(), features.fingerprint(), self.samples)
         if key not in self._known:
-            count = min(self.samples, len(real))
-            parts = torch.split(torch.linspace(0, len(real) - 1, count).long(), CHUNK)
+            parts = torch.split(_some(min(self.samples, len(real)), len(real)), CHUNK)
             self._known[key] = torch.cat([extract(features, _images(real.read(part)))[0] for part in parts])
         return self._known[key]
 
+    def _given(self, data: Data, split: Split, count: int) -> tuple[tuple[Tensor, ...], Tensor] | None:
+        """Return inputs that a split holds and the teacher's images of them, or None where it holds none."""
+        images = data.split(split)
+        first = images.read(torch.arange(1))
+        if first.latent is None or first.target is None:
+            return None
+        parts = [images.read(part) for part in torch.split(torch.arange(min(count, len(images))), CHUNK)]
+        names = ["latent", "label", "target"] if self.conditional else ["latent", "target"]
+        *own, theirs = (torch.cat([getattr(part, name) for part in parts]) for name in names)
+        return tuple(own), theirs
+
     def _inputs(self, data: Data, split: Split, count: int, seed: int, purpose: str) -> tuple[Tensor, ...]:
-        """Return latents and, if conditional, the labels of evenly spread real images: the same mix of classes."""
+        """Return latents and, if conditional, the labels of real images drawn at random: the same mix of classes."""
         latent = Draw(self.latent).sample(count, generator(seed, purpose))
         if not self.conditional:
             return (latent,)
         images = data.split(split)
-        label = images.read(torch.linspace(0, len(images) - 1, count).long()).label
+        label = images.read(_some(count, len(images))).label
         if label is None:
             raise RecipeError(f"task.conditional: {data.name} has no labels; set conditional: false")
         return latent, label
+
+
+def _some(count: int, size: int) -> Tensor:
+    """Return `count` indices below `size` in an order drawn once for all; all occur equally often, give or take one."""
+    order = torch.randperm(size, generator=generator(0, "some", size))
+    return order[torch.arange(count) % size]
 
 
 def _images(batch: Batch) -> Tensor:
@@ -171,6 +205,15 @@ def _generate(network: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[Tensor
     device = next(iter(network.parameters()), torch.empty(0)).device
     for part in zip(*(torch.split(i, CHUNK) for i in inputs), strict=True):
         yield network(*(p.to(device) for p in part)).float().cpu()
+
+
+def _fidelity(pairs: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """Return how near images are to the teacher's on the same latents, from parts of both."""
+    found = [(psnr(ours, theirs), ssim(ours, theirs)) for ours, theirs in pairs]
+    return {
+        "psnr_to_teacher": float(torch.cat([value for value, _ in found]).mean()),
+        "ssim_to_teacher": float(torch.cat([value for _, value in found]).mean()),
+    }
 
 
 def _diversity(images: Tensor) -> float:

@@ -1,0 +1,175 @@
+"""Augmentations against numpy, scipy and torch's exact rearrangements, and hand-computed cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from limbeck.data.augmentation import (
+    AugmentationSequence,
+    Crop,
+    Cutout,
+    Flip,
+    Padding,
+    Rotation,
+    Scale,
+    Translation,
+    resample,
+)
+from limbeck.errors import RecipeError
+
+NUMPY: dict[Padding, dict[str, object]] = {
+    "reflection": {"mode": "symmetric"},
+    "border": {"mode": "edge"},
+    "zeros": {"mode": "constant"},
+}
+
+
+def image(height: int = 9, width: int = 9, count: int = 2) -> Tensor:
+    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def at(*values: float) -> Tensor:
+    return torch.tensor(values)
+
+
+def test_flip() -> None:
+    x, u = image(), at(0.2, 0.8)
+    assert torch.equal(Flip()(x, {"flip": u}), torch.stack([x[0].flip(2), x[1]]))
+    assert torch.equal(Flip(vertical=True)(x, {"flip": u}), torch.stack([x[0].flip(1), x[1]]))
+    assert torch.equal(Flip(0)(x, {"flip": at(0, 0)}), x)
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (8, 8)])
+def test_a_rotation_by_90_degrees_is_exact(shape: tuple[int, int]) -> None:
+    x = image(*shape)
+    turned = Rotation(90)(x, {"rotation": at(1, 0)})  # 1 - 2^-24 is the largest draw; 1 gives the bound
+    expected = torch.stack([x[0].rot90(1, (1, 2)), x[1].rot90(-1, (1, 2))])  # counter-clockwise, clockwise
+    torch.testing.assert_close(turned, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(Rotation(90)(x, {"rotation": at(0.5, 0.5)}), x, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("angle", [-33.0, 7.0, 58.0])
+def test_rotation_against_scipy_also_when_not_square(angle: float) -> None:
+    x = image(12, 17)
+    turned = Rotation(90, padding="zeros")(x, {"rotation": at(*[(angle / 90 + 1) / 2] * 2)})
+    # scipy rotates from axis 0 (down) to axis 1 (right): counter-clockwise as seen.
+    expected = ndimage.rotate(x.numpy(), angle, axes=(2, 3), reshape=False, order=1, mode="grid-constant", cval=0)
+    assert np.abs(turned.numpy() - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("zoom", [0.5, 0.83, 1.7])
+def test_scale_against_scipy(zoom: float) -> None:
+    x = image(12, 17)
+    scaled = Scale(zoom, zoom, padding="zeros")(x, {"scale": at(0.3, 0.9)})
+    centre = np.array([5.5, 8.0])
+    for i in range(2):
+        for c in range(3):
+            expected = ndimage.affine_transform(
+                x[i, c].numpy(), np.eye(2) / zoom, centre - centre / zoom, order=1, mode="grid-constant"
+            )
+            assert np.abs(scaled[i, c].numpy() - expected).max() < 1e-4
+
+
+def test_scale_is_uniform_in_its_logarithm() -> None:
+    x = torch.zeros(3, 1, 65, 65)
+    x[:, :, 16:49, 16:49] = 1  # a square of side 33
+    sides = Scale(0.5, 2.0, padding="zeros")(x, {"scale": at(0, 0.5, 1)})[:, 0, 32].sum(1)
+    assert sides.tolist() == pytest.approx([16.5, 33, 65], abs=0.6)
+
+
+@pytest.mark.parametrize("padding", ["reflection", "border", "zeros"])
+def test_crop_is_pad_and_cut(padding: Padding) -> None:
+    x = image(6, 8)
+    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (3, 3), (3, 3)), **NUMPY[padding])  # type: ignore[call-overload]
+    for left in range(7):
+        for top in range(7):
+            windows = Crop(3, padding=padding)(x, {"crop": torch.tensor([[left, top], [left, top]])})
+            assert np.array_equal(windows.numpy(), padded[:, :, top : top + 6, left : left + 8])
+    assert Crop(3).draws()["crop"].high == 7
+
+
+def test_translation_goes_both_ways_up_to_its_share() -> None:
+    x = image(10, 20)
+    moved = Translation(0.1, padding="zeros")(x, {"translation": torch.tensor([[0.0, 1.0], [1.0, 0.5]])})
+    expected = torch.zeros_like(x)
+    expected[0, :, :-1, 2:] = x[0, :, 1:, :-2]  # 2 = 0.1 * 20 to the right, 1 = 0.1 * 10 up
+    expected[1, :, :, :-2] = x[1, :, :, 2:]
+    torch.testing.assert_close(moved, expected, atol=1e-5, rtol=0)
+
+
+def test_translation_by_half_a_pixel_averages() -> None:
+    x = image(10, 10)
+    moved = Translation(0.05)(x, {"translation": torch.tensor([[1.0, 0.5]] * 2)})  # half a pixel
+    torch.testing.assert_close(moved[..., :-1], (x[..., :-1] + x[..., 1:]) / 2, atol=1e-5, rtol=0)
+
+
+def test_cutout_covers_a_square_about_its_centre() -> None:
+    x = torch.ones(3, 2, 12, 8)
+    covered = Cutout(0.5, fill=-1)(x, {"cutout": torch.tensor([[0.5, 0.5], [0.0, 0.0], [0.999, 0.999]])})
+    expected = x.clone()
+    expected[0, :, 4:8, 2:6] = -1  # side 0.5 * 8 = 4 about (4, 6)
+    expected[1, :, :2, :2] = -1
+    expected[2, :, 9:, 5:] = -1  # about (7, 11), the last pixels
+    assert torch.equal(covered, expected)
+    assert torch.equal(Cutout(0)(x, {"cutout": torch.rand(3, 2)}), x)
+
+
+def test_no_gradient_comes_from_what_is_covered() -> None:
+    x = torch.ones(1, 1, 4, 4, requires_grad=True)
+    Cutout(0.5)(x, {"cutout": torch.tensor([[0.5, 0.5]])}).sum().backward()
+    assert x.grad is not None and x.grad.sum() == 12 and (x.grad[0, 0, 1:3, 1:3] == 0).all()
+
+
+def test_resample_with_the_identity_changes_nothing() -> None:
+    x = image(7, 5)
+    same = resample(x, torch.eye(2).expand(2, 2, 2), torch.zeros(2, 2), padding="border")
+    torch.testing.assert_close(same, x, atol=1e-6, rtol=0)
+
+
+def test_resample_keeps_a_linear_picture_linear() -> None:
+    down, right = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    x = (0.3 * right - 0.2 * down)[None, None]
+    matrix, shift = torch.tensor([[[0.6, -0.2], [0.1, 0.5]]]), torch.tensor([[1.5, -2.0]])
+    px, py = right - 15.5, down - 15.5
+    source_x, source_y = 0.6 * px - 0.2 * py + 1.5 + 15.5, 0.1 * px + 0.5 * py - 2.0 + 15.5
+    expected = (0.3 * source_x - 0.2 * source_y)[None, None]
+    torch.testing.assert_close(resample(x, matrix, shift, padding="zeros"), expected, atol=1e-4, rtol=0)
+
+
+def test_a_sequence_goes_in_order() -> None:
+    x = image()
+    flip, cut = Flip(1.0), Cutout(0.3)
+    drawn = {"flip": at(0, 0), "cutout": torch.tensor([[0.1, 0.2], [0.7, 0.9]])}
+    both = AugmentationSequence([flip, cut])
+    assert torch.equal(both(x, drawn), cut(flip(x, drawn), drawn))
+    assert not torch.equal(both(x, drawn), AugmentationSequence([cut, flip])(x, drawn))
+    assert both.draws() == {**flip.draws(), **cut.draws()}
+
+
+def test_a_sequence_wants_different_names() -> None:
+    with pytest.raises(RecipeError, match=r"different names .*another `name`.*found \['flip'\]"):
+        AugmentationSequence([Flip(), Flip(vertical=True)])
+    nested = AugmentationSequence([Flip(), AugmentationSequence([Flip(vertical=True, name="upside-down"), Crop()])])
+    assert set(nested.draws()) == {"flip", "upside-down", "crop"}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Flip(1.5),
+        lambda: Rotation(-1),
+        lambda: Scale(0, 1),
+        lambda: Scale(1.2, 0.8),
+        lambda: Translation(2),
+        lambda: Crop(-1),
+        lambda: Cutout(1.1),
+        lambda: Cutout(fill=3),
+    ],
+)
+def test_bad_arguments(make: object) -> None:
+    with pytest.raises(RecipeError, match=r"expected .* found"):
+        make()  # type: ignore[operator]

@@ -1,0 +1,519 @@
+"""engine.py: a step is a pure function of state, seed and step; everything else is an option that does what it says."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessRaisedException
+from toys import Dying, Killed, Plain, Streamed, Stopped, ToyGan, differences, resumed, toy_images, toy_job, trained
+
+from limbeck import engine as engine_module
+from limbeck.arm import Setting, Watcher
+from limbeck.checkpoint import load, save
+from limbeck.data.tensors import TensorImages
+from limbeck.engine import Engine, Interrupted, Job, fit
+from limbeck.errors import CheckpointError, DataError, RecipeError, TrainingError
+from limbeck.methods.base import Method
+from limbeck.networks.frozen import Frozen
+from limbeck.randomness import seed_of
+from limbeck.tasks.generation import Generation
+from limbeck.types import Batch, Update
+from limbeck.weighting.scheduled import Schedule, Scheduled
+
+SGD = {"student": partial(torch.optim.SGD, lr=0.1), "discriminator": partial(torch.optim.SGD, lr=0.1)}
+
+
+class Numbers(nn.Module):
+    """A player that is a handful of numbers."""
+
+    def __init__(self, *values: float) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(values))
+
+
+class Scripted(Method):
+    """A method whose updates are a function of it, the batch and the step."""
+
+    def __init__(self, script: Callable[[Any, Batch, int], Iterator[Update]], **players: nn.Module) -> None:
+        super().__init__()
+        self.script, self.names = script, list(players)
+        for name, module in players.items():
+            self.add_module(name, module)
+
+    def players(self) -> Mapping[str, nn.Module]:
+        return {name: self.get_submodule(name) for name in self.names}
+
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
+        yield from self.script(self, batch, step)
+
+
+def engine_of(job: Job) -> Engine:
+    return Engine(Fabric(accelerator="cpu", devices=1), job)
+
+
+def run(job: Job, steps: int) -> Engine:
+    engine = engine_of(job)
+    for batch in engine.feed.steps(0, steps):
+        engine.advance(batch)
+    return engine
+
+
+def student_values(job: Job) -> list[list[float]]:
+    """Return the student's numbers after every step."""
+    engine = engine_of(job)
+    values = []
+    for batch in engine.feed.steps(0, job.training.steps):
+        engine.advance(batch)
+        values.append(job.method.student.value.tolist())  # type: ignore[operator, union-attr]
+    return values
+
+
+def downhill(method: Any, batch: Batch, step: int) -> Iterator[Update]:
+    """Every number has the slope 1."""
+    yield Update("student", {"sum": method.student.value.sum()})
+
+
+# The pure step
+
+FULL: dict[str, Any] = {"ema": 0.9, "clip": 1.0, "warmup": 3, "schedule": "cosine", "checkpoint_every": 3}
+RESUMED: dict[str, dict[str, Any]] = {
+    "dropout, R1, batch norm": FULL,
+    "bf16": FULL | {"precision": "bf16", "method": {"penalty": False}},
+    "channels last": FULL | {"channels_last": True},
+    "micro-batches": FULL | {"micro_batches": 4},
+    "other optimisers": FULL
+    | {
+        "optimizers": {
+            "student": partial(torch.optim.SGD, lr=0.05, momentum=0.9, nesterov=True),
+            "discriminator": partial(torch.optim.AdamW, lr=0.01, betas=(0.5, 0.9), amsgrad=True),
+        }
+    },
+    "streaming": FULL | {"images": Streamed(toy_images().image), "workers": 0},
+    "no average": {"checkpoint_every": 1},
+}
+
+
+@pytest.mark.parametrize("options", RESUMED.values(), ids=RESUMED.keys())
+def test_a_killed_training_ends_with_the_same_bits(tmp_path: Path, options: dict[str, Any]) -> None:
+    def make(folder: str, **more: Any) -> Job:
+        return toy_job(tmp_path / folder, ToyGan(**options.get("method", {})), **others | more)
+
+    others = {name: value for name, value in options.items() if name != "method"}
+    whole = trained(make("whole"))
+    assert whole["step"] == 8 and whole["counts"] == {"discriminator": 8, "student": 8}
+    for killed_at in (2, 5, 7):
+        assert differences(whole, resumed(partial(make, f"killed-{killed_at}"), killed_at)) == []
+
+
+def test_what_is_killed_before_its_last_file_is_written_needs_no_step_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(engine_module, "save", dies)
+        fit(toy_job(tmp_path / "killed"))
+    finished = trained(toy_job(tmp_path / "killed", images=Dying(toy_images(), 0)))
+    assert differences(trained(toy_job(tmp_path / "whole")), finished) == []
+
+
+def test_another_seed_is_another_training(tmp_path: Path) -> None:
+    assert differences(trained(toy_job(tmp_path / "a")), trained(toy_job(tmp_path / "b", seed=4))) != []
+
+
+def test_the_loop_is_the_plain_loop(tmp_path: Path) -> None:
+    """Bit for bit: draws, seeds of layers, order of updates and gradients are those of ten lines of PyTorch."""
+    job = toy_job(tmp_path)
+    bare = deepcopy(job.method)
+    optimizers = {name: torch.optim.Adam(module.parameters()) for name, module in bare.players().items()}
+    for step, batch in enumerate(engine_of(toy_job(tmp_path)).feed.steps(0, 8)):
+        torch.manual_seed(seed_of(3, step, "layers", 0))
+        for update in bare.train().updates(batch, step):
+            losses = [loss() if callable(loss) else loss for loss in update.losses.values()]
+            bare.zero_grad()
+            torch.stack(losses).sum().backward()
+            optimizers[update.player].step()
+    assert differences(bare.state_dict(), run(job, 8).method.state_dict()) == []
+
+
+# Players, gradients, losses
+
+
+def test_no_gradient_leaks_from_one_player_to_another(tmp_path: Path) -> None:
+    """Both losses are d * s, so both reach both players, and the second uses a graph made before the first yield."""
+
+    def script(method: Any, batch: Batch, step: int) -> Iterator[Update]:
+        kept = method.student.value * 1
+        yield Update("discriminator", {"product": (method.discriminator.value * method.student.value).sum()})
+        yield Update("student", {"product": (method.discriminator.value * kept).sum()})
+
+    method = Scripted(script, discriminator=Numbers(2.0), student=Numbers(1.0))
+    run(toy_job(tmp_path, method, optimizers=SGD), 2)
+    # d: 2 - 0.1 * 1 = 1.9;  s: 1 - 0.1 * 1.9 = 0.81;  d: 1.9 - 0.1 * 0.81 = 1.819;  s: 0.81 - 0.1 * 1.819 = 0.6281
+    assert method.discriminator.value.item() == pytest.approx(1.819)  # type: ignore[operator, union-attr]
+    assert method.student.value.item() == pytest.approx(0.6281)  # type: ignore[operator, union-attr]
+
+
+def test_a_switched_off_loss_is_not_computed_and_a_switched_off_update_does_not_count(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def script(method: Any, batch: Batch, step: int) -> Iterator[Update]:
+        def loss(player: str, name: str) -> Tensor:
+            asked.append(f"{step} {player}.{name}")
+            value: Tensor = getattr(method, player).value.sum()
+            return value
+
+        for player, names in (("discriminator", ["off", "late"]), ("student", ["off", "on"])):
+            yield Update(player, {name: partial(loss, player, name) for name in names})
+
+    weights: dict[str, float | Schedule] = {
+        "discriminator.off": 0.0, "discriminator.late": Schedule(1.0, start=0.5), "student.off": 0.0, "student.on": 2.0,
+    }  # fmt: skip
+    method = Scripted(script, discriminator=Numbers(1.0), student=Numbers(1.0))
+    job = toy_job(tmp_path, method, steps=4, optimizers=SGD, weighting=Scheduled(weights, dict.fromkeys(weights, 1.0)))
+    engine = run(job, 4)
+    assert asked == ["0 student.on", "1 student.on", "2 discriminator.late", "2 student.on"] + [
+        "3 discriminator.late", "3 student.on",
+    ]  # fmt: skip
+    assert engine.counts == {"discriminator": 2, "student": 4}
+    assert method.discriminator.value.item() == pytest.approx(1 - 2 * 0.1)  # type: ignore[operator, union-attr]
+    assert method.student.value.item() == pytest.approx(1 - 4 * 0.1 * 2)  # type: ignore[operator, union-attr]
+    assert [set(row) - {"step"} for row in engine.history] == [{"student.on"}] * 2 + [
+        {"student.on", "discriminator.late"}
+    ] * 2
+
+
+def test_micro_batches_equal_the_whole_batch(tmp_path: Path) -> None:
+    def losses(parts: int) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+        method = ToyGan(batch_norm=False, dropout=0.0)
+        engine = run(toy_job(tmp_path, method, steps=20, optimizers=SGD, micro_batches=parts), 20)
+        return dict(engine.method.state_dict()), engine.history
+
+    (whole, rows), (parts, other_rows) = losses(1), losses(4)
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-5, atol=1e-6)
+    for row, other in zip(rows, other_rows, strict=True):
+        assert other == pytest.approx(row, rel=1e-5)
+
+
+def test_clipping_bounds_the_norm_over_all_parameters_of_a_player(tmp_path: Path) -> None:
+    def script(method: Any, batch: Batch, step: int) -> Iterator[Update]:
+        value = method.student.value
+        yield Update("student", {"slope": 3 * value[0] + 4 * value[1]})
+
+    (clipped,) = student_values(
+        toy_job(
+            tmp_path,
+            Scripted(script, student=Numbers(0.0, 0.0)),
+            steps=1,
+            optimizers={"student": SGD["student"]},
+            clip=1.0,
+        )
+    )
+    assert clipped == pytest.approx([-0.06, -0.08])  # (3, 4) has the norm 5
+
+
+def test_warm_up_and_cosine_move_the_weights_by_hand(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"steps": 4, "optimizers": {"student": SGD["student"]}, "warmup": 2, "schedule": "cosine"}
+    values = student_values(toy_job(tmp_path, Scripted(downhill, student=Numbers(0.0)), **options))
+    rates = [0.1 * rise * 0.5 * (1 + math.cos(math.pi * i / 4)) for i, rise in enumerate([0.5, 1, 1, 1])]
+    assert [v for (v,) in values] == pytest.approx([-sum(rates[: i + 1]) for i in range(4)])
+
+
+def test_warm_up_counts_a_players_own_updates(tmp_path: Path) -> None:
+    def script(method: Any, batch: Batch, step: int) -> Iterator[Update]:
+        if step % 2:
+            yield from downhill(method, batch, step)
+
+    options: dict[str, Any] = {"steps": 6, "optimizers": {"student": SGD["student"]}, "warmup": 2}
+    values = student_values(toy_job(tmp_path, Scripted(script, student=Numbers(0.0)), **options))
+    assert [v for (v,) in values] == pytest.approx([0, -0.05, -0.05, -0.15, -0.15, -0.25])
+
+
+def test_the_average_is_what_is_exported(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"steps": 3, "optimizers": {"student": partial(torch.optim.SGD, lr=1.0)}, "ema": 0.15}
+    engine = run(toy_job(tmp_path, Scripted(downhill, student=Numbers(0.0)), **options), 3)
+    first = 0.9 * -1  # decays 0.1, then 0.15; weights -1, -2, -3
+    second = 0.15 * first + 0.85 * -2
+    third = 0.15 * second + 0.85 * -3
+    assert engine.state()["student"]["value"].item() == pytest.approx(third)
+    assert engine.student().value.item() == pytest.approx(third)  # type: ignore[operator, union-attr]
+    assert engine.method.student.value.item() == pytest.approx(-3)  # type: ignore[operator, union-attr]
+
+
+def test_each_player_has_its_own_optimiser(tmp_path: Path) -> None:
+    engine = engine_of(toy_job(tmp_path, optimizers={"student": SGD["student"]}))
+    assert {name: type(o).__name__ for name, o in engine.optimizers.items()} == {
+        "discriminator": "Adam",
+        "student": "SGD",
+    }
+
+
+def test_bf16_reaches_the_layers_unless_the_method_is_exact(tmp_path: Path) -> None:
+    for exact, expected in ((False, torch.bfloat16), (True, torch.float32)):
+        method = ToyGan(penalty=exact)
+        seen: set[torch.dtype] = set()
+        method.student[0].register_forward_hook(lambda *found, seen=seen: seen.add(found[-1].dtype))
+        run(toy_job(tmp_path, method, precision="bf16"), 2)
+        assert seen == {expected}
+        assert {p.dtype for p in method.parameters()} == {torch.float32}
+
+
+def test_channels_last_reaches_weights_and_images(tmp_path: Path) -> None:
+    method = ToyGan(width=4)
+    seen: list[bool] = []
+    last = torch.channels_last
+    method.discriminator[0].register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].is_contiguous(memory_format=last))
+    )
+    run(toy_job(tmp_path, method, channels_last=True), 1)
+    assert method.discriminator[0].weight.is_contiguous(memory_format=last) and seen[0]
+
+
+def test_compile_reaches_every_network_that_trains_and_no_exact_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", compiled.append)
+    student = Numbers(0.0)
+    method = Scripted(downhill, student=student)
+    monkeypatch.setattr(method, "players", lambda: {"student": nn.ModuleList([student, Numbers(1.0)])})
+    engine_of(toy_job(tmp_path, method, compile=True))
+    assert student in compiled
+    compiled.clear()
+    engine_of(toy_job(tmp_path, ToyGan(penalty=True), compile=True))
+    assert compiled == []
+
+
+def test_a_teacher_moves_with_its_holder_and_is_not_saved(tmp_path: Path) -> None:
+    method = Scripted(downhill, student=Numbers(0.0))
+    method.teacher = Frozen(Numbers(4.0))
+    state = run(toy_job(tmp_path, method, optimizers={"student": SGD["student"]}), 2).state()
+    assert list(state["method"]) == ["student.value"]
+    assert method.teacher.network.value.item() == 4.0
+
+
+# The history
+
+
+def test_a_loss_that_is_not_computed_at_every_step_is_logged_too(tmp_path: Path) -> None:
+    def script(method: Any, batch: Batch, step: int) -> Iterator[Update]:
+        losses = {"always": method.student.value.sum()}
+        if step % 4 == 3:
+            losses["seldom"] = method.student.value.sum()
+        yield Update("student", losses)
+
+    def rows(steps: int) -> Engine:
+        job = toy_job(tmp_path, Scripted(script, student=Numbers(0.0)), steps=26, log_every=10)
+        return run(job, steps)
+
+    engine = rows(26)
+    logged = {name: [row["step"] for row in engine.history if name in row] for name in ("always", "seldom")}
+    assert {f"student.{name}" for name in logged} == {name for row in engine.history for name in row} - {"step"}
+    found = {n: [row["step"] for row in engine.history if f"student.{n}" in row] for n in logged}
+    assert found == {"always": [1, 11, 21, 26], "seldom": [4, 16]}
+    resumed_engine = engine_of(toy_job(tmp_path, Scripted(script, student=Numbers(0.0)), steps=26, log_every=10))
+    resumed_engine.load(rows(14).state())
+    for batch in resumed_engine.feed.steps(14, 26):
+        resumed_engine.advance(batch)
+    assert resumed_engine.history == engine.history
+
+
+# What goes wrong
+
+
+def breaks_at(bad_step: int, make_bad: Callable[[Tensor], Tensor]) -> Method:
+    def script(method: Any, batch: Batch, step: int) -> Iterator[Update]:
+        value = method.student.value.sum()
+        yield Update("student", {"fine": value, "bad": make_bad(value) if step == bad_step else value})
+
+    return Scripted(script, student=Numbers(1.0))
+
+
+def test_a_loss_that_is_not_finite_names_term_step_and_checkpoint(tmp_path: Path) -> None:
+    job = toy_job(tmp_path, breaks_at(7, lambda value: value * torch.nan), checkpoint_every=3)
+    with pytest.raises(TrainingError, match=r"^student\.bad is not finite at step 7; .*step-000000006\.safetensors\. "):
+        fit(job)
+    assert not job.final.exists()
+    job = toy_job(tmp_path / "early", breaks_at(1, lambda value: value / 0))
+    with pytest.raises(TrainingError, match=r"student\.bad is not finite at step 1; there is no checkpoint yet"):
+        fit(job)
+
+
+def test_finite_losses_with_an_infinite_sum(tmp_path: Path) -> None:
+    weighting = Scheduled({"student.bad": 3e38, "student.fine": 3e38}, {"student.bad": 1.0, "student.fine": 1.0})
+    job = toy_job(tmp_path, breaks_at(-1, torch.clone), weighting=weighting, optimizers={"student": SGD["student"]})
+    with pytest.raises(TrainingError, match="^their weighted sum is not finite at step 0"):
+        fit(job)
+
+
+def test_weights_with_nan_are_never_saved(tmp_path: Path) -> None:
+    """The loss is 0, its gradient 0 * infinity."""
+    job = toy_job(tmp_path, breaks_at(5, lambda value: (value * 0).sqrt()), checkpoint_every=3)
+    with pytest.raises(CheckpointError, match=r"step-000000006.*not saved, /method/student\.value holds NaN"):
+        fit(job)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000003.safetensors"]
+    assert not job.final.exists()
+
+
+def test_an_optimiser_of_an_unknown_player(tmp_path: Path) -> None:
+    job = toy_job(tmp_path, optimizers={"discriminater": SGD["student"]})
+    with pytest.raises(RecipeError, match=r"optimizers\.discriminater: no such player \(did you mean 'discriminator'"):
+        engine_of(job)
+
+
+def test_a_batch_larger_than_the_data(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"training\.batch: 128 samples, but the data has only 64"):
+        fit(toy_job(tmp_path, batch=128))
+
+
+def test_another_trainings_checkpoint_is_refused(tmp_path: Path) -> None:
+    trained(toy_job(tmp_path, identity="one"))
+    with pytest.raises(CheckpointError, match=r"another training \(found 'one', expected 'two'\); .*--out"):
+        fit(toy_job(tmp_path, identity="two"))
+
+
+def test_a_damaged_checkpoint_costs_time_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options: dict[str, Any] = {"checkpoint_every": 2}
+    whole = trained(toy_job(tmp_path / "whole", **options))
+    with pytest.raises(Killed):
+        fit(toy_job(tmp_path / "damaged", images=Dying(toy_images(), 5), **options))
+    newest = tmp_path / "damaged" / "checkpoints" / "step-000000004.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-7])
+    assert differences(whole, trained(toy_job(tmp_path / "damaged", **options))) == []
+    assert "step-000000004" in capsys.readouterr().err.replace("\n", "")
+
+
+# Signals and processes
+
+SIGTERMED = """
+import os, signal, sys
+from pathlib import Path
+from toys import Stopped, toy_job
+from limbeck.engine import Interrupted, fit
+try:
+    fit(toy_job(Path(sys.argv[1]), Stopped(4, os.getpid()), checkpoint_every=100))
+except Interrupted as stopped:
+    sys.exit(f"said: {stopped}")
+"""
+
+
+def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", SIGTERMED, str(tmp_path / "stopped")]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert "said: stopped after step 5; the same command goes on from there" in ended.stderr
+    assert ended.returncode == 1
+    (saved,) = (tmp_path / "stopped" / "checkpoints").iterdir()
+    assert load(saved)["step"] == 5
+    whole = trained(toy_job(tmp_path / "whole", checkpoint_every=100))
+    assert differences(whole, trained(toy_job(tmp_path / "stopped", checkpoint_every=100))) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_handlers_of_signals_are_given_back(tmp_path: Path, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    fit(toy_job(tmp_path))
+    assert signal.getsignal(number) is before
+
+
+def test_two_processes_follow_one_and_stop_together(tmp_path: Path) -> None:
+    """Two processes take 30 steps and are told to stop; one process goes on: as if it had been alone all along."""
+    options: dict[str, Any] = {"steps": 40, "ema": 0.9, "checkpoint_every": 100}
+    with pytest.raises(Interrupted, match=r"^stopped after step 30; the same command goes on from there$"):
+        fit(toy_job(tmp_path / "two", Stopped(21, os.getpid(), batch_norm=False, dropout=0.0), processes=2, **options))
+    (saved,) = (tmp_path / "two" / "checkpoints").iterdir()
+    assert saved.name == "step-000000030.safetensors"
+    two = trained(toy_job(tmp_path / "two", ToyGan(batch_norm=False, dropout=0.0), **options))
+    one = trained(toy_job(tmp_path / "one", ToyGan(batch_norm=False, dropout=0.0), **options))
+    assert len(one["history"]) == len(two["history"]) == 40
+    for row, other in zip(one["history"], two["history"], strict=True):
+        assert other == pytest.approx(row, rel=1e-4)
+    for name, value in one["student"].items():
+        torch.testing.assert_close(two["student"][name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_the_error_of_a_process_reads_as_if_there_were_one() -> None:
+    trace = "\n\n-- Process 1 terminated with the following error:\nTraceback (most recent call last):\n  ...\n"
+    own = ProcessRaisedException(f"{trace}limbeck.errors.TrainingError: student.output is not finite: x\n", 1, 2)
+    error = engine_module._of_child(own)
+    assert type(error) is TrainingError and str(error) == "student.output is not finite: x"
+    foreign = ProcessRaisedException(f"{trace}ValueError: a bug\n", 1, 2)
+    assert engine_module._of_child(foreign) is foreign
+
+
+# Watching
+
+
+class Constant(nn.Module):
+    """A generator that has collapsed: the same image for every latent, which it still learns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = nn.Parameter(torch.zeros(1, 16, 16))
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return self.image.expand(len(latent), 1, 16, 16)
+
+
+class Diverse(Constant):
+    """A generator whose images are as different as the noise that they learn from."""
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return (self.image + latent.repeat(1, 64).view(-1, 1, 16, 16)).clamp(-1, 1)
+
+
+@pytest.mark.parametrize(("student", "alarmed"), [(Constant(), True), (Diverse(), False)], ids=["constant", "healthy"])
+def test_a_collapse_raises_an_alarm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], student: nn.Module, alarmed: bool
+) -> None:
+    def script(method: Any, batch: Batch, step: int) -> Iterator[Update]:
+        yield Update("student", {"output": (method.student(batch.latent) - batch.image.mean(0)).square().mean()})
+
+    images = torch.randint(0, 256, (60, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    data, task = TensorImages(images), Generation((4,), samples=16)
+    watcher = Watcher(Setting(data, task, tmp_path, "cpu"), None)
+    job = toy_job(
+        tmp_path, Scripted(script, student=student), task=task, images=data.split("train"), monitor=watcher,
+        steps=4, evaluate_every=2, optimizers={"student": SGD["student"]},
+    )  # fmt: skip
+    state = trained(job)
+    assert [alarm.split(":")[0] for alarm in state["alarms"]] == (["step 2", "step 4"] if alarmed else [])
+    assert all("lose diversity" in alarm for alarm in state["alarms"])
+    assert ("ALARM at step 2" in capsys.readouterr().err) == alarmed
+    watched = [row for row in state["history"] if "diversity" in row]
+    assert [row["step"] for row in watched] == [2, 4] and all("entropy" in row for row in watched)
+
+
+def test_a_monitor_sees_the_averaged_student_and_changes_nothing(tmp_path: Path) -> None:
+    seen: list[nn.Module] = []
+
+    def monitor(network: nn.Module) -> tuple[dict[str, float], str | None]:
+        seen.append(network)
+        torch.rand(7)  # its random numbers are not the training's
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.zero_()
+        return {"metric": 1.0}, None
+
+    options: dict[str, Any] = {"ema": 0.5, "evaluate_every": 3}
+    watched = trained(toy_job(tmp_path / "watched", monitor=monitor, **options))
+    alone = trained(toy_job(tmp_path / "alone", **options))
+    assert [row["step"] for row in watched["history"] if "metric" in row] == [3, 6, 8]
+    assert len(seen) == 3 and not any(network.training for network in seen)
+    assert differences(alone["method"], watched["method"]) == []
+    assert differences(alone["student"], watched["student"]) == []

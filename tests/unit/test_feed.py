@@ -1,0 +1,107 @@
+"""feed.py: what a step trains on depends on seed and step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from toys import Streamed, ToyTask, differences, toy_images
+
+from limbeck.data.base import Augmentation, Images
+from limbeck.errors import DataError
+from limbeck.feed import Feed, Order
+from limbeck.types import Batch, Draw
+
+
+class Brighter(Augmentation):
+    """Adds a drawn number to every image."""
+
+    def draws(self) -> Mapping[str, Draw]:
+        return {"brightness": Draw((), "uniform")}
+
+    def __call__(self, image: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
+        return image + drawn["brightness"][:, None, None, None]
+
+
+def feed(images: Images, *, seed: int = 3, batch: int = 12, augmented: bool = True, **options: int) -> Feed:
+    draws = {"noise": Draw((1, 4, 4)), "kind": Draw((), "integers", high=5)}
+    return Feed(images, ToyTask(), draws, Brighter() if augmented else None, seed=seed, batch=batch, **options)
+
+
+def plain(batch: Batch) -> dict[str, Tensor]:
+    assert batch.image is not None and batch.latent is not None
+    return {"image": batch.image, "latent": batch.latent, **batch.drawn}
+
+
+@settings(deadline=None)
+@given(size=st.integers(1, 40), share=st.floats(0, 1), seed=st.integers(0, 2**31))
+def test_each_epoch_visits_every_sample_exactly_once(size: int, share: float, seed: int) -> None:
+    batch = max(1, round(share * size))
+    order = Order(size, batch, seed)
+    visited = torch.cat([order.indices(step) for step in range(-(-3 * size // batch))])
+    for epoch in range(3):
+        assert visited[epoch * size : (epoch + 1) * size].sort().values.tolist() == list(range(size))
+
+
+def test_epochs_and_seeds_have_different_orders() -> None:
+    order, other = Order(64, 64, 0), Order(64, 64, 1)
+    assert not torch.equal(order.indices(0), order.indices(1))
+    assert not torch.equal(order.indices(0), other.indices(0))
+
+
+def test_an_order_can_be_entered_anywhere() -> None:
+    walked = Order(10, 4, 0)
+    steps = [walked.indices(step) for step in range(12)]
+    for step in (11, 2, 7):
+        assert torch.equal(Order(10, 4, 0).indices(step), steps[step])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("first", [0, 5])
+def test_streaming_equals_in_memory_wherever_it_starts(workers: int, first: int) -> None:
+    images = toy_images(40)
+    expected = list(islice(feed(images).steps(0, 9), first, None))
+    found = list(feed(Streamed(images.image), workers=workers).steps(first, 9))
+    assert len(found) == 9 - first
+    for a, b in zip(expected, found, strict=True):
+        assert not differences(plain(a), plain(b))
+
+
+def test_the_parts_of_all_processes_are_the_whole_batch() -> None:
+    (whole,) = feed(toy_images()).steps(4, 5)
+    parts = [next(iter(feed(toy_images(), rank=rank, processes=3).steps(4, 5))) for rank in range(3)]
+    together = {name: torch.cat([plain(part)[name] for part in parts]) for name in plain(whole)}
+    assert len(parts[0]) == 4
+    assert not differences(plain(whole), together)
+
+
+def test_draws_are_declared_by_task_method_and_augmentation() -> None:
+    (batch,) = feed(toy_images()).steps(0, 1)
+    assert set(batch.drawn) == {"latent", "noise", "kind", "brightness"}
+    assert batch.drawn["noise"].shape == (12, 1, 4, 4)
+    assert batch.drawn["kind"].dtype == torch.int64 and batch.drawn["kind"].max() < 5
+
+
+def test_draws_differ_between_steps_seeds_and_names() -> None:
+    one, two = feed(toy_images()).steps(0, 2)
+    (other,) = feed(toy_images(), seed=4).steps(0, 1)
+    assert not torch.equal(one.drawn["noise"], two.drawn["noise"])
+    assert not torch.equal(one.drawn["noise"], other.drawn["noise"])
+    assert not torch.equal(one.drawn["noise"].flatten()[:48], one.drawn["latent"].flatten())
+
+
+def test_the_augmentation_changes_images_by_what_was_drawn() -> None:
+    (batch,) = feed(toy_images()).steps(0, 1)
+    (untouched,) = feed(toy_images(), augmented=False).steps(0, 1)
+    assert batch.image is not None and untouched.image is not None
+    assert torch.equal(batch.image, untouched.image + batch.drawn["brightness"][:, None, None, None])
+
+
+def test_a_batch_larger_than_the_data() -> None:
+    with pytest.raises(DataError, match=r"training.batch: 65 samples, but the data has only 64; make it smaller"):
+        feed(toy_images(64), batch=65)
