@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -137,7 +138,8 @@ def toy_job(folder: Path, method: Method | None = None, **options: Any) -> Job:
     rest = {name: value for name, value in options.items() if name not in training}
     method = ToyGan() if method is None else method
     defaults: dict[str, Any] = {
-        "task": ToyTask(), "images": toy_images(), "weighting": Plain(), "seed": 3, "log_every": 1, "accelerator": "cpu",
+        "task": ToyTask(), "images": toy_images(), "weighting": Plain(), "seed": 3, "log_every": 1,
+        "accelerator": "cpu",
     }  # fmt: skip
     return Job(method=method, training=Training(**chosen), folder=folder, **defaults | rest)
 
@@ -187,4 +189,5 @@ class Stopped(ToyGan):
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         if step == self.stop[0]:
             os.kill(self.stop[1], signal.SIGTERM)
+            time.sleep(0.5)  # the process may be another one, and hand the signal on
         yield from super().updates(batch, step)

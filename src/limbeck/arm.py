@@ -34,7 +34,7 @@ from limbeck.recipe import ArmRecipe
 from limbeck.tasks.base import Task
 from limbeck.weighting.scheduled import Scheduled
 
-WATCH_SAMPLES = 5000  # samples for the validation metrics that are taken while training
+WATCH_SAMPLES = 5000  # the most samples for the validation metrics that are taken while training
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,8 @@ class Watcher:
     def __call__(self, network: nn.Module) -> tuple[dict[str, float], str | None]:
         """Return validation metrics and an alarm, or None."""
         task, data = self.setting.task, self.setting.data
-        metrics = task.evaluate(
-            network, data, split="validation", seed=0, features=self.features, samples=WATCH_SAMPLES
-        )
+        samples = min(WATCH_SAMPLES, len(data.split("validation")))
+        metrics = task.evaluate(network, data, split="validation", seed=0, features=self.features, samples=samples)
         return metrics, task.alarm(network, data)
 
 

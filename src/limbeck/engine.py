@@ -364,8 +364,8 @@ class Engine:
         )
 
     def _watch(self) -> None:
-        every = self.training.evaluate_every
-        if self.job.monitor is None or every is None or (self.step % every and self.step != self.training.steps):
+        every = self.training.evaluate_every or self.training.steps
+        if self.job.monitor is None or (self.step % every and self.step != self.training.steps):
             return
         if self.fabric.is_global_zero:
             metrics, alarm = self.job.monitor(self.student())

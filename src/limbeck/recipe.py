@@ -144,16 +144,21 @@ class _Reader:
     ) -> ArmRecipe | None:
         """Return the control of a student, from the choices by the key where they stand, the last the strongest."""
         section = {name: value for name, value in student.items() if name not in ("weights", "start_from_teacher")}
-        wanted = False
+        wanted, own_method = False, False
         for key, choice in choices.items():
             wanted = choice is not False
+            own_method = own_method or (isinstance(choice, Mapping) and "method" in choice)
             if not isinstance(choice, bool | Mapping):
                 self.mistakes.add(key, f"expected true, false or its own {', '.join(CONTROL)}, found {shown(choice)}")
             elif isinstance(choice, Mapping):
                 section = trees.merged(section, self.mistakes.section(choice, key, CONTROL))
-        if wanted and teacher is None:
-            self.mistakes.add(list(choices)[-1], "there is no teacher, so the student is its own control; leave it out")
-        if not wanted or teacher is None:
+        taught = teacher is not None or own_method  # by a black box, whose images are in the data
+        if wanted and not taught:
+            self.mistakes.add(
+                list(choices)[-1],
+                "there is no teacher, so the student is its own control; leave it out, or give it its own method",
+            )
+        if not wanted or not taught:
             return None
         return self._arm(section, (*reversed(list(choices)), *places), None)
 

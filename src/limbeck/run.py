@@ -21,7 +21,8 @@ from limbeck.recipe import FeatureArm, Recipe, canonical
 from limbeck.report.html import write_report
 from limbeck.report.result import ArmResult, Budget, DataUsed, Quality, Result, Role, hardware, versions
 from limbeck.report.statistics import judge
-from limbeck.report.wording import headline
+from limbeck.report.wording import headline, main_metric_of
+from limbeck.tasks.base import Task
 from limbeck.tasks.classification import Classification
 
 
@@ -177,10 +178,17 @@ def _curves(history: Iterable[Mapping[str, float]]) -> dict[str, list[tuple[int,
     return curves
 
 
+def _main_metric(result: Result, task: Task) -> str:
+    """Return the metric that the verdict is about: the task's, or without features for it another that was measured."""
+    judged = (name for name, direction in task.directions.items() if direction != "none")
+    return next((m for m in (task.main_metric, *judged) if main_metric_of(result, m)), task.main_metric)
+
+
 def _report(story: Story, result: Result, out: Path, command: str) -> None:
     task, data = story.setting.task, story.setting.data
     firsts = {name: group[0] for name, group in story.arms().items()}
     device = story.setting.device
+    metric = _main_metric(result, task)
     write_report(
         out / "report.html",
         result,
@@ -189,8 +197,8 @@ def _report(story: Story, result: Result, out: Path, command: str) -> None:
         [line for group in story.arms().values() for arm in group for line in arm.alarms],
         story.recipe.to_yaml(),
         directions=task.directions,
-        main_metric=task.main_metric,
+        main_metric=metric,
         command=command,
     )
-    say(headline(result, task.main_metric, task.directions[task.main_metric]))
+    say(headline(result, metric, task.directions[metric]))
     say(f"report: {out / 'report.html'}")

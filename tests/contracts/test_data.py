@@ -23,6 +23,7 @@ from limbeck.data.diffaugment import DiffAugment
 from limbeck.data.folder import ImageFolder
 from limbeck.data.glyphs import Glyphs
 from limbeck.data.idx import MNIST, FashionMNIST, IdxData
+from limbeck.data.pairs import LatentPairs
 from limbeck.data.tensors import TensorImages
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -78,6 +79,12 @@ def tensors(root: Path, seed: int, *, as_float: bool = False) -> Data:
     return TensorImages(image / 127.5 - 1 if as_float else image, torch.arange(20) % 4)
 
 
+def pairs(root: Path, seed: int, *, beside: bool = False) -> Data:
+    latent = np.random.default_rng(seed).normal(size=(30, 5)).astype(np.float32)
+    np.savez(root / "pairs.npz", latent=latent, image=noise(30, 3, 8, 6, seed=seed))
+    return LatentPairs(str(root / "pairs.npz"), tensors(root, seed + 7) if beside else None)
+
+
 # Class -> examples, each made from an empty folder and a seed that decides the content.
 EXAMPLES: dict[type, dict[str, Callable[[Path, int], Data]]] = {
     Glyphs: {
@@ -88,6 +95,7 @@ EXAMPLES: dict[type, dict[str, Callable[[Path, int], Data]]] = {
     MNIST: {"mnist": idx(MNIST)},
     CIFAR10: {"cifar": cifar},
     ImageFolder: {"memory": image_folder(streaming=False), "streaming": image_folder(streaming=True)},
+    LatentPairs: {"alone": pairs, "beside": lambda root, seed: pairs(root, seed, beside=True)},
     TensorImages: {"bytes": tensors, "floats": lambda root, seed: tensors(root, seed, as_float=True)},
 }
 ROWS = [
@@ -146,7 +154,7 @@ class TestData:
         order = torch.tensor([5, 0, 3, 3])
         together, again = images.read(order), images.read(order)
         single = [images.read(order[i : i + 1]) for i in range(4)]
-        for field in ("image", "label", "mask", "target", "index"):
+        for field in ("image", "label", "mask", "target", "latent", "index"):
             value = getattr(together, field)
             if value is not None:
                 assert torch.equal(value, getattr(again, field))

@@ -11,6 +11,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
 from toys import differences
 
 from limbeck.checkpoint import Checkpoints, load, save
@@ -92,9 +94,6 @@ def test_a_changed_byte_anywhere_is_detected(content: bytes, place: Path, data: 
 
 
 def test_a_tensor_put_in_anothers_place_is_detected(tmp_path: Path) -> None:
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
     path = tmp_path / "state.safetensors"
     save(path, {"a": torch.zeros(2), "b": torch.ones(2)})
     with safe_open(path, "pt") as file:
@@ -105,8 +104,6 @@ def test_a_tensor_put_in_anothers_place_is_detected(tmp_path: Path) -> None:
 
 
 def test_another_safetensors_file_is_no_checkpoint(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     save_file({"weight": torch.zeros(2)}, tmp_path / "weights.safetensors")
     with pytest.raises(CheckpointError, match="checksum"):
         load(tmp_path / "weights.safetensors")
@@ -183,7 +180,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_half_written(
             })()  # fmt: skip
 
         monkeypatch.setattr(os, "fdopen", opened)
-    with pytest.raises(CheckpointError, match="No space left on device.*free space or choose another folder"):
+    with pytest.raises(CheckpointError, match=r"No space left on device.*free space or choose another folder"):
         save(path, state(2))
     monkeypatch.undo()
     assert [found.name for found in tmp_path.iterdir()] == ["state.safetensors"]

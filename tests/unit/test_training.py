@@ -43,7 +43,7 @@ def test_warm_up_and_cosine_multiply() -> None:
         ({"checkpoint_every": 0}, "training.checkpoint_every"),
         (
             {"batch": 10, "processes": 2, "micro_batches": 2},
-            "training.batch: 10 samples cannot be split.*multiple of 4",
+            "training.batch: 10 samples cannot.*multiple of 4",
         ),
         ({"ema": 1.0}, r"training.ema: expected a number in \[0, 1\), found 1.0"),
         ({"clip": 0.0}, "training.clip: expected a number above 0, or null, found 0.0"),

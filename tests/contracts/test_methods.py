@@ -1,0 +1,246 @@
+"""What every Method of the package keeps to. A new one adds its cases to `CASES`: small, each with other options."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from toys import Dying, Killed, differences, resumed, toy_job, trained
+
+import limbeck.methods
+from limbeck.data.base import InMemory
+from limbeck.data.diffaugment import DiffAugment
+from limbeck.engine import Job
+from limbeck.feed import Feed
+from limbeck.methods.base import Method
+from limbeck.methods.gan import Gan
+from limbeck.methods.supervised import Supervised
+from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
+from limbeck.networks.frozen import Frozen
+from limbeck.networks.small_cnn import SmallCnn
+from limbeck.tasks.base import Task
+from limbeck.tasks.classification import Classification
+from limbeck.tasks.generation import Generation
+from limbeck.types import Batch, Update
+from limbeck.weighting.scheduled import Scheduled
+
+STEPS = 6
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set of options of a method.
+
+    Attributes:
+        build: Makes the method, with its teacher or without.
+        task: What makes its batches.
+        weights: Weights that switch on what is off by default.
+    """
+
+    build: Callable[[bool], Method]
+    task: Task
+    weights: dict[str, float]
+
+    def method(self, taught: bool = True) -> Method:
+        torch.manual_seed(0)
+        return self.build(taught)
+
+    def job(self, folder: Path, taught: bool = True, **options: Any) -> Job:
+        method = self.method(taught)
+        rest = {"images": images(), "steps": STEPS, "ema": 0.9, "checkpoint_every": 2, "task": self.task} | options
+        return toy_job(folder, method, weighting=Scheduled(self.weights, type(method).losses), **rest)
+
+    def batch(self, method: Method, step: int = 0) -> Batch:
+        return next(Feed(images(), self.task, method.draws(), None, seed=0, batch=8).steps(step, step + 1))
+
+
+def images() -> InMemory:
+    draw = torch.Generator().manual_seed(0)
+    return InMemory(torch.randint(0, 256, (24, 1, 8, 8), generator=draw, dtype=torch.uint8), torch.arange(24) % 3)
+
+
+def generator(width: int, classes: int) -> DcganGenerator:
+    return DcganGenerator(width, latent=4, size=8, classes=classes)
+
+
+def gan(taught: bool, *, classes: int = 0, **options: Any) -> Method:
+    critic = partial(DcganDiscriminator, size=8, classes=classes)
+    teachers = {"teacher": generator(5, classes), "teacher_discriminator": critic(3)}
+    return Gan(generator(2, classes), critic(2), **(teachers if taught else {}), **options)
+
+
+def gan_case(**options: Any) -> Case:
+    task = Generation((4,), samples=8, conditional=options.get("classes", 0) > 0)
+    soft = {} if options.get("loss", "logistic") != "logistic" else {"discriminator.soft_label": 0.5}
+    return Case(partial(gan, **options), task, soft)
+
+
+FOLLOWED = {"features": {"blocks.0": "blocks.0"}, "critic_features": ["blocks.0", "score"]}
+CASES: dict[type[Method], dict[str, Case]] = {
+    Gan: {
+        "plain": gan_case(),
+        "features": gan_case(**FOLLOWED, output="l2"),
+        "perceptual": gan_case(feature_network=SmallCnn(channels=1, size=8, classes=3), perceptual_paths=["blocks.0"]),
+        "hinge, two critic steps": gan_case(loss="hinge", critic_steps=2, **FOLLOWED),
+        "lazy r1": gan_case(penalty="r1", penalty_interval=3),
+        "wasserstein": gan_case(loss="wasserstein", penalty="gradient_penalty", critic_steps=3),
+        "conditional, augmented": gan_case(classes=3, augment=DiffAugment(), **FOLLOWED),
+    },
+    Supervised: {
+        "plain": Case(
+            lambda taught: Supervised(SmallCnn(width=2, channels=1, size=8, classes=3), label_smoothing=0.1),
+            Classification(),
+            {},
+        )
+    },
+}
+ALL = [pytest.param(case, id=f"{cls.__name__}: {name}") for cls, cases in CASES.items() for name, case in cases.items()]
+every_case = pytest.mark.parametrize("case", ALL)
+
+
+def found() -> set[type[Method]]:
+    names = [module.name for module in pkgutil.iter_modules(limbeck.methods.__path__)]
+    modules = [importlib.import_module(f"limbeck.methods.{name}") for name in names]
+    classes = {c for m in modules for c in vars(m).values() if inspect.isclass(c) and issubclass(c, Method)}
+    return {c for c in classes if not inspect.isabstract(c)}
+
+
+def teachable(method: type[Method] | Method) -> bool:
+    cls = method if inspect.isclass(method) else type(method)
+    return "teacher" in inspect.signature(cls).parameters
+
+
+def updates(case: Case, method: Method) -> Iterator[Update]:
+    """Yield the updates of the first steps of a method that nobody trains."""
+    for step in range(STEPS):
+        yield from method.updates(case.batch(method, step), step)
+
+
+def numbers(case: Case, method: Method) -> dict[str, list[Tensor]]:
+    """Return every loss of the first steps that has a weight."""
+    method.train()
+    values: dict[str, list[Tensor]] = {}
+    weighting = Scheduled(case.weights, type(method).losses)
+    for update in updates(case, method):
+        for short, loss in update.losses.items():
+            name = f"{update.player}.{short}"
+            if weighting.weight(name, 0.0):
+                values.setdefault(name, []).append(loss() if callable(loss) else loss)
+    return values
+
+
+def frozen(method: Method) -> list[nn.Module]:
+    return [module.network for module in method.modules() if isinstance(module, Frozen)]
+
+
+def test_every_method_has_cases() -> None:
+    assert found() and found() == set(CASES)
+
+
+@pytest.mark.parametrize("cls", CASES, ids=lambda cls: cls.__name__)
+def test_the_cases_yield_every_declared_loss(cls: type[Method]) -> None:
+    yielded = {name for case in CASES[cls].values() for name in numbers(case, case.method())}
+    assert yielded == set(cls.losses)
+
+
+@every_case
+class TestMethod:
+    def test_losses_are_declared_finite_scalars_with_a_gradient_to_their_player(self, case: Case) -> None:
+        method = case.method()
+        players = method.players()
+        values = numbers(case, method)
+        assert values and set(values) <= set(type(method).losses)
+        for name, losses in values.items():
+            parameters = list(players[name.split(".")[0]].parameters())
+            for loss in losses:
+                assert loss.shape == () and loss.isfinite(), name
+                slopes = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+                assert any(slope is not None and slope.abs().sum() > 0 for slope in slopes), name
+
+    def test_players_are_disjoint_and_cover_what_trains(self, case: Case) -> None:
+        method = case.method()
+        players = method.players()
+        of = {name: {id(p) for p in module.parameters()} for name, module in players.items()}
+        assert sum(len(ids) for ids in of.values()) == len(set().union(*of.values()))
+        assert set().union(*of.values()) == {id(p) for p in method.parameters() if p.requires_grad}
+        assert {id(p) for p in method.student.parameters()} <= of["student"]
+        assert {update.player for update in updates(case, method)} == set(players)
+
+    def test_everything_random_is_declared(self, case: Case) -> None:
+        """Nothing is drawn outside of `draws`: the same on every rank, and nothing to remember for resuming."""
+        method = case.method()
+        before = torch.random.get_rng_state()
+        assert numbers(case, method)
+        assert torch.equal(torch.random.get_rng_state(), before)
+
+    def test_teachers_never_change(self, case: Case, tmp_path: Path) -> None:
+        job = case.job(tmp_path)
+        teachers = frozen(job.method)
+        assert teachers or not teachable(job.method)
+        before = [deepcopy(teacher.state_dict()) for teacher in teachers]
+        trained(job)
+        for teacher, state in zip(teachers, before, strict=True):
+            assert differences(state, teacher.state_dict()) == []
+            assert not teacher.training
+            assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
+        assert not any("teacher" in name for name in job.method.state_dict())
+
+    def test_without_its_teacher_it_is_the_control(self, case: Case, tmp_path: Path) -> None:
+        if not teachable(case.method()):
+            pytest.skip("it takes no teacher")
+        taught, alone = case.method(), case.method(taught=False)
+        assert alone.players().keys() == taught.players().keys()
+        assert alone.student.state_dict().keys() == taught.student.state_dict().keys()
+        state = trained(case.job(tmp_path, taught=False))
+        assert state["step"] == STEPS and state["counts"]["student"] > 0
+
+    @pytest.mark.parametrize("taught", [True, False], ids=["taught", "alone"])
+    def test_it_learns_and_resumes_with_the_same_bits(self, case: Case, tmp_path: Path, taught: bool) -> None:
+        def make(folder: str, **more: Any) -> Job:
+            return case.job(tmp_path / folder, taught, **more)
+
+        whole = trained(make("whole"))
+        before = case.method(taught).state_dict()
+        moved = {name.split(".")[0] for name, value in whole["method"].items() if not torch.equal(value, before[name])}
+        assert moved >= set(whole["counts"])
+        assert differences(whole, resumed(partial(make, "killed"), 5)) == []
+
+    def test_bf16(self, case: Case, tmp_path: Path) -> None:
+        whole = trained(case.job(tmp_path / "32"))
+        half = trained(case.job(tmp_path / "bf16", precision="bf16"))
+        assert {v.dtype for v in half["method"].values()} <= {torch.float32, torch.int64}
+        same = differences(whole["method"], half["method"]) == []
+        assert same == case.method().exact  # an exact method is not touched; any other really runs in bf16
+        first, other = whole["history"][0], half["history"][0]
+        assert other == pytest.approx(first, rel=0.1, abs=0.05)
+
+    def test_micro_batches(self, case: Case, tmp_path: Path) -> None:
+        whole = trained(case.job(tmp_path / "1", batch=8))
+        parts = trained(case.job(tmp_path / "2", batch=8, micro_batches=2))
+        assert parts["counts"] == whole["counts"]
+        assert [set(row) for row in parts["history"]] == [set(row) for row in whole["history"]]
+
+    def test_a_copy_is_equal_and_independent(self, case: Case) -> None:
+        method = case.method()
+        copy = deepcopy(method)
+        expected, found = numbers(case, method), numbers(case, copy)
+        assert differences(expected, found) == []
+        assert not {id(p) for p in method.parameters()} & {id(p) for p in copy.parameters()}
+        for one, other in zip(frozen(method), frozen(copy), strict=True):
+            assert one is not other and differences(one.state_dict(), other.state_dict()) == []
+
+    def test_it_works_where_it_can_be_killed_at_once(self, case: Case, tmp_path: Path) -> None:
+        """A step that has not ended leaves nothing behind."""
+        with pytest.raises(Killed):
+            trained(case.job(tmp_path, images=Dying(images(), 0)))
+        assert not list(tmp_path.rglob("*.safetensors"))
