@@ -7,7 +7,7 @@ A table stands between two marks, and everything between them is generated:
 
 The first may choose columns, by the full names of metrics and costs, and how they are headed stays the same:
 `<!-- table: results/x.json columns: parameters, fid[fashion-cnn] -->`. Without a choice they are parameters, MACs,
-latency and every metric.
+latency and every metric. An empty table whose result has not been measured yet stays empty.
 
     python benchmarks/tables.py            rewrites what is out of date
     python benchmarks/tables.py --check    changes nothing, exits 1 if something is out of date
@@ -55,10 +55,13 @@ def refresh(text: str, root: Path) -> str:
     """Return a document with its tables made anew from the result files under `root`.
 
     Raises:
-        LimbeckError: A result cannot be read, a column is unknown, or a table is not closed.
+        LimbeckError: A result cannot be read (or is gone while its table still stands), a column is unknown, or a
+            table is not closed.
     """
 
     def fill(match: re.Match[str]) -> str:
+        if not match["body"].strip() and not (root / match["file"]).exists():
+            return match[0]
         columns = [column.strip() for column in (match["columns"] or "").split(",") if column.strip()]
         return f"{match['open']}\n{table(Result.read(root / match['file']), columns)}{match['close']}"
 

@@ -87,7 +87,7 @@ class ArmReader:
             if name in takes:
                 _check_role(takes[name].annotation, part.cls, "network" if name == "student" else f"networks.{name}", m)
         for name in further:
-            if takes[name].required and name not in given:
+            if takes[name].required and name not in given and section.get("training") is not None:
                 m.add(f"networks.{name}", f"missing; {method.__name__} needs it")
         return parts
 

@@ -128,7 +128,10 @@ class Recipe:
         named = {"features": self.features.arm} if isinstance(self.features, FeatureArm) else {}
         if self.teacher is not None:
             named["teacher"] = self.teacher
-        controls = {f"control of {name}": arm for name, arm in self.controls.items()}
+        controls: dict[str, ArmRecipe] = {}
+        for name, arm in self.controls.items():
+            if not any(arm is other for other in controls.values()):  # students that train alike share one
+                controls[f"control of {name}"] = arm
         return named | dict(self.students) | controls
 
     def rehearse(self) -> None:

@@ -18,7 +18,8 @@
 
 `method`, `networks` and `augmentation` hold for teacher, students and controls; an arm that has its own lays it over
 them. `weights` names losses as "player.loss", with a number or {weight, from, until, ramp}; what it does not name has
-the method's default. A control takes over everything of its student but the weights: those speak of the teacher.
+the method's default. A control takes over everything of its student but the weights: those speak of the teacher. Where
+the teacher is a black box, so that there is no teacher section, a control needs a method of its own that ignores it.
 """
 
 from __future__ import annotations

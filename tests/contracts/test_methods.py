@@ -34,7 +34,7 @@ from limbeck.tasks.generation import Generation
 from limbeck.types import Batch, Update
 from limbeck.weighting.scheduled import Scheduled
 
-STEPS = 6
+STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class TestMethod:
         before = case.method(taught).state_dict()
         moved = {name.split(".")[0] for name, value in whole["method"].items() if not torch.equal(value, before[name])}
         assert moved >= set(whole["counts"])
-        assert differences(whole, resumed(partial(make, "killed"), 5)) == []
+        assert differences(whole, resumed(partial(make, "killed"), 3)) == []
 
     def test_bf16(self, case: Case, tmp_path: Path) -> None:
         whole = trained(case.job(tmp_path / "32"))

@@ -62,11 +62,19 @@ def test_documents_without_tables_are_left_alone(project):
     assert tables.main(["--root", str(project), "--check"]) == 0
 
 
+def test_an_empty_table_waits_for_its_result(project):
+    page = project / "README.md"
+    page.write_text(MARKS.format("", "").replace("x.json", "later.json"))
+    assert tables.main(["--root", str(project), "--check"]) == 0
+    (project / "results" / "x.json").rename(project / "results" / "later.json")
+    assert tables.main(["--root", str(project), "--check"]) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         (MARKS.format(" columns: fif", ""), "column 'fif': expected one of parameters"),
-        ("<!-- table: results/none.json -->\n<!-- /table -->\n", "could not be read"),
+        ("<!-- table: results/none.json -->\n| old |\n<!-- /table -->\n", "could not be read"),
         ("<!-- table: results/x.json -->\n", "not closed"),
     ],
 )

@@ -1,0 +1,208 @@
+"""The documents are true: their code runs, their links lead somewhere, their verbs exist, their tables are up to date.
+
+A block of code says what it is by a comment on the line before it:
+
+    <!-- file: NAME -->              is written to the working directory
+    <!-- run: steps=2, ... -->       Python, is executed, with these values instead of the ones it shows
+    <!-- recipe -->                  YAML, is read, and everything in it is built
+    <!-- recipe: --a.b value ... --> YAML, is run by `limbeck run` with these flags
+
+A page is a working directory: files of all pages, a folder of images, and trained weights lie in it beforehand.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from limbeck import cli, run
+from limbeck.metrics.cost import cost
+from limbeck.recipe import read_recipe
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+BLOCK = re.compile(
+    r"^(?:<!-- (?P<kind>run|file|recipe)(?:: (?P<says>.+?))? -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    re.M | re.S,
+)
+PHOTOS = 80
+
+
+class Block(NamedTuple):
+    """A block of code of a page.
+
+    Attributes:
+        kind: "run", "file", "recipe", or "" for one that is only shown.
+        says: What the comment says further.
+        language: E.g. "python".
+        code: Its text.
+    """
+
+    kind: str
+    says: str
+    language: str
+    code: str
+
+
+def blocks(page: Path) -> list[Block]:
+    return [Block(*(m[g] or "" for g in Block._fields)) for m in BLOCK.finditer(page.read_text())]
+
+
+def every(kind: str) -> list[Any]:
+    """Parameters for all blocks of a kind, by page and number."""
+    return [
+        pytest.param(block, id=f"{page.stem}-{i}")
+        for page in PAGES
+        for i, block in enumerate(blocks(page))
+        if block.kind == kind
+    ]
+
+
+def changed(block: Block) -> str:
+    """Return the code of a block with the values that its comment gives; each has to be there."""
+    code = block.code
+    for name, value in (pair.split("=") for pair in block.says.split(", ") if pair):
+        code, count = re.subn(rf"\b{name}=[\w.]+", f"{name}={value}", code)
+        assert count == 1, f"{name} is there {count} times"
+    return code
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory with what the pages speak of."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(run, "cost", partial(cost, seconds=0.01))  # what is tested here is not how fast things are
+    before = set(sys.modules)
+    for block in (block for page in PAGES for block in blocks(page) if block.kind == "file"):
+        Path(block.says).write_text(block.code)
+    draw = np.random.default_rng(0)
+    Path("photos").mkdir()
+    for i in range(PHOTOS):
+        Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(f"photos/{i}.png")
+    shape = (PHOTOS, 1, 32, 32)
+    np.savez("pairs.npz", latent=draw.normal(size=(PHOTOS, 64)), image=draw.integers(0, 256, shape, dtype=np.uint8))
+    torch.save(load("my_models").Generator(width=64).state_dict(), "teacher.pth")
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def load(name: str) -> ModuleType:
+    """Return the module in NAME.py of the working directory, anew."""
+    spec = importlib.util.spec_from_file_location(name, Path(f"{name}.py").absolute())
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def code_of(text: str) -> str:
+    """Return what stands in code of a page, but for Python: blocks and inline."""
+    shown = [m["code"] for m in BLOCK.finditer(text) if m["language"] != "python"]
+    return "\n".join(shown + re.findall(r"`([^`\n]+)`", BLOCK.sub("", text)))
+
+
+@pytest.mark.parametrize("block", every("run"))
+def test_python_runs(block: Block, folder: Path) -> None:
+    models = sys.modules["my_models"]
+    known: dict[str, Any] = {"my_teacher": models.Generator(width=16), "my_student": models.Generator(width=2)}
+    exec(compile(changed(block), "block", "exec"), known)
+    if "limbeck.distill(" in block.code and "features=" not in block.code:
+        assert isinstance(known["student"], models.Generator)
+        assert Path("runs/mine/report.html").is_file() and Path("runs/mine/result.json").is_file()
+
+
+@pytest.mark.parametrize("block", every("recipe"))
+def test_recipes_can_be_run(block: Block, folder: Path) -> None:
+    Path("recipe.yaml").write_text(block.code)
+    if block.says:
+        assert cli.main(["run", "recipe.yaml", *block.says.split()]) == 0
+        assert len(list(Path("runs").glob("*/report.html"))) == 1
+    else:
+        read_recipe("recipe.yaml").rehearse()
+
+
+def test_the_example_method_is_a_method(folder: Path) -> None:
+    """Its soft target is T² KL, worked out for two classes; nothing is to be learnt from oneself."""
+    method = load("soft_targets").SoftTargets(torch.nn.Identity(), torch.nn.Identity(), temperature=2.0)
+    logits, goal = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 2 * math.log(3)]])  # p = 1/4, 3/4 at T = 2
+    expected = 4 * (0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5))
+    torch.testing.assert_close(method._follow(logits, goal), torch.tensor(expected))
+    assert method._follow(goal, goal).abs() < 1e-6
+
+
+def test_enough_of_the_documents_runs() -> None:
+    marked = {name: {block.kind for block in blocks(page)} for name, page in zip(NAMES, PAGES, strict=True)}
+    assert {"run", "recipe"} <= marked["README.md"]
+    assert {"file", "recipe"} <= marked["CONTRIBUTING.md"]
+    assert {"file", "run", "recipe"} <= marked["docs/getting-started.md"]
+
+
+def test_every_mark_belongs_to_a_block() -> None:
+    for page in PAGES:
+        marks = re.findall(r"^<!-- (?:run|file|recipe)\b", page.read_text(), re.M)
+        assert len(marks) == sum(block.kind != "" for block in blocks(page)), page.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = BLOCK.sub("", page.read_text())
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in anchors(there), f"{page.name}: {target}, of {sorted(anchors(there))}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the names under which the headings of a page can be linked to, as code hosts make them."""
+    heads = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text()), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_verbs_exist(page: Path) -> None:
+    for verb in re.findall(r"(?:^|[\s/])limbeck ([a-z]\w*)", code_of(page.read_text()), re.M):
+        assert verb in cli.VERBS, f"{page.name}: limbeck {verb}"
+
+
+def test_every_verb_is_documented() -> None:
+    everything = code_of((ROOT / "README.md").read_text())
+    assert [verb for verb in cli.VERBS if f"limbeck {verb}" not in everything] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_files_that_are_named_exist(page: Path) -> None:
+    """What stands in code as a path below a folder of the project is there."""
+    for path in re.findall(r"(?<![\w/.-])((?:src|tests|benchmarks|recipes|docs)/[\w./-]*)", code_of(page.read_text())):
+        assert (ROOT / path.rstrip(".")).exists(), f"{page.name}: {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_no_folder_of_a_machine_is_named(page: Path) -> None:
+    assert re.findall(r"(?<![\w.:/])/(?:home|work|tmp|root|Users|mnt|data)/", page.read_text()) == []
+
+
+def test_tables_are_up_to_date() -> None:
+    script = [sys.executable, str(ROOT / "benchmarks" / "tables.py"), "--check"]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,71 @@
+"""Every recipe that ships is read and rehearsed: all its networks and methods can be built."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from limbeck.arrays import write_arrays
+from limbeck.errors import RecipeError
+from limbeck.recipe import read_recipe
+
+ROOT = Path(__file__).parents[1] / "recipes"
+RECIPES = [str(path.relative_to(ROOT)) for path in sorted(ROOT.rglob("*.y*ml"))]
+COUNT = 10  # changes with every recipe that is added, so that none gets lost
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the recipes and with what they ask their reader to bring."""
+    (tmp_path / "recipes").symlink_to(ROOT)
+    for folder, mode in (("photographs", "RGB"), ("digits", "L")):
+        (tmp_path / folder).mkdir()
+        for number in range(5):
+            Image.new(mode, (70, 70)).save(tmp_path / folder / f"{number}.png")
+    pairs = {"latent": torch.zeros(10, 64), "image": torch.zeros(10, 1, 32, 32, dtype=torch.uint8)}
+    write_arrays(tmp_path / "fashion-pairs.safetensors", pairs)
+    generator = runpy.run_path(str(ROOT / "gan" / "mlp_generator.py"))["MlpGenerator"]()
+    torch.save(generator.state_dict(), tmp_path / "digits_generator.pth")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_none_is_lost() -> None:
+    assert len(RECIPES) == COUNT, RECIPES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_can_be_built(place: Path, name: str) -> None:
+    recipe = read_recipe(Path("recipes") / name)
+    recipe.rehearse()
+    assert recipe.students and set(recipe.controls) <= set(recipe.students)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_on_top_what_it_shows(name: str) -> None:
+    first = (ROOT / name).read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ") and len(first) > 20
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("quickstart.yaml", "width: 8", "widht: 8"),
+        ("quickstart.yaml", "DcganDiscriminator", "DcganDiscriminater"),
+        ("quickstart.yaml", "width: 32", "width: 0"),
+        ("gan/import.yaml", "width: 32", "widht: 32"),
+        ("gan/import.yaml", "digits_generator.pth", "another.pth"),
+        ("gan/black-box.yaml", "fashion-pairs", "another"),
+    ],
+)
+def test_a_broken_recipe_is_found_out(place: Path, name: str, old: str, new: str) -> None:
+    whole = (ROOT / name).read_text(encoding="utf-8")
+    lines = [line if line.startswith("#") else line.replace(old, new) for line in whole.splitlines()]
+    assert lines != whole.splitlines()
+    (place / "broken.yaml").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(RecipeError):
+        read_recipe("broken.yaml").rehearse()
