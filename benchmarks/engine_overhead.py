@@ -68,6 +68,7 @@ class Contest:
         networks = nn.ModuleDict({"student": deepcopy(self.student), "discriminator": deepcopy(self.discriminator)})
         student, discriminator = networks["student"].train(), networks["discriminator"].train()
         student_adam, discriminator_adam = ADAM(student.parameters()), ADAM(discriminator.parameters())
+        students, discriminators = list(student.parameters()), list(discriminator.parameters())
         size = len(self.images)
         for step in range(STEPS):
             if step * self.batch % size == 0:
@@ -78,11 +79,11 @@ class Contest:
             fake = student(latents(step))
             loss = F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake.detach())).mean()
             discriminator_adam.zero_grad()
-            loss.backward()
+            loss.backward(inputs=discriminators)
             discriminator_adam.step()
             loss = F.softplus(-discriminator(fake)).mean()
             student_adam.zero_grad()
-            loss.backward()
+            loss.backward(inputs=students)
             student_adam.step()
             yield networks
 

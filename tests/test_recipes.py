@@ -11,6 +11,7 @@ from PIL import Image
 
 from limbeck.arrays import write_arrays
 from limbeck.errors import RecipeError
+from limbeck.plan import FeatureArm
 from limbeck.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1] / "recipes"
@@ -69,3 +70,13 @@ def test_a_broken_recipe_is_found_out(place: Path, name: str, old: str, new: str
     (place / "broken.yaml").write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(RecipeError):
         read_recipe("broken.yaml").rehearse()
+
+
+def test_the_study_of_losses_takes_over_the_teacher_and_the_features_of_the_main_run() -> None:
+    main, study = (read_recipe(ROOT / "gan" / name) for name in ("fashion-mnist.yaml", "losses-fashion-mnist.yaml"))
+    assert main.teacher is not None and study.teacher is not None
+    assert study.teacher.description() == main.teacher.description()
+    assert main.data.description == study.data.description
+    assert isinstance(main.features, FeatureArm) and isinstance(study.features, FeatureArm)
+    assert study.features.name == main.features.name
+    assert study.features.arm.description() == main.features.arm.description()

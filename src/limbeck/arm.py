@@ -22,8 +22,8 @@ import limbeck
 from limbeck import checkpoint
 from limbeck.building import canonical
 from limbeck.data.base import Data
-from limbeck.engine import Job, fit
-from limbeck.errors import RecipeError
+from limbeck.engine import Job, device_of, fit
+from limbeck.errors import CheckpointError, RecipeError
 from limbeck.files import write_atomically
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
@@ -56,9 +56,7 @@ class Setting:
     @property
     def device(self) -> torch.device:
         """Where networks are evaluated."""
-        if self.accelerator == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.accelerator)
+        return device_of(self.accelerator)
 
 
 @dataclass(frozen=True)
@@ -137,8 +135,17 @@ class Arm:
 
     @cached_property
     def state(self) -> dict[str, Any]:
-        """The state that the training left, without what only a training needs."""
-        state = checkpoint.load(self.folder / "final.safetensors")
+        """The state that the training left, without what only a training needs.
+
+        Raises:
+            CheckpointError: It is not trained yet, or the file is damaged or another arm's.
+        """
+        file = self.folder / "final.safetensors"
+        if not file.exists():
+            raise CheckpointError(f"{self.name} (seed {self.seed}) is not trained yet: no {file}; use `limbeck train`")
+        state = checkpoint.load(file)
+        if state["identity"] != self.hash:
+            raise CheckpointError(f"{file}: belongs to another training; delete {self.folder} to train it again")
         return {key: value for key, value in state.items() if key != "optimizers"}
 
     def network(self) -> nn.Module:
@@ -178,8 +185,7 @@ class Arm:
         }
         known = self.folder / f"evaluation-{canonical(question)[:12]}.json"
         if known.exists():
-            remembered: dict[str, float] = json.loads(known.read_text())
-            return remembered
+            return _remembered(known)
         say(f"{self.name} (seed {self.seed}): evaluating")
         metrics = task.evaluate(
             self.network().to(device),
@@ -237,6 +243,14 @@ class Arm:
         for name in self.recipe.start_from_teacher:
             networks[name].load_state_dict(self.teacher.player(name).state_dict())
         return self.recipe.assemble(networks, self.teacher.networks())
+
+
+def _remembered(file: Path) -> dict[str, float]:
+    try:
+        metrics: dict[str, float] = json.loads(file.read_text())
+        return metrics
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: a damaged evaluation ({error}); delete it to evaluate again") from error
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class ArmReader:
         networks = self._networks(section, method.cls, m)
         brings_weights = [name for name, part in networks.items() if part.cls and issubclass(part.cls, External)]
         training, description = _training(section, losses, "student" in brings_weights, m)
-        if training is None:  # nothing here is trained, so only what brings its own weights is of use
+        if section.get("training") is None:  # nothing here is trained, so only what brings its own weights is of use
             networks = {name: part for name, part in networks.items() if name in ("student", *brings_weights)}
         start = m.value(tuple[str, ...], section.get("start_from_teacher", []), "start_from_teacher")
         augmentation = section.get("augmentation")

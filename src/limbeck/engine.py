@@ -88,6 +88,26 @@ class Job:
         return self.folder / "final.safetensors"
 
 
+def device_of(accelerator: str) -> torch.device:
+    """Return the device that an accelerator means.
+
+    Args:
+        accelerator: "auto", "cpu", "cuda" or "mps".
+
+    Raises:
+        RecipeError: It is none of them, or this machine does not have it.
+    """
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if accelerator == "auto":
+        return torch.device("cuda" if present["cuda"] else "cpu")
+    if accelerator not in present:
+        raise RecipeError(f"accelerator: expected auto, {', '.join(present)}, found {accelerator!r}")
+    if not present[accelerator]:
+        there = ", ".join(name for name, found in present.items() if found)
+        raise RecipeError(f"accelerator: expected one that PyTorch finds here ({there}), found {accelerator!r}")
+    return torch.device(accelerator)
+
+
 def fit(job: Job) -> None:
     """Train to the end, from the last checkpoint if there is one; leave the state in `job.final`.
 
@@ -170,7 +190,7 @@ class Engine:
     def __init__(self, fabric: Fabric, job: Job) -> None:
         self.fabric, self.job, self.training = fabric, job, job.training
         method = job.method if isinstance(job.method, Method) else job.method()
-        self.method = method.to(fabric.device)
+        self.method = method.to(fabric.device).train()
         if self.training.channels_last:
             self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.weighting = job.weighting.to(fabric.device)
@@ -179,7 +199,8 @@ class Engine:
             if name not in self.players:
                 known = ", ".join(self.players)
                 raise RecipeError(f"optimizers.{name}: no such player{nearest(name, self.players)}; there is {known}")
-        self.parameters = {name: list(module.parameters()) for name, module in self.players.items()}
+        self.parameters = {n: [p for p in m.parameters() if p.requires_grad] for n, m in self.players.items()}
+        self.trained = list(self.method.parameters())
         self.optimizers = {name: self._optimizer(name) for name in self.players}
         self.rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimizers.items()}
         self.average = None if self.training.ema is None else Average(self.method.student, self.training.ema)
@@ -206,8 +227,7 @@ class Engine:
 
     def advance(self, batch: Batch) -> None:
         """Take one step: every update that the method yields for this process's part of the batch."""
-        torch.manual_seed(seed_of(self.job.seed, self.step, "layers", self.fabric.global_rank))
-        self.method.train()
+        self._seed_layers()
         row: dict[str, float] = {}
         size = len(batch) // self.training.micro_batches
         parts = [self._place(batch[i : i + size]) for i in range(0, len(batch), size)]
@@ -226,7 +246,7 @@ class Engine:
 
         Returns the player to move; "" when every loss of the update is switched off, None after the last update.
         """
-        for parameter in self.method.parameters():
+        for parameter in self.trained:
             parameter.grad = None  # of all players: a forward pass may have run through any of them
         moved: str | None = None
         for updates in generators:
@@ -327,6 +347,14 @@ class Engine:
             _load_optimizer(optimizer, state["optimizers"][name])
         if self.average is not None:
             self.average.load_state_dict(state["student"])
+
+    def _seed_layers(self) -> None:
+        """Seed what layers draw themselves, such as dropout."""
+        seed = seed_of(self.job.seed, self.step, "layers", self.fabric.global_rank)
+        if self.fabric.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # seeding every kind of device takes a hundred times as long
+        else:
+            torch.manual_seed(seed)
 
     @property
     def _progress(self) -> float:

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from limbeck.engine import Engine, Job
+from limbeck.engine import Engine, Job, device_of
 from limbeck.errors import LimbeckError
 from limbeck.metrics.cost import macs, parameters
 from limbeck.recipe import ArmRecipe, Recipe
@@ -30,6 +30,7 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
     Raises:
         LimbeckError: Something in the recipe, its data or its weights cannot be used.
     """
+    device_of(accelerator)
     recipe.rehearse()
     data, task = recipe.data.build(), recipe.task.build()
     images = data.split("train")
