@@ -17,6 +17,7 @@ import tempfile
 import time
 from functools import partial
 from multiprocessing.context import ForkServerProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -87,22 +88,28 @@ def job(name: str, folder: Path) -> Job:
     )
 
 
-def train(name: str, folder: Path) -> None:
+def train(name: str, folder: Path, begun: Event) -> None:
     """Train to the end: what the processes do."""
     torch.set_num_threads(1)
-    fit(job(name, folder))
+    multiprocessing.set_start_method(None, force=True)  # readers of data start as in any process, not as this one did
+    training = job(name, folder)
+    begun.set()
+    fit(training)
 
 
 def started(name: str, folder: Path) -> ForkServerProcess:
-    process = forkserver.Process(target=train, args=(name, folder))
+    """Return a process whose training has begun."""
+    begun = forkserver.Event()
+    process = forkserver.Process(target=train, args=(name, folder, begun))
     process.start()
+    begun.wait()
     return process
 
 
 def unbroken(name: str, folder: Path) -> float:
-    """Train in peace and return the seconds that it took."""
-    start = time.monotonic()
+    """Train to the end in peace and return the seconds that it took."""
     process = started(name, folder)
+    start = time.monotonic()
     process.join()
     assert process.exitcode == 0
     return time.monotonic() - start
@@ -115,12 +122,12 @@ def killed(name: str, folder: Path, seconds: float) -> str:
     process.kill()
     process.join()
     if process.exitcode != -signal.SIGKILL:
-        for file in [*folder.rglob("*.safetensors")]:
+        for file in folder.rglob("*.safetensors"):
             file.unlink()
         return killed(name, folder, 0.8 * seconds)
     saved = Checkpoints(folder / "checkpoints", warn=print).paths()
     half = list(folder.rglob("*.part"))
-    return f"left {saved[-1].stem if saved else 'nothing'}{' and a half-written file' if half else ''}"
+    return f"{saved[-1].stem if saved else 'nothing saved'}{', a half-written file' if half else ''}"
 
 
 def same(one: Any, other: Any) -> bool:
@@ -146,7 +153,7 @@ def main() -> None:
     options = parser.parse_args()
     draw = random.Random(options.seed)
     identical, trials = 0, []
-    forkserver.set_forkserver_preload([__name__ if __name__ != "__main__" else "kill_and_resume"])
+    forkserver.set_forkserver_preload(["limbeck.engine", "limbeck.methods.gan", "limbeck.tasks.generation"])
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         used = list(SETTINGS)[: options.kills]
@@ -160,7 +167,7 @@ def main() -> None:
             equal = same(final(root / f"whole-{trial % len(used)}"), final(folder))
             identical += equal
             trials.append({"setting": name, "killed_after_seconds": instant, "left": left, "identical": equal})
-            print(f"{name}: killed after {instant:.1f} s, {left}: {'identical' if equal else 'DIFFERENT'}", flush=True)
+            print(f"{name}: killed after {instant:.1f} s ({left}): {'identical' if equal else 'DIFFERENT'}", flush=True)
     figures = {"identical": identical, "kills": options.kills, "trials": trials}
     record("kill_and_resume", figures, {"steps": STEPS, "checkpoint_every": EVERY, **vars(options)})
     print(f"identical {identical}/{options.kills}")

@@ -17,7 +17,7 @@ from limbeck.recipe import read_recipe
 
 GOOD = """
 name: toy
-data: {class_path: Glyphs, init_args: {size: 16}}
+data: {class_path: Glyphs, init_args: {size: 32, channels: 1, classes: ABCDEFGHIJ}}
 task: {class_path: Generation, init_args: {latent: [64]}}
 features:
   name: glyph-cnn

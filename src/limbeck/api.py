@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.building import Part
-from limbeck.catalogue import catalogue
+from limbeck.catalogue import arguments, catalogue, network_arguments
 from limbeck.data.base import Data
 from limbeck.data.folder import ImageFolder
 from limbeck.data.tensors import TensorImages
@@ -23,10 +23,12 @@ from limbeck.metrics.base import FeatureExtractor
 from limbeck.networks.dcgan import DcganDiscriminator
 from limbeck.networks.external import Wrapped
 from limbeck.networks.weights import load_weights, weights_hash
+from limbeck.randomness import generator
 from limbeck.recipe import ArmRecipe, Recipe
 from limbeck.run import run
 from limbeck.tasks.generation import Generation
 from limbeck.training import Training
+from limbeck.weighting.scheduled import Scheduled
 
 OPTIMIZERS = {
     "student": partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.99)),
@@ -85,9 +87,15 @@ def distill(
         RecipeError: Shapes, names or values that do not fit.
         DataError: The data cannot be used.
     """
-    shape = _image_shape(teacher, student, tuple(latent))
+    shape = _image_shape(teacher, student, _latent(latent))
     images = _data(data, shape)
-    cls = _method(method)
+    cls = _method(method, options)
+    weighed = dict(weights or {})
+    Scheduled(weighed, cls.losses)  # names a wrong loss
+    _check("seeds", seeds >= 1, "a whole number of at least 1", seeds)
+    _check("features", features is None or isinstance(features, FeatureExtractor), "a FeatureExtractor", features)
+    for critic in (discriminator, teacher_discriminator):
+        _check_discriminator(critic, shape)
     given = {name: repr(value) for name, value in options.items()}
     how = Part({"class_path": cls.__name__, "init_args": given}, partial(cls, **options), cls)
     wrap = partial(Wrapped, role="generator", image_range=image_range)
@@ -104,7 +112,7 @@ def distill(
         name=Path(out).name,
         data=Part({"class_path": type(images).__name__}, lambda: images),
         task=Part({"class_path": "Generation"}, lambda: Generation(tuple(latent), samples)),
-        students={"student": replace(alone, weights=dict(weights or {}))},
+        students={"student": replace(alone, weights=weighed)},
         seeds=tuple(range(seeds)),
         teacher=ArmRecipe(network=_part(teacher, wrap), method=how, training=None, networks=beside),
         controls={"student": alone} if control else {},
@@ -117,13 +125,41 @@ def distill(
     return trained.eval()
 
 
+def _check(name: str, good: bool, expected: str, found: object) -> None:
+    if not good:
+        raise RecipeError(f"distill: {name}: expected {expected}, found {found!r}")
+
+
+def _latent(latent: Sequence[int]) -> tuple[int, ...]:
+    sizes = isinstance(latent, Sequence) and all(isinstance(size, int) and size >= 1 for size in latent)
+    _check("latent", sizes and len(latent) > 0, "the shape of one latent, such as (128,)", latent)
+    return tuple(latent)
+
+
+def _check_discriminator(critic: nn.Module | None, shape: tuple[int, int, int]) -> None:
+    """Check that a discriminator can be called with images and gives each at least one score."""
+    if critic is None:
+        return
+    try:
+        with torch.no_grad():
+            score = deepcopy(critic).cpu().eval()(torch.zeros(2, *shape))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise RecipeError(
+            f"distill: {type(critic).__name__} cannot be called with images of shape (N, C, H, W) = (2,"
+            f" {', '.join(map(str, shape))}): {str(error).splitlines()[0]}; give a discriminator of such images"
+        ) from error
+    good = isinstance(score, Tensor) and score.ndim > 0 and len(score) == 2
+    _check("discriminator", good, "one that returns scores (N, ...)", type(score).__name__)
+
+
 def _image_shape(teacher: nn.Module, student: nn.Module, latent: tuple[int, ...]) -> tuple[int, int, int]:
     """Return (C, H, W) of what both generators make."""
     shapes = {}
     for name, network in (("teacher", teacher), ("student", student)):
+        _check(name, isinstance(network, nn.Module), "a torch.nn.Module", network)
         try:
             with torch.no_grad():
-                image = deepcopy(network).cpu().eval()(torch.zeros(2, *latent))
+                image = deepcopy(network).cpu().eval()(torch.randn(2, *latent, generator=generator(0, "probe")))
         except (RuntimeError, TypeError, ValueError) as error:
             raise RecipeError(
                 f"distill: the {name} cannot be called with latents of shape (N, {', '.join(map(str, latent))}):"
@@ -132,6 +168,8 @@ def _image_shape(teacher: nn.Module, student: nn.Module, latent: tuple[int, ...]
         if not isinstance(image, Tensor) or image.ndim != 4:
             found = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
             raise RecipeError(f"distill: expected a {name} that returns images (N, C, H, W), found {found}")
+        if not image.isfinite().all():
+            raise RecipeError(f"distill: the {name} makes images with NaN or infinity; check its weights")
         shapes[name] = (image.shape[1], image.shape[2], image.shape[3])
     if shapes["teacher"] != shapes["student"]:
         raise RecipeError(
@@ -155,11 +193,18 @@ def _data(data: str | Path | Tensor | Data, shape: tuple[int, int, int]) -> Data
     return found
 
 
-def _method(name: str) -> type[Method]:
+def _method(name: str, options: Mapping[str, Any]) -> type[Method]:
+    """Return the method of that name, which must know all of the options."""
     known = {cls.__name__.lower(): cls for cls in catalogue(Method)}
     if name.lower() not in known:
         raise RecipeError(f"distill: no method {name!r}{nearest(name.lower(), known)}; there is {', '.join(known)}")
-    return known[name.lower()]
+    cls = known[name.lower()]
+    takes = arguments(cls).keys() - network_arguments(cls).keys()
+    for option in options:
+        if option not in takes:
+            there = f"{cls.__name__} has {', '.join(sorted(takes))}"
+            raise RecipeError(f"distill: no such argument {option!r}{nearest(option, takes)}; {there}")
+    return cls
 
 
 def _part(network: nn.Module, wrap: Callable[[nn.Module], nn.Module] = lambda network: network) -> Part[nn.Module]:

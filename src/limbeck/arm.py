@@ -22,7 +22,7 @@ import limbeck
 from limbeck import checkpoint
 from limbeck.building import canonical
 from limbeck.data.base import Data
-from limbeck.engine import Job, device_of, fit
+from limbeck.engine import Job, fit
 from limbeck.errors import CheckpointError, RecipeError
 from limbeck.files import write_atomically
 from limbeck.methods.base import Method
@@ -32,6 +32,7 @@ from limbeck.progress import say
 from limbeck.randomness import seed_of
 from limbeck.recipe import ArmRecipe
 from limbeck.tasks.base import Task
+from limbeck.training import device_of
 from limbeck.weighting.scheduled import Scheduled
 
 WATCH_SAMPLES = 5000  # the most samples for the validation metrics that are taken while training

@@ -7,16 +7,19 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
 from limbeck import __version__
-from limbeck.errors import LimbeckError, RecipeError, nearest
+from limbeck.errors import LimbeckError, RecipeError, WeightsError, nearest
 
 if TYPE_CHECKING:
     from limbeck.recipe import Recipe
 
+CANNOT_WRITE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+}  # fmt: skip
 DOTTED = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 
 
@@ -42,14 +45,21 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
+        if error.errno not in CANNOT_WRITE:
             raise
-        print(
-            f"limbeck: {error.filename or 'output'}: {error.strerror}; free space or choose another folder",
-            file=sys.stderr,
-        )
+        place = error.filename2 or error.filename or "output"
+        print(f"limbeck: {place}: cannot be written ({error.strerror}); free space or choose another", file=sys.stderr)
         return 2
     return 0
+
+
+class _Parser(ArgumentParser):
+    """Tells what cannot be parsed as everything else: in one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        line = re.sub(r'Parser key "([\w-]+)":', r"--\1:", " ".join(message.split()))
+        line = re.sub(r"Expected a <class 'int'>\. Got value: (.*)", r"expected a whole number, found '\1'", line)
+        raise RecipeError(f"{line}; see {self.prog.replace(' [options]', '')} --help") from ex
 
 
 def split_changes(words: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -72,7 +82,7 @@ def split_changes(words: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+    parser = _Parser(
         prog="limbeck",
         version=__version__,
         description="Distil a large image model into a small, fast one, and prove what was gained and lost. Any value"
@@ -80,21 +90,21 @@ def _parser() -> ArgumentParser:
     )
     verbs = parser.add_subcommands(dest="verb", required=False)
 
-    run = ArgumentParser(description="Train teacher, control and student, evaluate them alike, write the report.")
+    run = _Parser(description="Train teacher, control and student, evaluate them alike, write the report.")
     _recipe(run)
     run.add_argument("--out", type=str | None, help="folder of the run; runs/NAME by default")
     run.add_argument("--arms", type=str | None, help="folder of trained arms that several runs share; OUT/arms")
-    run.add_argument("--seeds", type=int | None, help="how many runs of student and control")
+    run.add_argument("--seeds", type=int, help="how many runs of student and control")
     verbs.add_subcommand("run", run, help="the whole story: train, evaluate, report")
 
-    train = ArgumentParser(description="Train one arm, and the teacher it needs.")
+    train = _Parser(description="Train one arm, and the teacher it needs.")
     _recipe(train)
     train.add_argument("--arm", type=str, default="student", help="teacher, control, or the name of a student")
     train.add_argument("--out", type=str | None, help="folder of the run; runs/NAME by default")
     train.add_argument("--arms", type=str | None, help="folder of trained arms that several runs share; OUT/arms")
     verbs.add_subcommand("train", train, help="one arm only")
 
-    evaluate = ArgumentParser(description="Measure a network against the reference split of the recipe's data.")
+    evaluate = _Parser(description="Measure a network against the reference split of the recipe's data.")
     _recipe(evaluate)
     evaluate.add_argument("--arm", type=str, default="student", help="whose architecture: teacher or a student")
     evaluate.add_argument("--weights", type=str | None, help="its weights; the arm's own trained ones by default")
@@ -102,26 +112,26 @@ def _parser() -> ArgumentParser:
     evaluate.add_argument("--arms", type=str | None, help="folder of trained arms that several runs share; OUT/arms")
     verbs.add_subcommand("evaluate", evaluate, help="measure a network")
 
-    compare = ArgumentParser(description="Put the arms of several runs into one table.")
+    compare = _Parser(description="Put the arms of several runs into one table.")
     compare.add_argument("results", nargs="+", type=str, help="folders of runs, or their result.json")
     verbs.add_subcommand("compare", compare, help="several runs in one table")
 
-    sample = ArgumentParser(description="Draw what a trained arm makes, or write it for others to learn from.")
+    sample = _Parser(description="Draw what a trained arm makes, or write it for others to learn from.")
     _recipe(sample)
     sample.add_argument("--arm", type=str, default="student", help="teacher, control, or the name of a student")
     sample.add_argument("--seed", type=int, default=0, help="draws the inputs")
     sample.add_argument("--out", type=str | None, help="folder of the run; runs/NAME by default")
     sample.add_argument("--arms", type=str | None, help="folder of trained arms that several runs share; OUT/arms")
-    sample.add_argument("--pairs", type=int | None, help="write that many latents with their images instead")
+    sample.add_argument("--pairs", type=int, help="write that many latents with their images instead")
     sample.add_argument("--to", type=str | None, help="the file; samples.png or pairs.safetensors by default")
     verbs.add_subcommand("sample", sample, help="draw samples of a trained arm")
 
-    check = ArgumentParser(description="Check a recipe, take a few steps of every arm, and estimate what it will cost.")
+    check = _Parser(description="Check a recipe, take a few steps of every arm, and estimate what it will cost.")
     _recipe(check)
-    check.add_argument("--seeds", type=int | None, help="how many runs of student and control")
+    check.add_argument("--seeds", type=int, help="how many runs of student and control")
     verbs.add_subcommand("check", check, help="what a recipe would cost, before anything heavy starts")
 
-    listed = ArgumentParser(description="List what there is to build from, or the arguments of one class.")
+    listed = _Parser(description="List what there is to build from, or the arguments of one class.")
     listed.add_argument("what", nargs="?", type=str | None, help="a room such as networks, or a class name")
     verbs.add_subcommand("list", listed, help="what recipes can be made of")
     return parser
@@ -135,11 +145,11 @@ def _recipe(parser: ArgumentParser) -> None:
 
 def _read(options: Namespace, changes: list[tuple[str, str]]) -> Recipe:
     from limbeck.recipe import read_recipe  # noqa: PLC0415 (torch is heavy, and `limbeck --help` needs none)
+    from limbeck.training import device_of  # noqa: PLC0415
 
     if options.data_root:
         os.environ["LIMBECK_DATA"] = options.data_root
-    if options.accelerator not in ("auto", "cpu", "cuda", "mps"):
-        raise RecipeError(f"--accelerator: expected auto, cpu, cuda or mps, found {options.accelerator!r}")
+    device_of(options.accelerator)
     if options.get("seeds") is not None:
         changes = [*changes, ("seeds", str(options.seeds))]
     return read_recipe(options.recipe, changes)
@@ -177,6 +187,8 @@ def _evaluate(options: Namespace, changes: list[tuple[str, str]], command: str) 
 
     arm = _chosen(options, changes)
     if options.weights is not None:
+        if not Path(options.weights).is_file():
+            raise WeightsError(f"--weights: no such file: {options.weights}")
         arm = replace(arm, recipe=replace(arm.recipe, training=None, load=Path(options.weights)))
     for name, value in arm.evaluate(arm.features, arm.teacher if arm.teacher and arm.teacher.done else None).items():
         print(f"{name:<32} {number(value)}")

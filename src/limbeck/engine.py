@@ -88,26 +88,6 @@ class Job:
         return self.folder / "final.safetensors"
 
 
-def device_of(accelerator: str) -> torch.device:
-    """Return the device that an accelerator means.
-
-    Args:
-        accelerator: "auto", "cpu", "cuda" or "mps".
-
-    Raises:
-        RecipeError: It is none of them, or this machine does not have it.
-    """
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if accelerator == "auto":
-        return torch.device("cuda" if present["cuda"] else "cpu")
-    if accelerator not in present:
-        raise RecipeError(f"accelerator: expected auto, {', '.join(present)}, found {accelerator!r}")
-    if not present[accelerator]:
-        there = ", ".join(name for name, found in present.items() if found)
-        raise RecipeError(f"accelerator: expected one that PyTorch finds here ({there}), found {accelerator!r}")
-    return torch.device(accelerator)
-
-
 def fit(job: Job) -> None:
     """Train to the end, from the last checkpoint if there is one; leave the state in `job.final`.
 

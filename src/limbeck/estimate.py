@@ -13,12 +13,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from limbeck.engine import Engine, Job, device_of
+from limbeck.engine import Engine, Job
 from limbeck.errors import LimbeckError
 from limbeck.metrics.cost import macs, parameters
 from limbeck.recipe import ArmRecipe, Recipe
 from limbeck.report.table import Estimate
 from limbeck.tasks.classification import Classification
+from limbeck.training import device_of
 from limbeck.weighting.scheduled import Scheduled
 
 STEPS = 4  # the first warms up, the others are timed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -72,7 +72,15 @@ class Feed:
         if not self.images.streaming:
             return map(self.images.read, steps)
         loader = DataLoader(_Reader(self.images), sampler=steps, batch_size=None, num_workers=self.workers)
-        return iter(loader)
+        return _told(loader)
+
+
+def _told(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield the batches; bad data reads as it does without worker processes, whose errors come with their traceback."""
+    try:
+        yield from batches
+    except DataError as error:
+        raise DataError(str(error).splitlines()[-1].removeprefix("limbeck.errors.DataError: ")) from error
 
 
 class Order:

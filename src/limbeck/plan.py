@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ class Recipe:
         return named | dict(self.students) | controls
 
     def rehearse(self) -> None:
-        """Build every network, method and baseline once, so that what cannot be built shows before any training.
+        """Build everything once, so that what cannot be built or does not fit shows before any training.
 
         Raises:
             RecipeError: With one line for each of them.
@@ -146,21 +147,41 @@ class Recipe:
                 _build(part, mistakes)
             if isinstance(self.features, Part):
                 _build(self.features, mistakes)
-            for arm in self.arms().values():
+            data, task = _build(self.data, mistakes), _build(self.task, mistakes)
+            for name, arm in self.arms().items():
                 taught = any(arm is student for student in self.students.values())
-                _assemble(arm, self.teacher if taught else None, mistakes)
+                networks = _assemble(arm, self.teacher if taught else None, mistakes)
+                control = any(arm is other for other in self.controls.values())  # its networks are its student's
+                if data is not None and task is not None and not control:
+                    for own, network in networks.items():
+                        place = "network" if own == "student" else f"networks.{own}"
+                        _check_fit(f"{name}.{place}", network, data, task, mistakes)
         mistakes.report(self.name)
 
 
-def _assemble(arm: ArmRecipe, teacher: ArmRecipe | None, mistakes: Mistakes) -> None:
+def _assemble(arm: ArmRecipe, teacher: ArmRecipe | None, mistakes: Mistakes) -> dict[str, Any]:
+    """Try to put an arm together, and return its networks by name, None for those that cannot be built."""
     networks = _networks(arm, mistakes)
     taught = None if teacher is None else _networks(teacher, mistakes)
     if arm.training is None or None in networks.values() or (taught is not None and None in taught.values()):
-        return
+        return networks
     try:
         arm.assemble(networks, taught)
     except LimbeckError as error:
         mistakes.note(str(error))
+    return networks
+
+
+def _check_fit(key: str, network: Any, data: Data, task: Task, mistakes: Mistakes) -> None:
+    """Note where the shapes and classes that a network states are not those of data and task."""
+    image, latent = getattr(network, "image_shape", None), getattr(network, "latent_shape", None)
+    drawn = task.draws().get("latent")
+    if image is not None and image != data.image_shape:
+        mistakes.add(key, f"expected images {data.image_shape} (C, H, W) as in {data.name}, found {image}")
+    if latent is not None and drawn is not None and prod(latent) != prod(drawn.shape):
+        mistakes.add(key, f"expected latents {drawn.shape} as the task draws them, found {latent}")
+    if 0 < getattr(network, "classes", 0) < len(data.classes):
+        mistakes.add(key, f"expected the {len(data.classes)} classes of {data.name}, found {network.classes}")
 
 
 def _networks(arm: ArmRecipe, mistakes: Mistakes) -> dict[str, Any]:

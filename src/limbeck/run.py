@@ -10,7 +10,6 @@ from statistics import fmean
 from torch import nn
 
 from limbeck.arm import Arm, Setting
-from limbeck.engine import device_of
 from limbeck.errors import DataError, LimbeckError
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.cost import cost
@@ -25,6 +24,7 @@ from limbeck.report.statistics import judge
 from limbeck.report.wording import headline, main_metric_of
 from limbeck.tasks.base import Task
 from limbeck.tasks.classification import Classification
+from limbeck.training import device_of
 
 
 @dataclass(frozen=True)
@@ -82,18 +82,18 @@ def run(recipe: Recipe, out: Path, *, arms: Path | None = None, accelerator: str
 
 def tell(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: str = "auto") -> Story:
     """Return the arms of a recipe; only the feature network, by which the others are measured, is trained."""
-    store = arms or out / "arms"
     device_of(accelerator)
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LimbeckError(f"{store}: cannot be made ({error.strerror}); choose another folder with --out") from error
+    store = arms or out / "arms"
     setting = Setting(recipe.data.build(), recipe.task.build(), store, accelerator)
     count = len(setting.data.split("train"))
     for name, arm in recipe.arms().items():
         if arm.training is not None and arm.training.batch > count:
             found = f"found {arm.training.batch} and {count}; make the batch smaller"
             raise DataError(f"{name}: expected a training.batch of at most the number of training images, {found}")
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LimbeckError(f"{store}: cannot be made ({error.strerror}); choose another folder with --out") from error
     features = measured_by(recipe, setting)
     first = recipe.seeds[0]
     teacher = Arm("teacher", recipe.teacher, setting, first, None, features) if recipe.teacher else None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
@@ -77,3 +78,23 @@ class Training:
         """
         rise = min(1.0, (count + 1) / self.warmup) if self.warmup else 1.0
         return rise * (0.5 * (1 + math.cos(math.pi * progress)) if self.schedule == "cosine" else 1.0)
+
+
+def device_of(accelerator: str) -> torch.device:
+    """Return the device that an accelerator means.
+
+    Args:
+        accelerator: "auto", "cpu", "cuda" or "mps".
+
+    Raises:
+        RecipeError: It is none of them, or this machine does not have it.
+    """
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if accelerator == "auto":
+        return torch.device("cuda" if present["cuda"] else "cpu")
+    if accelerator not in present:
+        raise RecipeError(f"accelerator: expected auto, {', '.join(present)}, found {accelerator!r}")
+    if not present[accelerator]:
+        there = ", ".join(name for name, found in present.items() if found)
+        raise RecipeError(f"accelerator: expected one that PyTorch finds here ({there}), found {accelerator!r}")
+    return torch.device(accelerator)

@@ -30,7 +30,7 @@ HERE = __name__
 
 GOOD: dict[str, Any] = yaml.safe_load("""
 name: toy
-data: {class_path: Glyphs, init_args: {size: 16}}
+data: {class_path: Glyphs, init_args: {size: 32, channels: 1, classes: ABCDEFGHIJ}}
 task: {class_path: Generation, init_args: {latent: [64]}}
 method: {class_path: Gan, init_args: {loss: hinge}}
 networks: {discriminator: {class_path: DcganDiscriminator, init_args: {width: 8}}}
@@ -103,7 +103,7 @@ class TestReading:
     def test_parts_build_new_objects_with_their_arguments(self, tmp_path: Path) -> None:
         recipe = read(tmp_path)
         data = recipe.data.build()
-        assert isinstance(data, Glyphs) and data.image_shape == (3, 16, 16)
+        assert isinstance(data, Glyphs) and data.image_shape == (1, 32, 32)
         first, second = (recipe.students["student"].network.build() for _ in range(2))
         assert isinstance(first, DcganGenerator) and first is not second
         assert next(first.parameters()) is not next(second.parameters())

@@ -193,7 +193,7 @@ def decode(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
     except Exception as error:  # a damaged image can raise anything
         raise DataError(f"{file}: cannot be decoded ({error}); repair or remove it") from error
     pixels = np.asarray(square, np.uint8).reshape(size, size, channels)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return np.array(pixels.transpose(2, 0, 1), order="C")  # a copy: Pillow's own memory is read-only
 
 
 def _eight_bits(image: Image.Image, mode: str) -> Image.Image:

@@ -12,7 +12,7 @@ from limbeck.data.base import Data, Split
 from limbeck.errors import RecipeError
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.distribution import density_coverage, extract, fid, inception_score, kid, precision_recall
-from limbeck.metrics.image import entropy, psnr, ssim
+from limbeck.metrics.image import WINDOW, entropy, psnr, ssim
 from limbeck.randomness import generator
 from limbeck.tasks.base import Picture, Task
 from limbeck.types import Batch, Draw
@@ -208,12 +208,14 @@ def _generate(network: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[Tensor
 
 
 def _fidelity(pairs: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """Return how near images are to the teacher's on the same latents, from parts of both."""
-    found = [(psnr(ours, theirs), ssim(ours, theirs)) for ours, theirs in pairs]
-    return {
-        "psnr_to_teacher": float(torch.cat([value for value, _ in found]).mean()),
-        "ssim_to_teacher": float(torch.cat([value for _, value in found]).mean()),
-    }
+    """Return how near images are to the teacher's on the same latents, from parts of both; SSIM where it fits in."""
+    measures = {"psnr_to_teacher": psnr, "ssim_to_teacher": ssim}
+    found: dict[str, list[Tensor]] = {}
+    for ours, theirs in pairs:
+        for name, measure in measures.items():
+            if measure is psnr or min(theirs.shape[-2:]) >= WINDOW:
+                found.setdefault(name, []).append(measure(ours, theirs))
+    return {name: float(torch.cat(values).mean()) for name, values in found.items()}
 
 
 def _diversity(images: Tensor) -> float:
