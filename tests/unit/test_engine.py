@@ -204,6 +204,15 @@ def test_a_switched_off_loss_is_not_computed_and_a_switched_off_update_does_not_
     ] * 2
 
 
+def test_what_a_player_keeps_frozen_stays_and_the_rest_trains(tmp_path: Path) -> None:
+    method = ToyGan(penalty=False)
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    method.student[0].requires_grad_(False)
+    trained(toy_job(tmp_path, method))
+    still = {name for name, value in method.state_dict().items() if torch.equal(value, before[name])}
+    assert still == {"student.0.weight", "student.0.bias"}
+
+
 def test_micro_batches_equal_the_whole_batch(tmp_path: Path) -> None:
     def losses(parts: int) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
         method = ToyGan(batch_norm=False, dropout=0.0)
