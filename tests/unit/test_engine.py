@@ -22,6 +22,7 @@ from toys import Dying, Killed, Stopped, Streamed, ToyGan, differences, resumed,
 from limbeck import engine as engine_module
 from limbeck.arm import Setting, Watcher
 from limbeck.checkpoint import load
+from limbeck.data.base import InMemory
 from limbeck.data.tensors import TensorImages
 from limbeck.engine import Engine, Interrupted, Job, fit
 from limbeck.errors import CheckpointError, DataError, RecipeError, TrainingError
@@ -282,15 +283,20 @@ def test_bf16_reaches_the_layers_unless_the_method_is_exact(tmp_path: Path) -> N
         assert {p.dtype for p in method.parameters()} == {torch.float32}
 
 
-def test_channels_last_reaches_weights_and_images(tmp_path: Path) -> None:
-    method = ToyGan(width=4)
+@pytest.mark.parametrize("wanted", [True, False])
+def test_channels_last_reaches_weights_and_images(tmp_path: Path, wanted: bool) -> None:
     seen: list[bool] = []
     last = torch.channels_last
-    method.discriminator[0].register_forward_pre_hook(
-        lambda module, inputs: seen.append(inputs[0].is_contiguous(memory_format=last))
-    )
-    run(toy_job(tmp_path, method, channels_last=True), 1)
-    assert method.discriminator[0].weight.is_contiguous(memory_format=last) and seen[0]
+
+    def script(method: Any, batch: Batch, step: int) -> Iterator[Update]:
+        assert batch.image is not None
+        seen.append(batch.image.is_contiguous(memory_format=last))
+        yield Update("student", {"mean": method.student(batch.image).mean()})
+
+    student = nn.Conv2d(3, 4, 3)
+    images = InMemory(torch.zeros(16, 3, 8, 8, dtype=torch.uint8))
+    run(toy_job(tmp_path, Scripted(script, student=student), images=images, channels_last=wanted), 1)
+    assert [student.weight.is_contiguous(memory_format=last), *seen] == [wanted, wanted]
 
 
 def test_compile_reaches_every_network_that_trains_and_no_exact_method(
