@@ -26,9 +26,11 @@ DOTTED = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 def main(argv: list[str] | None = None) -> int:
     """Run a verb and return the exit status: 0, 1 (an out-of-date or failed check), 2 (bad input), 130 (stopped)."""
     words = sys.argv[1:] if argv is None else argv
-    # OpenMP threads that spin while they wait make a step several times slower as soon as anything else runs beside
-    # it (docs/decisions/0007); torch reads this when it is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # OpenMP threads that spin for long while they wait make a step several times slower as soon as anything else runs
+    # beside it, and threads that sleep at once slow it down always (docs/decisions/0007). torch reads this when it
+    # is imported.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     sys.path.insert(0, "")  # so that a class_path reaches modules in the working directory, as with `python -m`
     try:
         words, changes = split_changes(words)
