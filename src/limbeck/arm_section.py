@@ -41,7 +41,7 @@ class ArmReader:
         method: Part[Method] = read_part(Method, section.get("method"), "method", m, network_arguments)
         losses: Mapping[str, float] = getattr(method.cls, "losses", {})
         networks = self._networks(section, method.cls, m)
-        brings_weights = [name for name, part in networks.items() if part.cls and issubclass(part.cls, External)]
+        brings_weights = [name for name, part in networks.items() if _brings_weights(part)]
         training, description = _training(section, losses, "student" in brings_weights, m)
         if section.get("training") is None:  # nothing here is trained, so only what brings its own weights is of use
             networks = {name: part for name, part in networks.items() if name in ("student", *brings_weights)}
@@ -90,6 +90,12 @@ class ArmReader:
             if takes[name].required and name not in given and section.get("training") is not None:
                 m.add(f"networks.{name}", f"missing; {method.__name__} needs it")
         return parts
+
+
+def _brings_weights(part: Part[nn.Module]) -> bool:
+    """Return whether a network is somebody's own with a file of weights, and so of use without any training."""
+    external = part.cls is not None and issubclass(part.cls, External)
+    return external and part.description["init_args"].get("weights") is not None
 
 
 def _training(

@@ -162,6 +162,20 @@ class TestReading:
         file.write_bytes(b"two")
         assert first.description()["load"] != before["load"]
 
+    def test_only_a_network_with_weights_of_its_own_serves_untrained(self, tmp_path: Path) -> None:
+        target = {"target": "torch.nn.Identity"}
+        with_weights = {"class_path": "Import", "init_args": {**target, "weights": "some.pth"}}
+        without = {"class_path": "Import", "init_args": target}
+        off = {"student.start_from_teacher": "[]"}
+        brought = {"network": with_weights, "networks": {"discriminator": without}}
+        teacher = read(tmp_path, {"teacher": brought}, off).teacher
+        assert teacher is not None and teacher.training is None and teacher.networks == {}
+        brought["networks"] = {"discriminator": with_weights}
+        teacher = read(tmp_path, {"teacher": brought}, off).teacher
+        assert teacher is not None and list(teacher.networks) == ["discriminator"]
+        with pytest.raises(RecipeError, match=r"teacher\.training: missing"):
+            read(tmp_path, {"teacher": {"network": without}}, off)
+
     def test_a_recipe_can_be_sent_to_another_process(self, tmp_path: Path) -> None:
         recipe = pickle.loads(pickle.dumps(read(tmp_path)))
         assert isinstance(recipe.teacher.training.optimizers["student"]([nn.Parameter()]), torch.optim.Adam)
