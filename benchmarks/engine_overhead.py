@@ -26,7 +26,8 @@ from record import record
 from torch import Tensor, nn
 
 from limbeck.data.base import InMemory
-from limbeck.engine import Engine, Job
+from limbeck.engine import Engine
+from limbeck.job import Job
 from limbeck.methods.gan import Gan
 from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.progress import Progress
@@ -51,7 +52,7 @@ class Contest:
     batch: int
 
     def engine(self) -> Iterator[nn.Module]:
-        """Take a step of the engine at every `next`, as `limbeck.engine.fit` does."""
+        """Take a step of the engine at every `next`, as `limbeck.launch.fit` does."""
         method = Gan(deepcopy(self.student), deepcopy(self.discriminator))
         training = Training(STEPS, self.batch, {"student": ADAM, "discriminator": ADAM})
         task, weighting = Generation((self.latent,)), Scheduled({}, Gan.losses)

@@ -29,7 +29,8 @@ from limbeck.checkpoint import Checkpoints, load
 from limbeck.data.augmentation import Flip
 from limbeck.data.base import InMemory
 from limbeck.data.diffaugment import DiffAugment
-from limbeck.engine import Job, fit
+from limbeck.job import Job
+from limbeck.launch import fit
 from limbeck.methods.gan import Gan
 from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.tasks.generation import Generation
@@ -153,7 +154,7 @@ def main() -> None:
     options = parser.parse_args()
     draw = random.Random(options.seed)
     identical, trials = 0, []
-    forkserver.set_forkserver_preload(["limbeck.engine", "limbeck.methods.gan", "limbeck.tasks.generation"])
+    forkserver.set_forkserver_preload(["limbeck.launch", "limbeck.methods.gan", "limbeck.tasks.generation"])
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         used = list(SETTINGS)[: options.kills]

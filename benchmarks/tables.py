@@ -48,6 +48,9 @@ def table(result: Result, columns: Sequence[str] = ()) -> str:
     for name, arm in result.arms.items():
         cells = [cost_text(c, arm.cost.get(c)) if c in costs else str(arm.quality.get(c, "–")) for c in chosen]
         lines.append(_row([f"**{name}**" if arm.role == "student" else name, *cells]))
+        if arm.best is not None:
+            cells = ["" if c in costs else str(arm.best.quality.get(c, "–")) for c in chosen]
+            lines.append(_row([f"{name}, best on validation", *cells]))
     return "\n".join([*lines, "", *_verdicts(result, chosen), *_conditions(result)]) + "\n"
 
 

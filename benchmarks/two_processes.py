@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from limbeck.checkpoint import load
 from limbeck.data.base import InMemory
-from limbeck.engine import Job, fit
+from limbeck.job import Job
+from limbeck.launch import fit
 from limbeck.methods.gan import Gan
 from limbeck.networks.conditional import ConditionalBatchNorm2d
 from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator

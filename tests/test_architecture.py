@@ -26,7 +26,7 @@ LEVELS: list[dict[str, tuple[str, ...]]] = [
     {"ground": ("types", "errors", "randomness", "files", "arrays", "progress", "training")},
     {name: (name,) for name in ("losses", "networks", "data", "attacks", "metrics", "weighting")},
     {name: (name,) for name in ("tasks", "methods")},
-    {"engine": ("engine", "feed", "average", "checkpoint"), "report": ("report",)},
+    {"engine": ("launch", "engine", "job", "feed", "average", "checkpoint"), "report": ("report",)},
     {"recipe": ("recipe", "plan", "arm_section", "building", "catalogue", "tree")},
     {"run": ("run", "arm", "estimate", "sampling")},
     {"door": ("cli", "api")},
@@ -45,7 +45,7 @@ BASES = {
     "tasks": {"base"},
     "methods": {"base"},
 }
-FABRIC = {"engine", "estimate"}
+FABRIC = {"launch", "engine", "estimate"}
 FORBIDDEN = {"torchvision", "timm", "lpips", "piq", "cleanfid", "open_clip", "torch_fidelity"}
 LATE = {"lightning_fabric", "matplotlib", "skimage"}
 

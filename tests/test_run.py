@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from limbeck.cli import main
 from limbeck.recipe import read_recipe
+from limbeck.report.result import Result
 from limbeck.run import run, tell
 
 RECIPE = """
@@ -83,6 +84,26 @@ def test_a_second_run_trains_nothing_and_a_change_only_what_depends_on_it(
     after = set((folder / "out/arms").glob("*/final.safetensors"))
     assert {path.parent.name.split("-")[0] for path in after - set(before)} == {"student"}
     assert "teacher (seed 0): reused" in capsys.readouterr().err
+
+
+def test_the_checkpoint_that_was_best_on_validation_stands_beside_the_last(folder: Path) -> None:
+    recipe = read_recipe(folder / "tiny.yaml", [("student.training.evaluate_every", "1"), ("seeds", "2")])
+    out = folder / "best"
+    result = run(recipe, out, arms=folder / "out/arms", accelerator="cpu")
+    students = tell(recipe, out, folder / "out/arms").students["student"]
+    best = result.arms["student"].best
+    assert best is not None and len(best.steps) == 2
+    for arm, step, value in zip(students, best.steps, best.quality["fid[glyph-cnn]"].per_seed, strict=True):
+        curve = {row["step"]: row["fid[glyph-cnn]"] for row in arm.history if "fid[glyph-cnn]" in row}
+        assert len(curve) == 60 and curve[step] == min(curve.values())
+        assert (
+            value
+            == arm.evaluate(tell(recipe, out, folder / "out/arms").features, arm.teacher, best=True)["fid[glyph-cnn]"]
+        )
+    assert best.quality != result.arms["student"].quality
+    assert Result.read(out / "result.json").arms["student"].best == best
+    assert "best on validation, step" in (out / "report.html").read_text()
+    assert result.arms["teacher"].best is None  # nobody looked at it before its end
 
 
 def test_student_and_control_begin_alike(folder: Path) -> None:

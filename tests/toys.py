@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from limbeck.checkpoint import load
 from limbeck.data.base import Data, InMemory, Split
-from limbeck.engine import Job, fit
+from limbeck.job import Job
+from limbeck.launch import fit
 from limbeck.methods.base import Method
 from limbeck.tasks.base import Picture, Task
 from limbeck.training import Training

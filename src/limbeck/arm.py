@@ -8,6 +8,7 @@ is reused; a training that was interrupted goes on from its last checkpoint.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,9 +23,10 @@ import limbeck
 from limbeck import checkpoint
 from limbeck.building import canonical
 from limbeck.data.base import Data
-from limbeck.engine import Job, fit
 from limbeck.errors import CheckpointError, RecipeError
 from limbeck.files import write_atomically
+from limbeck.job import Job, Watched
+from limbeck.launch import fit
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.networks.weights import load_weights, weights_hash
@@ -67,12 +69,16 @@ class Watcher:
     setting: Setting
     features: FeatureExtractor | None
 
-    def __call__(self, network: nn.Module) -> tuple[dict[str, float], str | None]:
-        """Return validation metrics and an alarm, or None."""
+    def __call__(self, network: nn.Module) -> Watched:
+        """Return validation metrics and an alarm; checkpoints are compared by the task's main metric."""
         task, data = self.setting.task, self.setting.data
         samples = min(WATCH_SAMPLES, len(data.split("validation")))
         metrics = task.evaluate(network, data, split="validation", seed=0, features=self.features, samples=samples)
-        return metrics, task.alarm(network, data)
+        name = next((name for name in metrics if name.split("[")[0] == task.main_metric), None)
+        badness = None
+        if name is not None and math.isfinite(metrics[name]):
+            badness = metrics[name] if task.directions[task.main_metric] == "lower" else -metrics[name]
+        return Watched(metrics, task.alarm(network, data), badness)
 
 
 @dataclass(frozen=True)
@@ -149,11 +155,25 @@ class Arm:
             raise CheckpointError(f"{file}: belongs to another training; delete {self.folder} to train it again")
         return {key: value for key, value in state.items() if key != "optimizers"}
 
-    def network(self) -> nn.Module:
-        """Return a new copy of the trained network, as it is exported: averaged, in evaluation mode."""
+    @property
+    def best_step(self) -> int | None:
+        """The step of the checkpoint that was best on the validation split; None when that is the last, or unknown.
+
+        It is known where `training.evaluate_every` looks at more than the last step.
+        """
+        best = None if self.loaded else self.state.get("best")
+        return None if best is None or best["step"] == self.state["step"] else int(best["step"])
+
+    def network(self, *, best: bool = False) -> nn.Module:
+        """Return a new copy of the trained network, as it is exported: averaged, in evaluation mode.
+
+        Args:
+            best: Take the checkpoint that was best on the validation split, not the last.
+        """
         network: nn.Module = self.recipe.network.build()
         if not self.loaded:
-            network.load_state_dict(self.state["student"])
+            from_best = best and self.best_step is not None
+            network.load_state_dict(self.state["best"]["student"] if from_best else self.state["student"])
         elif self.recipe.load is not None:
             load_weights(network, self.recipe.load)
         return network.eval()
@@ -174,8 +194,16 @@ class Arm:
         trained = {key.split(".")[0] for key in self.state["method"]}
         return {"student": self.network(), **{n: self.player(n) for n in self.recipe.networks if n in trained}}
 
-    def evaluate(self, features: FeatureExtractor | None, teacher: Arm | None) -> dict[str, float]:
-        """Return the metrics against the reference split; remembered beside the weights."""
+    def evaluate(
+        self, features: FeatureExtractor | None, teacher: Arm | None, *, best: bool = False
+    ) -> dict[str, float]:
+        """Return the metrics against the reference split; remembered beside the weights.
+
+        Args:
+            features: What distribution metrics compare by.
+            teacher: Whom to measure the fidelity to.
+            best: Evaluate the checkpoint that was best on the validation split, not the last.
+        """
         task, data, device = self.setting.task, self.setting.data, self.setting.device
         question = {
             "task": repr(sorted((k, v) for k, v in vars(task).items() if not k.startswith("_"))),
@@ -183,13 +211,14 @@ class Arm:
             "features": features.fingerprint() if features else None,
             "teacher": teacher.hash if teacher else None,
             "version": limbeck.__version__,
+            **({"step": self.best_step} if best and self.best_step is not None else {}),
         }
         known = self.folder / f"evaluation-{canonical(question)[:12]}.json"
         if known.exists():
             return _remembered(known)
         say(f"{self.name} (seed {self.seed}): evaluating")
         metrics = task.evaluate(
-            self.network().to(device),
+            self.network(best=best).to(device),
             data,
             split=data.reference_split,
             seed=0,

@@ -1,4 +1,4 @@
-"""The training loop: the only file that knows of Fabric.
+"""The step of a training, on the devices and processes that Fabric gives.
 
 A step is a pure function of (state, seed, step number). The state is what `Engine.state` returns and nothing else
 carries over, so a run that is killed at any instant and started again ends with bit-identical weights.
@@ -7,153 +7,23 @@ carries over, so a run that is killed at any instant and started again ends with
 from __future__ import annotations
 
 import math
-import os
-import signal
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass, replace
-from functools import partial
-from multiprocessing import active_children
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import ProcessRaisedException
 
 from limbeck.average import Average, averaged
-from limbeck.checkpoint import Checkpoints, save
-from limbeck.data.base import Augmentation, Images
+from limbeck.checkpoint import Checkpoints
 from limbeck.errors import CheckpointError, RecipeError, TrainingError, nearest
 from limbeck.feed import Feed
+from limbeck.job import Job
 from limbeck.methods.base import Method
-from limbeck.progress import Progress, say
+from limbeck.progress import say
 from limbeck.randomness import seed_of
-from limbeck.tasks.base import Task
-from limbeck.training import Training
 from limbeck.types import Batch, Update
-from limbeck.weighting.base import Weighting
-
-Monitor = Callable[[nn.Module], tuple[dict[str, float], str | None]]
-"""Takes the student as it would be exported; returns validation metrics and an alarm, or None."""
-
-FLAG_INTERVAL = 10  # steps between two looks at the other processes' signals
-
-
-class Interrupted(TrainingError):
-    """The training was asked to stop, has saved its state, and can go on."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that a training needs; can be sent to another process.
-
-    Attributes:
-        method: What to train, on the CPU; or a function that makes it, for networks that cannot be sent to another
-            process (spectral normalisation).
-        task: Makes the method's batches.
-        images: The training data.
-        training: The options.
-        weighting: Weighs the losses.
-        seed: Draws everything random.
-        folder: Where checkpoints and the final state go.
-        identity: A checkpoint with another identity belongs to another training and is refused.
-        augmentation: Applied to the images, or None.
-        monitor: Called every `training.evaluate_every` steps, or None.
-        log_every: Steps between two entries of a loss in the history.
-        title: Shown beside the progress bar.
-        accelerator: "auto", "cpu", "cuda" or "mps".
-    """
-
-    method: Method | Callable[[], Method]
-    task: Task
-    images: Images
-    training: Training
-    weighting: Weighting
-    seed: int
-    folder: Path
-    identity: str = ""
-    augmentation: Augmentation | None = None
-    monitor: Monitor | None = None
-    log_every: int = 50
-    title: str = "training"
-    accelerator: str = "auto"
-
-    @property
-    def final(self) -> Path:
-        """The file that holds the finished training's state."""
-        return self.folder / "final.safetensors"
-
-
-def fit(job: Job) -> None:
-    """Train to the end, from the last checkpoint if there is one; leave the state in `job.final`.
-
-    Raises:
-        TrainingError: A loss is not finite.
-        Interrupted: SIGINT or SIGTERM came; the state is saved.
-        CheckpointError: A checkpoint cannot be read or written.
-    """
-    if job.training.processes == 1:
-        _train(Fabric(accelerator=job.accelerator, devices=1), job)
-        return
-    fabric = Fabric(accelerator=job.accelerator, devices=job.training.processes, strategy="ddp_spawn")
-    with _signals(_forward):
-        try:
-            fabric.launch(partial(_train_part, job=job))
-        except ProcessRaisedException as error:
-            raise _of_child(error) from error
-
-
-def _train_part(fabric: Fabric, job: Job) -> None:
-    if fabric.device.type == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
-    shared = isinstance(job.method, Method)  # what arrives here shares its memory with the other processes
-    _train(fabric, replace(job, method=deepcopy(job.method)) if shared else job)
-
-
-def _forward(number: int) -> None:
-    """Give a signal to the processes of the training."""
-    for child in active_children():
-        if child.pid is not None:
-            os.kill(child.pid, number)
-
-
-def _of_child(error: ProcessRaisedException) -> Exception:
-    """Return the error that a process ended with, so that it reads the same as in a single process."""
-    name, _, message = str(error).strip().splitlines()[-1].partition(": ")
-    kinds = {f"{kind.__module__}.{kind.__name__}": kind for kind in (Interrupted, TrainingError, CheckpointError)}
-    return kinds[name](message) if name in kinds else error
-
-
-def _train(fabric: Fabric, job: Job) -> None:
-    engine = Engine(fabric, job)
-    checkpoints = Checkpoints(job.folder / "checkpoints", warn=say)
-    if (state := checkpoints.latest()) is not None:
-        engine.load(state)
-    asked: list[int] = []
-    shown = fabric.is_global_zero
-    with _signals(asked.append), Progress(job.title, job.training.steps, shown) as progress:
-        started = time.perf_counter()
-        for batch in engine.feed.steps(engine.step, job.training.steps):
-            engine.advance(batch)
-            progress.update(engine.step, engine.history[-1] if engine.history else {})
-            stop = engine.agree(bool(asked)) if engine.step % FLAG_INTERVAL == 0 or fabric.world_size == 1 else False
-            last = engine.step == job.training.steps
-            if stop or last or engine.step % job.training.checkpoint_every == 0:
-                now = time.perf_counter()
-                engine.seconds, started = engine.seconds + now - started, now
-                state = engine.state()
-                if fabric.is_global_zero:
-                    checkpoints.save(engine.step, state)
-            if stop and not last:
-                fabric.barrier()  # the first process to end takes the others with it
-                raise Interrupted(f"stopped after step {engine.step}; the same command goes on from there")
-        if fabric.is_global_zero:
-            save(job.final, engine.state())
-    fabric.barrier()
 
 
 class Engine:
@@ -203,6 +73,7 @@ class Engine:
         self.history: list[dict[str, float]] = []
         self.logged: dict[str, float] = {}
         self.alarms: list[str] = []
+        self.best: dict[str, Any] | None = None
         self.seconds = 0.0
 
     def advance(self, batch: Batch) -> None:
@@ -304,6 +175,7 @@ class Engine:
             "student": self.student().state_dict(),
             "history": self.history,
             "alarms": self.alarms,
+            "best": self.best,
             "seconds": self.seconds,
         }
 
@@ -319,7 +191,7 @@ class Engine:
                 f" {self.job.identity!r}); choose another folder with --out"
             )
         self.step, self.counts, self.seconds = state["step"], state["counts"], state["seconds"]
-        self.history, self.alarms = state["history"], state["alarms"]
+        self.history, self.alarms, self.best = state["history"], state["alarms"], state["best"]
         self.logged = {name: row["step"] for row in self.history for name in row}
         self.method.load_state_dict(state["method"])
         self.weighting.load_state_dict(state["weighting"])
@@ -376,10 +248,14 @@ class Engine:
         if self.job.monitor is None or (self.step % every and self.step != self.training.steps):
             return
         if self.fabric.is_global_zero:
-            metrics, alarm = self.job.monitor(self.student())
-            self.history.append({"step": self.step, **metrics})
-            if alarm is not None:
-                self.alarms.append(f"step {self.step}: {alarm}")
+            student = self.student()
+            weights = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+            found = self.job.monitor(student)
+            self.history.append({"step": self.step, **found.metrics})
+            if found.badness is not None and (self.best is None or found.badness < self.best["badness"]):
+                self.best = {"badness": found.badness, "step": self.step, "student": weights}
+            if found.alarm is not None:
+                self.alarms.append(f"step {self.step}: {found.alarm}")
                 say(f"ALARM at {self.alarms[-1]}")
         self.fabric.barrier()
 
@@ -418,18 +294,3 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> 
         for key, value in values.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:  # the memory format of the parameter
                 values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
-@contextmanager
-def _signals(handle: Callable[[int], object]) -> Iterator[None]:
-    """Give SIGINT and SIGTERM to `handle` instead of dying, so that the step can end and be saved."""
-    try:
-        before = {n: signal.signal(n, lambda number, _: handle(number)) for n in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals are somebody else's business there
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

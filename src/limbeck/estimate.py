@@ -13,8 +13,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from limbeck.engine import Engine, Job
+from limbeck.engine import Engine
 from limbeck.errors import LimbeckError
+from limbeck.job import Job
 from limbeck.metrics.cost import macs, parameters
 from limbeck.recipe import ArmRecipe, Recipe
 from limbeck.report.table import Estimate

@@ -19,7 +19,7 @@ from limbeck.networks.weights import save_weights
 from limbeck.progress import say
 from limbeck.recipe import FeatureArm, Recipe, canonical
 from limbeck.report.html import write_report
-from limbeck.report.result import ArmResult, Budget, DataUsed, Quality, Result, Role, hardware, versions
+from limbeck.report.result import ArmResult, Best, Budget, DataUsed, Quality, Result, Role, hardware, versions
 from limbeck.report.statistics import judge
 from limbeck.report.wording import headline, main_metric_of
 from limbeck.tasks.base import Task
@@ -157,12 +157,19 @@ def judged(story: Story) -> Result:
 
 
 def _measured(role: Role, group: list[Arm], story: Story, teacher: Arm | None) -> ArmResult:
-    found = [arm.evaluate(story.features, teacher) for arm in group]
-    quality = {name: Quality.of([metrics[name] for metrics in found]) for name in found[0]}
     costs: dict[str, float | None] = dict(_cost(group[0].network().to(story.setting.device), story))
     if (seconds := [arm.seconds for arm in group if arm.seconds is not None]) != []:
         costs["train_seconds"] = fmean(seconds)
-    return ArmResult(role, quality, costs, _curves(group[0].history))
+    best = None
+    if any(arm.best_step for arm in group):
+        steps = tuple(arm.best_step or int(arm.state["step"]) for arm in group)
+        best = Best(steps, _quality(group, story, teacher, best=True))
+    return ArmResult(role, _quality(group, story, teacher), costs, _curves(group[0].history), best)
+
+
+def _quality(group: list[Arm], story: Story, teacher: Arm | None, *, best: bool = False) -> dict[str, Quality]:
+    found = [arm.evaluate(story.features, teacher, best=best) for arm in group]
+    return {name: Quality.of([metrics[name] for metrics in found]) for name in found[0]}
 
 
 def _cost(network: nn.Module, story: Story) -> dict[str, float]:

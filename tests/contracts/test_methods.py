@@ -20,8 +20,8 @@ from toys import Dying, Killed, differences, resumed, toy_job, trained
 import limbeck.methods
 from limbeck.data.base import InMemory
 from limbeck.data.diffaugment import DiffAugment
-from limbeck.engine import Job
 from limbeck.feed import Feed
+from limbeck.job import Job
 from limbeck.methods.base import Method
 from limbeck.methods.gan import Gan
 from limbeck.methods.supervised import Supervised

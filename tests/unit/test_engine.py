@@ -19,13 +19,15 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 from toys import Dying, Killed, Stopped, Streamed, ToyGan, differences, resumed, toy_images, toy_job, trained
 
-from limbeck import engine as engine_module
+from limbeck import launch
 from limbeck.arm import Setting, Watcher
 from limbeck.checkpoint import load
 from limbeck.data.base import InMemory
 from limbeck.data.tensors import TensorImages
-from limbeck.engine import Engine, Interrupted, Job, fit
+from limbeck.engine import Engine
 from limbeck.errors import CheckpointError, DataError, RecipeError, TrainingError
+from limbeck.job import Job, Watched
+from limbeck.launch import Interrupted, fit
 from limbeck.methods.base import Method
 from limbeck.networks.frozen import Frozen
 from limbeck.randomness import seed_of
@@ -125,7 +127,7 @@ def test_what_is_killed_before_its_last_file_is_written_needs_no_step_more(
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(engine_module, "save", dies)
+        patch.setattr(launch, "save", dies)
         fit(toy_job(tmp_path / "killed"))
     finished = trained(toy_job(tmp_path / "killed", images=Dying(toy_images(), 0)))
     assert differences(trained(toy_job(tmp_path / "whole")), finished) == []
@@ -421,7 +423,7 @@ SIGTERMED = """
 import os, signal, sys
 from pathlib import Path
 from toys import Stopped, toy_job
-from limbeck.engine import Interrupted, fit
+from limbeck.launch import Interrupted, fit
 try:
     fit(toy_job(Path(sys.argv[1]), Stopped(4, os.getpid()), checkpoint_every=100))
 except Interrupted as stopped:
@@ -467,10 +469,10 @@ def test_two_processes_follow_one_and_stop_together(tmp_path: Path) -> None:
 def test_the_error_of_a_process_reads_as_if_there_were_one() -> None:
     trace = "\n\n-- Process 1 terminated with the following error:\nTraceback (most recent call last):\n  ...\n"
     own = ProcessRaisedException(f"{trace}limbeck.errors.TrainingError: student.output is not finite: x\n", 1, 2)
-    error = engine_module._of_child(own)
+    error = launch._of_child(own)
     assert type(error) is TrainingError and str(error) == "student.output is not finite: x"
     foreign = ProcessRaisedException(f"{trace}ValueError: a bug\n", 1, 2)
-    assert engine_module._of_child(foreign) is foreign
+    assert launch._of_child(foreign) is foreign
 
 
 # Watching
@@ -516,16 +518,54 @@ def test_a_collapse_raises_an_alarm(
     assert [row["step"] for row in watched] == [2, 4] and all("entropy" in row for row in watched)
 
 
+class Judge:
+    """A monitor with a verdict prepared for each of its looks."""
+
+    def __init__(self, *verdicts: float | None) -> None:
+        self.verdicts, self.seen = list(verdicts), []
+
+    def __call__(self, network: nn.Module) -> Watched:
+        self.seen.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        return Watched({}, None, self.verdicts[len(self.seen) - 1])
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "step"),
+    [((2.0, 1.0, 3.0, 2.0), 4), ((1.0, 1.0, 1.0, 1.0), 2), ((4.0, 3.0, 2.0, 1.0), 8), ((None, 5.0, None, 6.0), 4)],
+)
+def test_the_best_checkpoint_is_kept_as_the_monitor_saw_it(
+    tmp_path: Path, verdicts: tuple[float | None, ...], step: int
+) -> None:
+    judge = Judge(*verdicts)
+    state = trained(toy_job(tmp_path, monitor=judge, ema=0.5, evaluate_every=2))
+    assert state["best"]["step"] == step
+    assert state["best"]["badness"] == min(v for v in verdicts if v is not None)
+    assert differences(judge.seen[step // 2 - 1], state["best"]["student"]) == []
+
+
+def test_the_best_checkpoint_survives_a_kill(tmp_path: Path) -> None:
+    def make(folder: str, *verdicts: float, **more: Any) -> Job:
+        options: dict[str, Any] = {"ema": 0.5, "evaluate_every": 2, "checkpoint_every": 3}
+        return toy_job(tmp_path / folder, monitor=Judge(*verdicts), **options | more)
+
+    whole = trained(make("whole", 1.0, 2.0, 3.0, 4.0))
+    assert whole["best"]["step"] == 2
+    with pytest.raises(Killed):
+        fit(make("killed", 1.0, 2.0, 3.0, 4.0, images=Dying(toy_images(), 5)))
+    again = trained(make("killed", 2.0, 3.0, 4.0))  # from step 3 on: it looks at steps 4, 6 and 8
+    assert differences(whole, again) == []
+
+
 def test_a_monitor_sees_the_averaged_student_and_changes_nothing(tmp_path: Path) -> None:
     seen: list[nn.Module] = []
 
-    def monitor(network: nn.Module) -> tuple[dict[str, float], str | None]:
+    def monitor(network: nn.Module) -> Watched:
         seen.append(network)
         torch.rand(7)  # its random numbers are not the training's
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.zero_()
-        return {"metric": 1.0}, None
+        return Watched({"metric": 1.0})
 
     options: dict[str, Any] = {"ema": 0.5, "evaluate_every": 3}
     watched = trained(toy_job(tmp_path / "watched", monitor=monitor, **options))

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from limbeck.errors import LimbeckError
 from limbeck.files import write_atomically
 from limbeck.report import plots
-from limbeck.report.result import Result, number
+from limbeck.report.result import Quality, Result, number
 from limbeck.report.statistics import base_name, better
 from limbeck.report.wording import (
     cautions,
@@ -167,8 +167,25 @@ def _quality_table(result: Result, main: str | None, directions: Mapping[str, st
         for m in metrics
     ]
     best = {metric: _best_arm(result, metric, directions[base_name(metric)]) for metric in metrics}
-    rows = {name: [_quality_cell(result, name, metric, best[metric]) for metric in metrics] for name in result.arms}
-    return {"heads": heads, "rows": rows}
+    rows = {
+        name: [_quality_cell(arm.quality.get(metric), best=name == best[metric]) for metric in metrics]
+        for name, arm in result.arms.items()
+    }
+    chosen = {
+        name: {
+            "label": f"best on validation, {_steps(arm.best.steps)}",
+            "cells": [_quality_cell(arm.best.quality.get(metric)) for metric in metrics],
+        }
+        for name, arm in result.arms.items()
+        if arm.best is not None
+    }
+    return {"heads": heads, "rows": rows, "chosen": chosen}
+
+
+def _steps(steps: Sequence[int]) -> str:
+    """Return e.g. "step 500", or "steps 500 to 900"."""
+    first, last = min(steps), max(steps)
+    return f"step {first:,}" if first == last else f"steps {first:,} to {last:,}"
 
 
 def _best_arm(result: Result, metric: str, direction: str) -> str | None:
@@ -183,18 +200,17 @@ def _best_arm(result: Result, metric: str, direction: str) -> str | None:
     return best if result.arms[best].quality[metric].mean is not None else None
 
 
-def _quality_cell(result: Result, arm: str, metric: str, best: str | None) -> Cell:
-    quality = result.arms[arm].quality.get(metric)
+def _quality_cell(quality: Quality | None, *, best: bool = False) -> Cell:
     if quality is None:
         return Cell("–")
     mean, deviation = quality.texts()
-    return Cell(mean, f"± {deviation}" if deviation else "", best=arm == best)
+    return Cell(mean, f"± {deviation}" if deviation else "", best=best)
 
 
 def _cost_table(result: Result) -> dict[str, Any]:
     costs = list(dict.fromkeys(cost for name in _arm_names(result) for cost in result.arms[name].cost))
     rows = {name: [Cell(cost_text(c, arm.cost.get(c))) for c in costs] for name, arm in result.arms.items() if arm.cost}
-    return {"heads": [{"label": cost_label(cost), "note": ""} for cost in costs], "rows": rows}
+    return {"heads": [{"label": cost_label(cost), "note": ""} for cost in costs], "rows": rows, "chosen": {}}
 
 
 def _grids(result: Result, pictures: Mapping[str, Sequence[Picture]]) -> list[dict[str, Any]]:

@@ -70,6 +70,19 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class Best:
+    """The checkpoint that was best on the validation split, where that was not the last.
+
+    Attributes:
+        steps: After how many steps of training it was taken, one number a seed.
+        quality: Its metrics by full name, on the same split as the last one's.
+    """
+
+    steps: tuple[int, ...]
+    quality: Mapping[str, Quality]
+
+
+@dataclass(frozen=True)
 class ArmResult:
     """What one arm reached and what it costs.
 
@@ -79,6 +92,8 @@ class ArmResult:
         cost: Costs by name, the unit in the name, e.g. "macs", "latency_ms_batch1", "file_bytes"; empty for what is
             not a model (the floor) or not at hand (a teacher known by its samples alone).
         curves: Values over training steps as (step, value), by name; of the first seed.
+        best: What its checkpoints that were best on validation reach; None where these are the last ones. Verdicts
+            are about the last.
 
     Raises:
         ValueError: A student or control without costs: a gain without its price is no result.
@@ -88,6 +103,7 @@ class ArmResult:
     quality: Mapping[str, Quality]
     cost: Mapping[str, float | None] = field(default_factory=dict)
     curves: Mapping[str, Sequence[tuple[int, float | None]]] = field(default_factory=dict)
+    best: Best | None = None
 
     def __post_init__(self) -> None:
         if self.role in ("student", "control") and not self.cost:
@@ -95,7 +111,9 @@ class ArmResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the arm as the schema wants it."""
-        arm: dict[str, Any] = {"role": self.role, "quality": {k: asdict(q) for k, q in self.quality.items()}}
+        arm: dict[str, Any] = {"role": self.role, "quality": _qualities(self.quality)}
+        if self.best is not None:
+            arm["best_on_validation"] = {"steps": list(self.best.steps), "quality": _qualities(self.best.quality)}
         if self.cost:
             arm["cost"] = {name: _finite(value) for name, value in self.cost.items()}
         if self.curves:
@@ -105,9 +123,15 @@ class ArmResult:
     @classmethod
     def from_json(cls, arm: Mapping[str, Any]) -> ArmResult:
         """Return the arm read from a result file."""
-        quality = {k: Quality(tuple(q["per_seed"]), q["mean"], q["std"]) for k, q in arm["quality"].items()}
         curves = {k: [(int(step), y) for step, y in curve] for k, curve in arm.get("curves", {}).items()}
-        return cls(arm["role"], quality, dict(arm.get("cost", {})), curves)
+        best = arm.get("best_on_validation")
+        return cls(
+            arm["role"],
+            _read_qualities(arm["quality"]),
+            dict(arm.get("cost", {})),
+            curves,
+            None if best is None else Best(tuple(best["steps"]), _read_qualities(best["quality"])),
+        )
 
 
 @dataclass(frozen=True)
@@ -286,6 +310,14 @@ def number(value: float, places: int | None = None) -> str:
 def decimals(value: float) -> int:
     """Return the decimal places that three significant digits of `value` need; 2 for zero, never below 0."""
     return 2 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
+
+
+def _qualities(qualities: Mapping[str, Quality]) -> dict[str, Any]:
+    return {name: asdict(quality) for name, quality in qualities.items()}
+
+
+def _read_qualities(tree: Mapping[str, Any]) -> dict[str, Quality]:
+    return {name: Quality(tuple(q["per_seed"]), q["mean"], q["std"]) for name, q in tree.items()}
 
 
 def _finite(value: float | None) -> float | None:

@@ -19,8 +19,9 @@ from limbeck.checkpoint import load
 from limbeck.data.base import to_float
 from limbeck.data.pairs import LatentPairs, beside
 from limbeck.data.tensors import TensorImages
-from limbeck.engine import Job, fit
 from limbeck.errors import DataError, RecipeError
+from limbeck.job import Job
+from limbeck.launch import fit
 from limbeck.methods.gan import Gan
 from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.tasks.generation import Generation
