@@ -10,7 +10,7 @@ import pickle
 import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
@@ -80,8 +80,8 @@ def _options(network: type[Any]) -> Iterator[dict[str, Any]]:
     for classes in counts:
         yield base | {"classes": classes}
         for name, parameter in inspect.signature(network).parameters.items():
-            values = (False, True) if hints[name] is bool else get_args(hints[name])
-            for value in values:
+            choices = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
+            for value in (False, True) if hints[name] is bool else choices:
                 if value != parameter.default:
                     yield base | {"classes": classes, name: value}
 

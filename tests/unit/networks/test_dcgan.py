@@ -20,6 +20,28 @@ def test_parameters_by_hand(width: int, count: int) -> None:
     assert by_hand == count == _parameters(DcganGenerator(width=width, latent=latent))
 
 
+def test_channels_by_block() -> None:
+    net = DcganGenerator(widths=[8, 33, 33])
+    assert _parameters(net) == 16 * (64 * 8 + 8 * 33 + 33 * 33 + 33) + 1 + 2 * (8 + 33 + 33) == 30_517
+    assert net(torch.randn(2, 64)).shape == (2, 1, 32, 32)
+    same = DcganGenerator(width=6, widths=[24, 12, 6])
+    assert {n: p.shape for n, p in same.named_parameters()} == {
+        n: p.shape for n, p in DcganGenerator(width=6).named_parameters()
+    }
+
+
+@pytest.mark.parametrize(
+    ("widths", "message"),
+    [
+        ([8, 8], "DcganGenerator.widths: expected 3 numbers"),
+        ([8, 0, 8], r"DcganGenerator.widths\[1\]: expected a whole"),
+    ],
+)
+def test_channels_that_do_not_fit(widths: list[int], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        DcganGenerator(widths=widths)
+
+
 def test_it_is_the_plain_sequence_of_layers() -> None:
     torch.manual_seed(0)
     net = DcganGenerator(width=4, latent=8, channels=3)
