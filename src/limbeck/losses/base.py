@@ -6,12 +6,14 @@ Losses are pure functions. Those that a recipe can choose between, and those tha
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor, distributed, nn
 
 from limbeck.errors import RecipeError
 from limbeck.types import Draw
@@ -35,13 +37,136 @@ def same_shape(student: Tensor, teacher: Tensor, what: str) -> None:
         )
 
 
+def require(owner: object, name: str, found: object, holds: bool, expected: str) -> None:
+    """Refuse an argument of `owner` for which `holds` is False.
+
+    Raises:
+        RecipeError: It does not hold.
+    """
+    if not holds:
+        raise RecipeError(f"{type(owner).__name__}.{name}: expected {expected}, found {found!r}")
+
+
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """Return a context in which the products of matrices on `tensor`'s device are not narrowed by autocast."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def unit(vectors: Tensor, dim: int = 1) -> Tensor:
+    """Return x / ‖x‖₂ along `dim`; a zero vector stays zero, with a finite gradient."""
+    norm: Tensor = torch.linalg.vector_norm(vectors, dim=dim, keepdim=True)
+    return vectors / norm.where(norm > 0, 1)
+
+
+def embedding(features: Tensor) -> Tensor:
+    """Return one vector a sample (N, D), at least float32: maps (N, D, H, W) are averaged over their positions."""
+    return precise(features).flatten(2).mean(2) if features.ndim > 2 else precise(features)
+
+
+def pooled_alike(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both, at least float32, average-pooled to the smaller height and width; vectors as they are."""
+    student, teacher = precise(student), precise(teacher)
+    if student.ndim != 4 or teacher.ndim != 4 or student.shape[2:] == teacher.shape[2:]:
+        return student, teacher
+    size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
+    return F.adaptive_avg_pool2d(student, size), F.adaptive_avg_pool2d(teacher, size)
+
+
+def pointwise(shape: Sequence[int], inputs: int, outputs: int, bias: bool = True) -> nn.Module:
+    """Return a linear map of widths: a 1x1 convolution for features (C, H, W), a linear layer for (D,)."""
+    return nn.Conv2d(inputs, outputs, 1, bias=bias) if len(shape) == 3 else nn.Linear(inputs, outputs, bias=bias)
+
+
+def gathered(tensor: Tensor) -> Tensor:
+    """Return the samples of all processes (N, ...), in the order of the global batch, with gradient.
+
+    The gradient of a process comes back from the losses of all of them, so that its mean over the processes is that
+    of one process with the whole batch. One process gets `tensor` itself.
+    """
+    if not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return tensor
+    from torch.distributed.nn.functional import all_gather  # noqa: PLC0415 (not in builds without processes)
+
+    return torch.cat(all_gather(tensor.contiguous()))  # type: ignore[no-untyped-call]
+
+
+def positive(value: float, key: str) -> None:
+    """Refuse a temperature, or another number, that is not above 0.
+
+    Raises:
+        RecipeError: It is 0, negative, infinite or not a number. The message names `key`.
+    """
+    if not (math.isfinite(value) and value > 0):
+        raise RecipeError(f"{key}: expected a number above 0, found {value}")
+
+
+def not_negative(value: float, key: str) -> None:
+    """Refuse a weight below 0.
+
+    Raises:
+        RecipeError: It is negative, infinite or not a number. The message names `key`.
+    """
+    if not (math.isfinite(value) and value >= 0):
+        raise RecipeError(f"{key}: expected a number of at least 0, found {value}")
+
+
+def logit_pair(student: Tensor, teacher: Tensor, what: str) -> tuple[Tensor, Tensor]:
+    """Return both logits (N, K) in float32 or wider, the teacher's without gradient.
+
+    Raises:
+        RecipeError: They are not (N, K) with K of at least 2, or differ in N or K. The message begins with `what`.
+    """
+    if student.ndim == 2 and teacher.ndim == 2 and student.shape[1] != teacher.shape[1]:
+        found = f"{student.shape[1]} of the student and {teacher.shape[1]} of the teacher"
+        raise RecipeError(f"{what}: expected logits of the same classes, found {found}; give both the same classes")
+    same_shape(student, teacher, what)
+    if student.ndim != 2 or student.shape[1] < 2:
+        raise RecipeError(f"{what}: expected logits (N, K) of at least 2 classes, found shape {tuple(student.shape)}")
+    return precise(student), precise(teacher.detach())
+
+
+def class_labels(label: Tensor | None, logits: Tensor, what: str) -> Tensor:
+    """Return `label` after checking that it numbers the classes of `logits` (N, K).
+
+    Raises:
+        RecipeError: There are no labels, they are not whole numbers (N,), or one is outside [0, K).
+    """
+    samples, classes = logits.shape
+    if label is None:
+        raise RecipeError(f"{what}: expected labels, found none; choose a labelled set")
+    if label.shape != (samples,) or label.dtype != torch.int64:
+        raise RecipeError(f"{what}: expected labels ({samples},) int64, found {tuple(label.shape)} {label.dtype}")
+    outside = label[(label < 0) | (label >= classes)]
+    if outside.numel():
+        raise RecipeError(f"{what}: expected labels in [0, {classes}), found {int(outside[0])}")
+    return label
+
+
+def without_target(logits: Tensor, label: Tensor) -> Tensor:
+    """Return the logits (N, K - 1) of all classes but each sample's own, in their order."""
+    others = torch.arange(logits.shape[1] - 1, device=logits.device).expand(len(logits), -1)
+    return logits.gather(1, others + (others >= label[:, None]))
+
+
+def kl_divergence(teacher: Tensor, student: Tensor) -> Tensor:
+    """Return KL(p ‖ q) = Σ p (log p - log q), p = softmax(teacher), q = softmax(student), over the last dimension.
+
+    In nats, in [0, ∞) but for rounding; finite, with its gradient, for any finite logits.
+    """
+    log_p, log_q = teacher.log_softmax(-1), student.log_softmax(-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
 class LogitLoss(nn.Module, ABC):
     """How a student's logits follow a teacher's. A subclass is final, and computes nothing but a pure function.
 
     A recipe chooses it by name: `logits: {class_path: Kd, init_args: {temperature: 4.0}}`.
+
+    Attributes:
+        needs_label: Whether `forward` needs the labels. A loss around another one needs what that one needs.
     """
 
-    needs_label: ClassVar[bool] = False
+    needs_label: bool = False
 
     @abstractmethod
     def forward(self, student: Tensor, teacher: Tensor, label: Tensor | None = None) -> Tensor:
@@ -101,3 +226,46 @@ class FeatureLoss(nn.Module, ABC):
             index: Positions (N,) in the data set, int64; never None where `needs_index`.
             drawn: What `draws` declared.
         """
+
+
+def check_paths(loss: nn.Module, paths: Mapping[str, str]) -> dict[str, str]:
+    """Return the paths of a feature loss.
+
+    Raises:
+        RecipeError: There are none.
+    """
+    require(loss, "paths", dict(paths), len(paths) > 0, "{student path: teacher path}")
+    return dict(paths)
+
+
+def pairs(
+    loss: FeatureLoss,
+    student: Sequence[tuple[int, ...]],
+    teacher: Sequence[tuple[int, ...]],
+    kind: Literal["maps", "alike", "any"],
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return the two shapes of each path.
+
+    Args:
+        loss: Whose paths they are.
+        student: Shape of one sample's features at each path.
+        teacher: The same of the teacher.
+        kind: "maps": both are (C, H, W). "alike": both are, or both are (D,). "any": each is one or the other.
+
+    Raises:
+        RecipeError: The shapes are of another kind.
+    """
+    found = list(zip(map(tuple, student), map(tuple, teacher), strict=True))
+    expected = {
+        "maps": "feature maps (C, H, W)",
+        "alike": "two feature maps (C, H, W) or two vectors (D,)",
+        "any": "feature maps (C, H, W) or vectors (D,)",
+    }[kind]
+    for (path, goal), (mine, theirs) in zip(loss.paths.items(), found, strict=True):
+        ranks = {len(mine), len(theirs)}
+        if not ranks <= ({3} if kind == "maps" else {1, 3}) or (kind == "alike" and len(ranks) == 2):
+            raise RecipeError(
+                f"{type(loss).__name__} {path!r} -> {goal!r}: expected {expected}, found {mine} and {theirs};"
+                " choose other layers"
+            )
+    return found

@@ -1,8 +1,12 @@
-"""How networks are built: sizes that are checked before anything is allocated, and spectral normalisation."""
+"""How networks are built: checks before anything is allocated, spectral normalisation, and what classifiers share."""
 
 from __future__ import annotations
 
-from torch import nn
+import math
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from limbeck.errors import RecipeError
@@ -19,6 +23,29 @@ def check_sizes(owner: object, *, at_least: int = 1, **sizes: int) -> None:
             raise RecipeError(
                 f"{type(owner).__name__}.{name}: expected a whole number of at least {at_least}, found {size!r}"
             )
+
+
+def check_choice(owner: object, choices: Collection[object], **arguments: object) -> None:
+    """Check that every named argument is one of `choices`.
+
+    Raises:
+        RecipeError: One is not; the message names the owner's class and the argument.
+    """
+    for name, value in arguments.items():
+        if value not in choices:
+            raise RecipeError(
+                f"{type(owner).__name__}.{name}: expected one of {', '.join(map(repr, choices))}, found {value!r}"
+            )
+
+
+def check_dropout(owner: object, dropout: float) -> None:
+    """Check that a probability of being left out is at least 0 and below 1.
+
+    Raises:
+        RecipeError: It is not.
+    """
+    if not 0 <= dropout < 1:
+        raise RecipeError(f"{type(owner).__name__}.dropout: expected at least 0 and below 1, found {dropout!r}")
 
 
 def doublings(owner: object, size: int, *, start: int = 4, at_least: int = 8) -> int:
@@ -44,3 +71,57 @@ def normalise_spectrum(network: nn.Module) -> None:
     for layer in list(network.modules()):
         if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding):
             spectral_norm(layer)
+
+
+def initialise_convolutions(network: nn.Module) -> None:
+    """Draw every convolution's weights from a normal distribution of variance 2 / (outputs · kernel area).
+
+    This keeps gradients of the same size through layers with ReLU (He et al. 2015, equation 14).
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+
+class Standardize(nn.Module):
+    """Brings images from [-1, 1] to the statistics that published weights were trained with.
+
+    Its constants are not in the `state_dict`, which keeps the names of the published network.
+
+    Args:
+        owner: The network that it is made for; messages name its class.
+        channels: Channels C of the image.
+        mean: What was subtracted from images in [0, 1], one number a channel; null leaves images in [-1, 1].
+        std: What they were then divided by; null exactly when `mean` is null.
+
+    Raises:
+        RecipeError: Only one of the two is given, one has not C numbers, or one has a number that cannot be.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, owner: object, channels: int, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+        super().__init__()
+        self.active = mean is not None
+        if mean is None or std is None:
+            if mean is not std:
+                given, absent = ("std", "mean") if mean is None else ("mean", "std")
+                raise RecipeError(
+                    f"{type(owner).__name__}.{absent}: expected {channels} numbers beside {given}, found null"
+                )
+            return
+        for name, values, at_least in (("mean", mean, -math.inf), ("std", std, 0.0)):
+            if len(values) != channels or not all(math.isfinite(v) and v > at_least for v in values):
+                kind = "numbers above 0" if name == "std" else "numbers"
+                raise RecipeError(
+                    f"{type(owner).__name__}.{name}: expected {channels} {kind}, one a channel, found {list(values)}"
+                )
+        # ((image + 1) / 2 - mean) / std
+        centre, spread = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (mean, std))
+        self.register_buffer("scale", (0.5 / spread).float(), persistent=False)
+        self.register_buffer("shift", ((0.5 - centre) / spread).float(), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return images (N, C, H, W) as the network was trained to see them, from images in [-1, 1]."""
+        return image * self.scale + self.shift if self.active else image
