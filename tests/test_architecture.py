@@ -26,7 +26,7 @@ LEVELS: list[dict[str, tuple[str, ...]]] = [
     {"ground": ("types", "errors", "randomness", "files", "arrays", "progress", "training")},
     {name: (name,) for name in ("losses", "networks", "data", "attacks", "metrics", "weighting")},
     {name: (name,) for name in ("tasks", "methods")},
-    {"engine": ("launch", "engine", "job", "feed", "average", "checkpoint"), "report": ("report",)},
+    {"engine": ("launch", "engine", "job", "teacher_cache", "feed", "average", "checkpoint"), "report": ("report",)},
     {"recipe": ("recipe", "plan", "arm_section", "building", "catalogue", "tree")},
     {"run": ("run", "arm", "estimate", "sampling")},
     {"door": ("cli", "api")},

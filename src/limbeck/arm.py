@@ -24,6 +24,7 @@ from limbeck import checkpoint
 from limbeck.building import canonical
 from limbeck.data.base import Data
 from limbeck.errors import CheckpointError, RecipeError
+from limbeck.feed import Feed
 from limbeck.files import write_atomically
 from limbeck.job import Job, Watched
 from limbeck.launch import fit
@@ -34,6 +35,7 @@ from limbeck.progress import say
 from limbeck.randomness import seed_of
 from limbeck.recipe import ArmRecipe
 from limbeck.tasks.base import Task
+from limbeck.teacher_cache import TeacherCache, kept, of_images, of_steps
 from limbeck.training import device_of
 from limbeck.weighting.scheduled import Scheduled
 
@@ -258,9 +260,37 @@ class Arm:
             identity=self.hash,
             augmentation=self.recipe.augmentation.build() if self.recipe.augmentation else None,
             monitor=Watcher(self.setting, self.features),
+            cache=self._cache(),
             title=f"{self.name} (seed {self.seed})",
             accelerator=self.setting.accelerator,
         )
+
+    def _cache(self) -> TeacherCache | None:
+        """Return what the teacher says to the training images, where the recipe wants it computed once."""
+        training, teacher = self.recipe.training, self.teacher
+        if training is None or training.teacher_cache is None or teacher is None:
+            return None
+        paths = list(self.method().asks())
+        if not paths:
+            raise RecipeError(
+                f"{self.name}: training.teacher_cache: expected a method whose teacher sees nothing but the data's"
+                f" images, found {type(self.method()).__name__}; leave it out"
+            )
+        augmentation = self.recipe.augmentation
+        images, network = self.setting.data.split("train"), teacher.network().to(self.setting.device)
+        steps = min(training.steps, math.ceil(training.teacher_cache * len(images) / training.batch))
+        sight = None
+        if augmentation is not None:  # then the images of a step depend on the seed
+            sight = [dict(augmentation.description), self.seed, training.batch, steps]
+        content = [teacher.hash, images.fingerprint(), paths, sight]
+
+        def fill() -> TeacherCache:
+            if augmentation is None:
+                return of_images(images, network, paths)
+            feed = Feed(images, self.setting.task, {}, augmentation.build(), seed=self.seed, batch=training.batch)
+            return of_steps(feed, steps, network, paths)
+
+        return kept(self.setting.store / f"teacher-cache-{canonical(content)[:12]}.safetensors", fill)
 
     def method(self) -> Method:
         """Return the method with new networks, and the teacher's trained ones."""
@@ -268,11 +298,13 @@ class Arm:
         for name, part in {"student": self.recipe.network, **self.recipe.networks}.items():
             with _seeded(self.seed, name):
                 networks[name] = part.build()
-        if self.teacher is None:
-            return self.recipe.assemble(networks)
-        for name in self.recipe.start_from_teacher:
-            networks[name].load_state_dict(self.teacher.player(name).state_dict())
-        return self.recipe.assemble(networks, self.teacher.networks())
+        taught = None
+        if self.teacher is not None:
+            taught = self.teacher.networks()
+            for name in self.recipe.start_from_teacher:
+                networks[name].load_state_dict(self.teacher.player(name).state_dict())
+        with _seeded(self.seed, "method"):  # adapters and memories draw their initial values too
+            return self.recipe.assemble(networks, taught)
 
 
 def _remembered(file: Path) -> dict[str, float]:

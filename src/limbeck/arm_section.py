@@ -18,7 +18,6 @@ from limbeck.data.base import Augmentation
 from limbeck.errors import RecipeError, nearest
 from limbeck.methods.base import Method
 from limbeck.networks import roles
-from limbeck.networks.external import External
 from limbeck.plan import ArmRecipe
 from limbeck.training import Training
 from limbeck.weighting.scheduled import Schedule
@@ -93,9 +92,8 @@ class ArmReader:
 
 
 def _brings_weights(part: Part[nn.Module]) -> bool:
-    """Return whether a network is somebody's own with a file of weights, and so of use without any training."""
-    external = part.cls is not None and issubclass(part.cls, External)
-    return external and part.description["init_args"].get("weights") is not None
+    """Return whether a network loads its own file of weights, and so is of use without any training."""
+    return part.cls is not None and part.description["init_args"].get("weights") is not None
 
 
 def _training(

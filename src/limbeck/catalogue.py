@@ -168,7 +168,13 @@ def open_ended(cls: type) -> bool:
 
 def network_arguments(cls: type) -> dict[str, Argument]:
     """Return the arguments of a method that are networks: `student`, `teacher`, `discriminator`..."""
-    return {n: a for n, a in arguments(cls).items() if any(issubclass(c, nn.Module) for c in classes_in(a.annotation))}
+    return {name: a for name, a in arguments(cls).items() if any(_is_network(c) for c in classes_in(a.annotation))}
+
+
+def _is_network(cls: type) -> bool:
+    """Return whether a class is a network rather than a module of another room of ours, such as a loss."""
+    ours = cls.__module__.startswith("limbeck.")
+    return issubclass(cls, nn.Module) and (not ours or cls.__module__.startswith("limbeck.networks."))
 
 
 def classes_in(annotation: Any) -> list[type]:

@@ -67,6 +67,7 @@ class Engine:
             rank=fabric.global_rank,
             processes=fabric.world_size,
             workers=self.training.workers,
+            cache=job.cache,
         )
         self.step = 0
         self.counts = dict.fromkeys(self.players, 0)

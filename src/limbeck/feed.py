@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +15,13 @@ from limbeck.errors import DataError
 from limbeck.randomness import generator
 from limbeck.tasks.base import Task
 from limbeck.types import Batch, Draw
+
+
+class Taught(Protocol):
+    """Outputs of a teacher that were computed beforehand (see `teacher_cache`)."""
+
+    def of(self, batch: Batch, positions: Tensor) -> dict[str, Tensor]:
+        """Return the outputs for a batch whose samples have these positions in the training; {} where unknown."""
 
 
 class Feed:
@@ -29,6 +37,7 @@ class Feed:
         rank: Number of this process.
         processes: Number of processes.
         workers: Processes that read ahead, for streaming images.
+        cache: What the teacher says, computed beforehand, or None.
 
     Raises:
         DataError: The batch is larger than the data.
@@ -46,13 +55,14 @@ class Feed:
         rank: int = 0,
         processes: int = 1,
         workers: int = 0,
+        cache: Taught | None = None,
     ) -> None:
         if batch > len(images):
             raise DataError(f"training.batch: {batch} samples, but the data has only {len(images)}; make it smaller")
         self.images, self.task, self.augmentation, self.workers = images, task, augmentation, workers
         self.draws = {**task.draws(), **draws, **(augmentation.draws() if augmentation else {})}
         self.order = Order(len(images), batch, seed)
-        self.seed, self.batch = seed, batch
+        self.seed, self.batch, self.cache = seed, batch, cache
         share = batch // processes
         self.part = slice(rank * share, (rank + 1) * share)
 
@@ -62,7 +72,11 @@ class Feed:
             drawn = {name: self._draw(name, draw, step) for name, draw in self.draws.items()}
             if self.augmentation is not None and batch.image is not None:
                 batch = replace(batch, image=self.augmentation(batch.image, drawn))  # noqa: PLW2901
-            yield self.task.prepare(replace(batch, drawn=drawn))
+            taught = self.cache.of(batch, self._positions(step)) if self.cache else {}
+            yield self.task.prepare(replace(batch, drawn=drawn, taught=taught))
+
+    def _positions(self, step: int) -> Tensor:
+        return torch.arange(step * self.batch, (step + 1) * self.batch)[self.part]
 
     def _draw(self, name: str, draw: Draw, step: int) -> Tensor:
         return draw.sample(self.batch, generator(self.seed, step, name))[self.part]

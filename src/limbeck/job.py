@@ -12,6 +12,7 @@ from torch import nn
 from limbeck.data.base import Augmentation, Images
 from limbeck.methods.base import Method
 from limbeck.tasks.base import Task
+from limbeck.teacher_cache import TeacherCache
 from limbeck.training import Training
 from limbeck.weighting.base import Weighting
 
@@ -50,6 +51,7 @@ class Job:
         identity: A checkpoint with another identity belongs to another training and is refused.
         augmentation: Applied to the images, or None.
         monitor: Called every `training.evaluate_every` steps, or None.
+        cache: What the teacher says to the training images, computed beforehand, or None.
         log_every: Steps between two entries of a loss in the history.
         title: Shown beside the progress bar.
         accelerator: "auto", "cpu", "cuda" or "mps".
@@ -65,6 +67,7 @@ class Job:
     identity: str = ""
     augmentation: Augmentation | None = None
     monitor: Monitor | None = None
+    cache: TeacherCache | None = None
     log_every: int = 50
     title: str = "training"
     accelerator: str = "auto"

@@ -7,16 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
+import torch
 from torch import nn
 
 from limbeck.arm import Arm, Setting
+from limbeck.data.base import Data
 from limbeck.errors import DataError, LimbeckError
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.cost import cost
 from limbeck.metrics.features import ClassifierFeatures
 from limbeck.networks.external import unwrap
+from limbeck.networks.roles import Fitted
 from limbeck.networks.weights import save_weights
 from limbeck.progress import say
+from limbeck.randomness import generator
 from limbeck.recipe import FeatureArm, Recipe, canonical
 from limbeck.report.html import write_report
 from limbeck.report.result import ArmResult, Best, Budget, DataUsed, Quality, Result, Role, hardware, versions
@@ -98,7 +102,7 @@ def tell(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: str =
     first = recipe.seeds[0]
     teacher = Arm("teacher", recipe.teacher, setting, first, None, features) if recipe.teacher else None
     distinct = {id(control): control for control in recipe.controls.values()}
-    names = {key: "control" if len(distinct) == 1 else f"control {i}" for i, key in enumerate(distinct, 1)}
+    names = {key: "control" if len(distinct) == 1 else f"control of {_students_of(recipe, key)}" for key in distinct}
     return Story(
         recipe,
         setting,
@@ -111,6 +115,10 @@ def tell(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: str =
         {n: [Arm(n, s, setting, seed, teacher, features) for seed in recipe.seeds] for n, s in recipe.students.items()},
         {name: names[id(control)] for name, control in recipe.controls.items()},
     )
+
+
+def _students_of(recipe: Recipe, control: int) -> str:
+    return ", ".join(name for name, arm in recipe.controls.items() if id(arm) == control)
 
 
 def measured_by(recipe: Recipe, setting: Setting) -> FeatureExtractor | None:
@@ -138,7 +146,7 @@ def judged(story: Story) -> Result:
     for name, group in story.students.items():
         results[name] = _measured("student", group, story, story.teacher)
     for name, part in recipe.baselines.items():
-        network = part.build().to(setting.device).eval()
+        network = _fitted(part.build(), data).to(setting.device).eval()
         quality = task.evaluate(network, data, split=data.reference_split, seed=0, features=story.features)
         results[name] = ArmResult("baseline", {k: Quality.of([v]) for k, v in quality.items()}, _cost(network, story))
     if floor := task.floor(data, features=story.features):
@@ -154,6 +162,18 @@ def judged(story: Story) -> Result:
         versions=versions(),
         hardware=hardware(),
     )
+
+
+def _fitted(network: nn.Module, data: Data) -> nn.Module:
+    """Return a baseline as it is, or if it needs that fitted to training images drawn once for all runs."""
+    if isinstance(network, Fitted):
+        say(f"fitting {type(network).__name__}")
+        train = data.split("train")
+        batch = train.read(torch.randperm(len(train), generator=generator(0, "fit"))[: network.train_images])
+        if batch.image is None or batch.label is None:
+            raise DataError(f"{data.name}: expected images with labels, found no labels; choose a labelled set")
+        network.fit(batch.image, batch.label)
+    return network
 
 
 def _measured(role: Role, group: list[Arm], story: Story, teacher: Arm | None) -> ArmResult:

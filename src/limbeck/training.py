@@ -36,6 +36,9 @@ class Training:
         checkpoint_every: Steps between two checkpoints.
         evaluate_every: Steps between two evaluations on the validation split; null evaluates only at the end.
         workers: Processes that read ahead when the data is streamed from files.
+        teacher_cache: Epochs for which the teacher's outputs are computed once, stored beside the arms and reused by
+            every arm with the same teacher and data. Without augmentation 1 serves them all; null runs the teacher at
+            every step.
     """
 
     steps: int
@@ -53,6 +56,7 @@ class Training:
     checkpoint_every: int = 500
     evaluate_every: int | None = None
     workers: int = 0
+    teacher_cache: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "micro_batches", "processes", "checkpoint_every"):
@@ -67,6 +71,8 @@ class Training:
             )
         if self.ema is not None and not 0 <= self.ema < 1:
             raise RecipeError(f"training.ema: expected a number in [0, 1), found {self.ema}")
+        if self.teacher_cache is not None and self.teacher_cache < 1:
+            raise RecipeError(f"training.teacher_cache: expected at least 1 epoch, or null, found {self.teacher_cache}")
         if self.clip is not None and self.clip <= 0:
             raise RecipeError(f"training.clip: expected a number above 0, or null, found {self.clip}")
 

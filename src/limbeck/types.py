@@ -17,6 +17,9 @@ Loss = Tensor | Callable[[], Tensor]
 """A scalar, or a function that computes it: the function is called only when the loss has a weight."""
 
 
+MAPS = ("drawn", "taught")  # fields of a batch that hold tensors by name
+
+
 @dataclass(frozen=True)
 class Draw:
     """Something random that a step needs, declared by whoever needs it and drawn by the engine.
@@ -58,6 +61,8 @@ class Batch:
         latent: (N, ...), float.
         index: (N,), int64 position in the data set.
         drawn: What was drawn for these samples, by the name under which it was declared.
+        taught: What the teacher says to `image`, (N, ...) by module path of it ("" is its output), where that was
+            stored beforehand.
     """
 
     image: Tensor | None = None
@@ -69,6 +74,7 @@ class Batch:
     latent: Tensor | None = None
     index: Tensor | None = None
     drawn: Mapping[str, Tensor] = field(default_factory=dict)
+    taught: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return N."""
@@ -77,9 +83,10 @@ class Batch:
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with `function` applied to every tensor in it."""
         new: dict[str, Any] = {
-            f.name: function(t) for f in fields(self) if f.name != "drawn" and (t := getattr(self, f.name)) is not None
+            f.name: function(t) for f in fields(self) if f.name not in MAPS and (t := getattr(self, f.name)) is not None
         }
-        return replace(self, **new, drawn={name: function(t) for name, t in self.drawn.items()})
+        new |= {m: {name: function(t) for name, t in getattr(self, m).items()} for m in MAPS}
+        return replace(self, **new)
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on `device`."""
@@ -90,8 +97,8 @@ class Batch:
         return self.map(lambda t: t[part])
 
     def _tensors(self) -> list[Tensor]:
-        named = [getattr(self, f.name) for f in fields(self) if f.name != "drawn"]
-        return [t for t in named if t is not None] + list(self.drawn.values())
+        named = [getattr(self, f.name) for f in fields(self) if f.name not in MAPS]
+        return [t for t in named if t is not None] + [t for m in MAPS for t in getattr(self, m).values()]
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,14 @@ from limbeck.data.base import InMemory
 from limbeck.data.diffaugment import DiffAugment
 from limbeck.feed import Feed
 from limbeck.job import Job
+from limbeck.losses.crd import Crd
+from limbeck.losses.hint import Hint
+from limbeck.losses.kd import Kd
+from limbeck.losses.mgd import Mgd
+from limbeck.losses.rkd import Rkd
 from limbeck.methods.base import Method
 from limbeck.methods.gan import Gan
+from limbeck.methods.mutual import Mutual
 from limbeck.methods.supervised import Supervised
 from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.networks.frozen import Frozen
@@ -85,6 +91,20 @@ def gan_case(**options: Any) -> Case:
     return Case(partial(gan, **options), task, soft)
 
 
+def classifier(width: int) -> SmallCnn:
+    return SmallCnn(width, channels=1, size=8, classes=3)
+
+
+def supervised(taught: bool, **options: Any) -> Method:
+    made = {name: value() if callable(value) else value for name, value in options.items()}
+    return Supervised(classifier(2), classifier(3) if taught else None, **made)
+
+
+def supervised_case(**options: Any) -> Case:
+    return Case(partial(supervised, **options), Classification(), {})
+
+
+RKD = partial(Rkd, {"blocks.3": "blocks.3"})
 FOLLOWED = {"features": {"blocks.0": "blocks.0"}, "critic_features": ["blocks.0", "score"]}
 CASES: dict[type[Method], dict[str, Case]] = {
     Gan: {
@@ -97,12 +117,13 @@ CASES: dict[type[Method], dict[str, Case]] = {
         "conditional, augmented": gan_case(classes=3, augment=DiffAugment(), **FOLLOWED),
     },
     Supervised: {
-        "plain": Case(
-            lambda taught: Supervised(SmallCnn(width=2, channels=1, size=8, classes=3), label_smoothing=0.1),
-            Classification(),
-            {},
-        )
+        "plain": supervised_case(label_smoothing=0.1),
+        "logits": supervised_case(logits=Kd),
+        "adapters and relations": supervised_case(features=partial(Hint, {"blocks.1": "blocks.1"}), relations=RKD),
+        "drawn masks": supervised_case(logits=Kd, features=partial(Mgd, {"blocks.2": "blocks.2"})),
+        "memory": supervised_case(relations=partial(Crd, {"blocks.3": "blocks.3"}, count=24, negatives=5)),
     },
+    Mutual: {"plain": Case(lambda taught: Mutual(classifier(2), classifier(3)), Classification(), {})},
 }
 ALL = [pytest.param(case, id=f"{cls.__name__}: {name}") for cls, cases in CASES.items() for name, case in cases.items()]
 every_case = pytest.mark.parametrize("case", ALL)
@@ -193,7 +214,7 @@ class TestMethod:
             assert differences(state, teacher.state_dict()) == []
             assert not teacher.training
             assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
-        assert not any("teacher" in name for name in job.method.state_dict())
+        assert not any(name.startswith("teacher") for name in job.method.state_dict())
 
     def test_without_its_teacher_it_is_the_control(self, case: Case, tmp_path: Path) -> None:
         if not teachable(case.method()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from torch import nn
@@ -30,6 +30,14 @@ class Method(nn.Module, ABC):
     losses: ClassVar[Mapping[str, float]]
     exact: bool = False
     student: nn.Module
+
+    def asks(self) -> Sequence[str]:
+        """Return the module paths of the teacher ("" is its output) that `updates` takes from `batch.taught`.
+
+        Only what depends on the teacher and `batch.image` alone can be stored; a method that asks for nothing runs
+        its teacher. Where `batch.taught` lacks them, the method runs its teacher too.
+        """
+        return ()
 
     def draws(self) -> Mapping[str, Draw]:
         """Return what has to be drawn for every step, by name."""

@@ -1,53 +1,169 @@
-"""Supervised training of a classifier with cross-entropy."""
+"""Supervised training of a classifier, alone or from a teacher (Hinton et al. 2015; Romero et al. 2015)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import ClassVar, final
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import precise
+from limbeck.losses.base import FeatureLoss, LogitLoss, precise
 from limbeck.methods.base import Method
-from limbeck.types import Batch, Update
+from limbeck.networks.adapters import feature_shapes
+from limbeck.networks.frozen import Frozen
+from limbeck.networks.tap import Tap
+from limbeck.types import Batch, Draw, Update
 
 
 @final
 class Supervised(Method):
-    """One player: the student learns the labels.
+    """One player: the student learns the labels and, from a teacher, its logits, features and relations.
+
+    Without a teacher this is plain training, and so its own control arm: what concerns a teacher is then left aside.
+    The survey's α CE + (1 - α) KL is `weights: {student.cross_entropy: α, student.logits: 1 - α}` with `logits: Kd`;
+    its CE + λ KL leaves the first weight at 1.
+
+    * `student.cross_entropy`: cross-entropy with the label, in nats.
+    * `student.logits`: how the logits follow the teacher's.
+    * `student.features`, `student.relations`: how features follow the teacher's. The two are alike, so that two
+      kinds of knowledge can be weighted apart.
 
     Args:
         student: A classifier, (N, C, H, W) to logits (N, K).
+        teacher: Another one with the same classes.
         label_smoothing: ε in [0, 1): the label is 1 - ε + ε/K for the true class and ε/K for the others (Szegedy et
             al. 2016, section 7).
+        logits: How logits follow the teacher's.
+        features: How features follow the teacher's; both networks must state their `image_shape`.
+        relations: Another such loss.
 
     Raises:
-        RecipeError: `label_smoothing` is out of its range, or the data has no labels.
+        RecipeError: `label_smoothing` is out of its range, a feature path names no module, features cannot be
+            compared, or the data has no labels.
     """
 
-    losses: ClassVar[Mapping[str, float]] = {"student.cross_entropy": 1.0}
+    losses: ClassVar[Mapping[str, float]] = {
+        "student.cross_entropy": 1.0,
+        "student.logits": 1.0,
+        "student.features": 1.0,
+        "student.relations": 1.0,
+    }
 
-    def __init__(self, student: nn.Module, *, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module | None = None,
+        *,
+        label_smoothing: float = 0.0,
+        logits: LogitLoss | None = None,
+        features: FeatureLoss | None = None,
+        relations: FeatureLoss | None = None,
+    ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise RecipeError(f"supervised.label_smoothing: expected a number in [0, 1), found {label_smoothing}")
+        if teacher is not None and teacher is student:
+            raise RecipeError("supervised.teacher: expected another network than the student (a copy), found the same")
         self.student = student
         self.label_smoothing = label_smoothing
+        self.teacher = None if teacher is None else Frozen(teacher)
+        self.logits = logits
+        followed = {"features": features, "relations": relations} if teacher is not None else {}
+        self.followed = nn.ModuleDict({name: loss for name, loss in followed.items() if loss is not None})
+        for loss in self._feature_losses().values():
+            mine, goal = (_shapes(n, list(p)) for n, p in ((student, loss.paths), (teacher, loss.paths.values())))
+            loss.fit_to(mine, goal)
+
+    def asks(self) -> list[str]:
+        """Return the teacher's output and the features that are compared."""
+        return ["", *self.paths()[1]] if self.teacher is not None else []
+
+    def draws(self) -> Mapping[str, Draw]:
+        """Return what the feature losses draw."""
+        return {name: draw for loss in self._feature_losses().values() for name, draw in loss.draws().items()}
 
     def players(self) -> Mapping[str, nn.Module]:
-        """Return the student."""
-        return {"student": self.student}
+        """Return the student, together with what its feature losses own."""
+        owns = any(True for _ in self.followed.parameters())
+        return {"student": nn.ModuleList([self.student, self.followed]) if owns else self.student}
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
-        """Yield the student's update: the mean cross-entropy, in nats."""
-        image, label = batch.image, batch.label
-        if image is None or label is None:
+        """Yield the student's update."""
+        if batch.image is None or batch.label is None:
             raise RecipeError("supervised: expected data with images and labels, found none; choose a labelled set")
+        lesson = _Lesson(self, batch.image, batch.label, batch)
+        losses = {"cross_entropy": lesson.cross_entropy}
+        if self.teacher is not None and self.logits is not None:
+            losses["logits"] = lesson.logits
+        for name, loss in self._feature_losses().items():
+            losses[name] = lambda loss=loss: lesson.features(loss)  # type: ignore[misc]
+        yield Update("student", losses)
 
-        def cross_entropy() -> Tensor:
-            logits = precise(self.student(image))
-            return F.cross_entropy(logits, label, label_smoothing=self.label_smoothing)
+    def _feature_losses(self) -> dict[str, FeatureLoss]:
+        return {name: loss for name, loss in self.followed.items() if isinstance(loss, FeatureLoss)}
 
-        yield Update("student", {"cross_entropy": cross_entropy})
+    def paths(self) -> tuple[list[str], list[str]]:
+        """Return the module paths that are compared, in the student and in the teacher."""
+        losses = self._feature_losses().values()
+        mine = dict.fromkeys(path for loss in losses for path in loss.paths)
+        return list(mine), list(dict.fromkeys(path for loss in losses for path in loss.paths.values()))
+
+
+class _Lesson:
+    """What the losses of one step share: each network runs once, when it is first asked for."""
+
+    def __init__(self, method: Supervised, image: Tensor, label: Tensor, batch: Batch) -> None:
+        self.method, self.image, self.label, self.batch = method, image, label, batch
+        self.mine, self.goal = method.paths()
+
+    @cached_property
+    def student(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """The student's logits, and its features by path."""
+        return _run(self.method.student, self.image, self.mine)
+
+    @cached_property
+    def teacher(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """The teacher's, without gradient."""
+        assert self.method.teacher is not None
+        taught = self.batch.taught
+        if all(path in taught for path in ("", *self.goal)):
+            return taught[""], dict(taught)
+        with torch.no_grad():
+            return _run(self.method.teacher.network, self.image, self.goal)
+
+    def cross_entropy(self) -> Tensor:
+        """Return the mean cross-entropy with the label."""
+        return F.cross_entropy(precise(self.student[0]), self.label, label_smoothing=self.method.label_smoothing)
+
+    def logits(self) -> Tensor:
+        """Return the mean of the logit loss."""
+        assert self.method.logits is not None
+        loss: Tensor = self.method.logits(self.student[0], self.teacher[0], self.label)
+        return loss.mean()
+
+    def features(self, loss: FeatureLoss) -> Tensor:
+        """Return the value of a feature loss."""
+        mine = [self.student[1][path] for path in loss.paths]
+        goal = [self.teacher[1][path] for path in loss.paths.values()]
+        value: Tensor = loss(mine, goal, self.label, self.batch.index, self.batch.drawn)
+        return value
+
+
+def _run(network: nn.Module, image: Tensor, paths: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    with Tap(network, paths) as tap:
+        logits = network(image)
+    return logits, {path: tap[path] for path in paths}
+
+
+def _shapes(network: nn.Module | None, paths: list[str]) -> list[tuple[int, ...]]:
+    shape: tuple[int, ...] | None = getattr(network, "image_shape", None)
+    if network is None or shape is None:
+        raise RecipeError(
+            f"supervised.features: expected {type(network).__name__} to state its image_shape (C, H, W), found none"
+        )
+    weight = next(network.parameters(), torch.empty(0))
+    return feature_shapes(network, paths, weight.new_zeros(2, *shape))

@@ -65,6 +65,34 @@ class Classifier(nn.Module, ABC):
         """Return logits (N, K) from images (N, C, H, W) in [-1, 1]."""
 
 
+class Fitted(nn.Module, ABC):
+    """A classical technique that is fitted to labelled images as a whole: a baseline, no network to distil.
+
+    It is called like a `Classifier`, passes no gradient, and has no layer before the last.
+
+    Attributes:
+        image_shape: (C, H, W) of what it classifies.
+        classes: Number of classes K.
+        train_images: The most training images that it is to be fitted to.
+    """
+
+    image_shape: tuple[int, int, int]
+    classes: int
+    train_images: int
+
+    @abstractmethod
+    def fit(self, image: Tensor, label: Tensor) -> None:
+        """Fit it to images (N, C, H, W) in [-1, 1] with their classes (N,); they are in random order.
+
+        Raises:
+            RecipeError: Images or classes are not those that it is made for.
+        """
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits (N, K) from images (N, C, H, W) in [-1, 1], once it is fitted."""
+
+
 class Wrapper(nn.Module, ABC):
     """Only changes how the network in it is called, so that network's own names count: see `unwrap`.
 

@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from limbeck.data.base import Data, Split
 from limbeck.errors import DataError
+from limbeck.metrics.confusion_picture import class_picture, confusion_picture
+from limbeck.metrics.recognition import (
+    agreement,
+    brier_score,
+    class_accuracy,
+    confusion_matrix,
+    expected_calibration_error,
+    kl_to_teacher,
+    nll,
+    top_k_accuracy,
+)
 from limbeck.tasks.base import Picture, Task
+from limbeck.types import Batch
 
 CHUNK = 250
 PREVIEWED = 64
+CONFUSED = 10000  # the most images of a split that the pictures of its classes count
 
 
 class Classification(Task):
-    """Images in, logits out; judged by accuracy and likelihood. It draws nothing."""
+    """Images in, logits out; judged by accuracy, likelihood and calibration. It draws nothing.
 
-    directions: Mapping[str, str] = {"top1": "higher", "nll": "lower"}
+    Accuracies by class are pictures rather than metrics: a verdict for each of a hundred classes would be noise, and
+    their columns would bury the table.
+    """
+
+    directions: Mapping[str, str] = {
+        "top1": "higher",
+        "top5": "higher",
+        "nll": "lower",
+        "ece": "lower",
+        "brier": "lower",
+        "agreement": "higher",
+        "kl_to_teacher": "lower",
+    }
     main_metric = "top1"
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
@@ -40,26 +64,69 @@ class Classification(Task):
         teacher: nn.Module | None = None,
         samples: int | None = None,
     ) -> dict[str, float]:
-        """Return `top1`, the share of right answers in [0, 1], and `nll`, the mean cross-entropy in nats."""
-        images = data.split(split)
-        count = min(samples or len(images), len(images))
-        right, loss = 0.0, 0.0
-        device = next(network.parameters()).device
-        for part in torch.split(torch.linspace(0, len(images) - 1, count).long(), CHUNK):
-            batch = images.read(part)
-            if batch.image is None or batch.label is None:
-                raise DataError(f"{data.name}: expected images with labels, found no labels; choose a labelled set")
-            with torch.no_grad():
-                logits = network(batch.image.to(device)).float().cpu()
-            right += float((logits.argmax(1) == batch.label).sum())
-            loss += float(F.cross_entropy(logits, batch.label, reduction="sum"))
-        return {"top1": right / count, "nll": loss / count}
+        """Return `top1`, `top5` (of more than five classes), `nll`, `ece`, `brier`, and the fidelity to `teacher`.
+
+        The fidelity is `agreement`, the share of equal decisions, and `kl_to_teacher`. All are defined in
+        `metrics/recognition.py`. Fewer `samples` than the split holds are taken from it at equal distances.
+
+        Raises:
+            DataError: The data has no labels, or classes that the network or the teacher has not.
+        """
+        (logits, *others), label = _logits([network] if teacher is None else [network, teacher], data, split, samples)
+        metrics = {"top1": top_k_accuracy(logits, label)}
+        if logits.shape[1] > 5:
+            metrics["top5"] = top_k_accuracy(logits, label, 5)
+        metrics |= {
+            "nll": nll(logits, label),
+            "ece": expected_calibration_error(logits, label),
+            "brier": brier_score(logits, label),
+        }
+        for other in others:
+            metrics |= {"agreement": agreement(logits, other), "kl_to_teacher": kl_to_teacher(logits, other)}
+        return metrics
 
     def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
-        """Return test images sorted by the class that the network gives them, a row a class."""
+        """Return images sorted by the class that the network gives them, the accuracy by class, and the confusion.
+
+        All are of the reference split; the latter two count at most 10,000 of its images.
+        """
         images = data.split(data.reference_split)
-        (image,) = (images.read(torch.arange(min(PREVIEWED, len(images)))).image,)
-        assert image is not None
+        image = _labelled(images.read(torch.arange(min(PREVIEWED, len(images)))), data)[0]
         with torch.no_grad():
-            found = network(image.to(next(network.parameters()).device)).argmax(1).cpu()
-        return [Picture("images by predicted class", image[found.argsort(stable=True)])]
+            found = network(image.to(_device(network))).argmax(1).cpu()
+        (logits,), label = _logits([network], data, data.reference_split, CONFUSED)
+        confusion = confusion_matrix(logits, label)
+        names = [*data.classes, *map(str, range(len(data.classes), len(confusion)))]
+        return [
+            Picture("images by predicted class", image[found.argsort(stable=True)]),
+            Picture("accuracy by class", class_picture(class_accuracy(confusion), names), 1),
+            Picture("confusion", confusion_picture(confusion, names), 1),
+        ]
+
+
+@torch.no_grad()
+def _logits(
+    networks: Sequence[nn.Module], data: Data, split: Split, samples: int | None
+) -> tuple[list[Tensor], Tensor]:
+    """Return the logits (N, K) of each network and the labels (N,) of a split, on the CPU."""
+    images = data.split(split)
+    count = min(samples or len(images), len(images))
+    found: list[list[Tensor]] = [[] for _ in networks]
+    labels = []
+    for part in torch.split(torch.linspace(0, len(images) - 1, count).long(), CHUNK):
+        image, label = _labelled(images.read(part), data)
+        labels.append(label)
+        for network, parts in zip(networks, found, strict=True):
+            parts.append(network(image.to(_device(network))).float().cpu())
+    return [torch.cat(parts) for parts in found], torch.cat(labels)
+
+
+def _labelled(batch: Batch, data: Data) -> tuple[Tensor, Tensor]:
+    if batch.image is None or batch.label is None:
+        raise DataError(f"{data.name}: expected images with labels, found no labels; choose a labelled set")
+    return batch.image, batch.label
+
+
+def _device(network: nn.Module) -> torch.device:
+    """Return where a network is: classical ones have no parameters, perhaps buffers."""
+    return next((t.device for t in (*network.parameters(), *network.buffers())), torch.device("cpu"))
