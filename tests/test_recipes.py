@@ -11,12 +11,13 @@ from PIL import Image
 
 from limbeck.arrays import write_arrays
 from limbeck.errors import RecipeError
+from limbeck.networks.cifar_resnet import CifarResNet
 from limbeck.plan import FeatureArm
 from limbeck.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1] / "recipes"
 RECIPES = [str(path.relative_to(ROOT)) for path in sorted(ROOT.rglob("*.y*ml"))]
-COUNT = 10  # changes with every recipe that is added, so that none gets lost
+COUNT = 12  # changes with every recipe that is added, so that none gets lost
 
 
 @pytest.fixture
@@ -31,6 +32,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_arrays(tmp_path / "fashion-pairs.safetensors", pairs)
     generator = runpy.run_path(str(ROOT / "gan" / "mlp_generator.py"))["MlpGenerator"]()
     torch.save(generator.state_dict(), tmp_path / "digits_generator.pth")
+    published = {f"module.{name}": tensor for name, tensor in CifarResNet(depth=56).state_dict().items()}
+    torch.save({"state_dict": published}, tmp_path / "resnet56-4bfd9763.th")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -61,6 +64,11 @@ def test_a_recipe_says_on_top_what_it_shows(name: str) -> None:
         ("gan/import.yaml", "width: 32", "widht: 32"),
         ("gan/import.yaml", "digits_generator.pth", "another.pth"),
         ("gan/black-box.yaml", "fashion-pairs", "another"),
+        ("classification/losses-fashion-mnist.yaml", "temperature: 2.0", "temperature: 0"),
+        ("classification/losses-fashion-mnist.yaml", "blocks.2: blocks.2", "blocks.2: block.2"),
+        ("classification/losses-fashion-mnist.yaml", "Dkd", "Dkb"),
+        ("classification/kd-cifar10-10k.yaml", "depth: 8", "depth: 9"),
+        ("classification/kd-cifar10-10k.yaml", "resnet56-", "resnet20-"),
     ],
 )
 def test_a_broken_recipe_is_found_out(place: Path, name: str, old: str, new: str) -> None:

@@ -79,10 +79,11 @@ def catalogue(base: type) -> list[type]:
 def rooms() -> dict[str, type]:
     """Return what `limbeck list` shows: for each room's name the base of its classes."""
     from limbeck.data.base import Augmentation, Data  # noqa: PLC0415 (this file itself knows no room)
+    from limbeck.losses.base import FeatureLoss, LogitLoss  # noqa: PLC0415
     from limbeck.methods.base import Method  # noqa: PLC0415
     from limbeck.metrics.base import FeatureExtractor  # noqa: PLC0415
     from limbeck.networks.external import External  # noqa: PLC0415
-    from limbeck.networks.roles import Classifier, Discriminator, Generator  # noqa: PLC0415
+    from limbeck.networks.roles import Classifier, Discriminator, Fitted, Generator  # noqa: PLC0415
     from limbeck.tasks.base import Task  # noqa: PLC0415
 
     return {
@@ -93,7 +94,10 @@ def rooms() -> dict[str, type]:
         "discriminators": Discriminator,
         "classifiers": Classifier,
         "external networks": External,
+        "baselines": Fitted,
         "methods": Method,
+        "logit losses": LogitLoss,
+        "feature losses": FeatureLoss,
         "features": FeatureExtractor,
     }
 

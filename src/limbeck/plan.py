@@ -143,11 +143,13 @@ class Recipe:
         """
         mistakes = Mistakes()
         with torch.random.fork_rng(devices=[]):
-            for part in self.baselines.values():
-                _build(part, mistakes)
             if isinstance(self.features, Part):
                 _build(self.features, mistakes)
             data, task = _build(self.data, mistakes), _build(self.task, mistakes)
+            for name, part in self.baselines.items():
+                baseline = _build(part, mistakes)
+                if data is not None and task is not None:
+                    _check_fit(f"baselines.{name}", baseline, data, task, mistakes)
             for name, arm in self.arms().items():
                 taught = any(arm is student for student in self.students.values())
                 networks = _assemble(arm, self.teacher if taught else None, mistakes)

@@ -1,4 +1,4 @@
-"""The pictures of a report: training curves, quality against cost, image grids. The only file that needs matplotlib.
+"""The pictures of a report: training curves, quality against cost, image grids.
 
 Figures are drawn by matplotlib's Agg and SVG backends on figures of their own: the state of pyplot, and with it a
 user's session, is not touched.
