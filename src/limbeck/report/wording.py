@@ -171,12 +171,12 @@ def _many(result: Result, metric: str, students: list[str], direction: str) -> s
         worst = worst if better(ours, result.arms[worst].quality[metric], direction) else name
     outcomes = [v.verdict for name in students if (v := verdict_of(result, metric, name)) is not None]
     counted = {
-        "beat their control": outcomes.count("BEATS"),
-        "lose to their control": outcomes.count("LOSES"),
-        "are inconclusive": outcomes.count("INCONCLUSIVE"),
-        "have no verdict": len(students) - len(outcomes) + outcomes.count("NONE"),
+        ("beats its control", "beat their control"): outcomes.count("BEATS"),
+        ("loses to its control", "lose to their control"): outcomes.count("LOSES"),
+        ("is inconclusive", "are inconclusive"): outcomes.count("INCONCLUSIVE"),
+        ("has no verdict", "have no verdict"): len(students) - len(outcomes) + outcomes.count("NONE"),
     }
-    tally = ", ".join(f"{count} {text}" for text, count in counted.items() if count)
+    tally = ", ".join(f"{count} {one if count == 1 else many}" for (one, many), count in counted.items() if count)
     spread = (
         f"{metric_label(metric)} from {_mean(result.arms[best], metric)} ({best})"
         f" to {_mean(result.arms[worst], metric)} ({worst})"

@@ -66,7 +66,7 @@ def test_many_students_are_counted_not_picked():
     both = replace(result, arms=dict(result.arms) | {"worse": worse.arms["student"]}, verdicts=verdicts)
     assert headline(both, "fid", "lower") == (
         "2 students, FID from 17.5 (student) to 61.2 (worse) against the teacher's 14.6:"
-        " 1 beat their control, 1 lose to their control."
+        " 1 beats its control, 1 loses to its control."
     )
     assert "FID from 61.2 (worse) to 17.5 (student)" in headline(both, "fid", "higher")
 
