@@ -270,11 +270,12 @@ class Arm:
         training, teacher = self.recipe.training, self.teacher
         if training is None or training.teacher_cache is None or teacher is None:
             return None
-        paths = list(self.method().asks())
+        method = self.method()
+        paths = list(method.asks())
         if not paths:
             raise RecipeError(
                 f"{self.name}: training.teacher_cache: expected a method whose teacher sees nothing but the data's"
-                f" images, found {type(self.method()).__name__}; leave it out"
+                f" images, found {type(method).__name__}; leave it out"
             )
         augmentation = self.recipe.augmentation
         images, network = self.setting.data.split("train"), teacher.network().to(self.setting.device)

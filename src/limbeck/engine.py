@@ -249,12 +249,10 @@ class Engine:
         if self.job.monitor is None or (self.step % every and self.step != self.training.steps):
             return
         if self.fabric.is_global_zero:
-            student = self.student()
-            weights = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-            found = self.job.monitor(student)
+            found = self.job.monitor(self.student())
             self.history.append({"step": self.step, **found.metrics})
             if found.badness is not None and (self.best is None or found.badness < self.best["badness"]):
-                self.best = {"badness": found.badness, "step": self.step, "student": weights}
+                self.best = {"badness": found.badness, "step": self.step, "student": self.student().state_dict()}
             if found.alarm is not None:
                 self.alarms.append(f"step {self.step}: {found.alarm}")
                 say(f"ALARM at {self.alarms[-1]}")

@@ -198,11 +198,12 @@ class FeatureLoss(nn.Module, ABC):
     needs_index: ClassVar[bool] = False
 
     def fit_to(self, student: Sequence[tuple[int, ...]], teacher: Sequence[tuple[int, ...]]) -> None:
-        """Make what the loss owns for features of these shapes, one sample's each: (C, H, W) or (D,).
+        """Check these shapes of one sample's features, (C, H, W) or (D,), and make what the loss owns for them.
 
         Raises:
             RecipeError: The features of a pair cannot be compared.
         """
+        pairs(self, student, teacher, "any")
 
     def draws(self) -> Mapping[str, Draw]:
         """Return what the loss needs drawn for every sample, by name; the method passes it on in `drawn`."""

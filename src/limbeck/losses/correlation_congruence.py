@@ -15,7 +15,6 @@ from limbeck.losses.base import (
     embedding,
     full_precision,
     gathered,
-    pairs,
     require,
     same_shape,
     unit,
@@ -84,10 +83,6 @@ class CorrelationCongruence(FeatureLoss):
         require(self, "order", order, 1 <= order <= 100, "a whole number from 1 to 100")
         self.gamma = gamma
         self.order = order
-
-    def fit_to(self, student: Sequence[tuple[int, ...]], teacher: Sequence[tuple[int, ...]]) -> None:
-        """Check that each of them is a map or a vector."""
-        pairs(self, student, teacher, "any")
 
     def forward(
         self,

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from limbeck.losses.base import FeatureLoss, check_paths, embedding, full_precision, gathered, pairs, same_shape
+from limbeck.losses.base import FeatureLoss, check_paths, embedding, full_precision, gathered, same_shape
 
 EPSILON = 1e-7
 
@@ -56,10 +56,6 @@ class Pkt(FeatureLoss):
     def __init__(self, paths: Mapping[str, str]) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)
-
-    def fit_to(self, student: Sequence[tuple[int, ...]], teacher: Sequence[tuple[int, ...]]) -> None:
-        """Check that each of them is a map or a vector."""
-        pairs(self, student, teacher, "any")
 
     def forward(
         self,

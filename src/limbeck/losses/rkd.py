@@ -16,7 +16,6 @@ from limbeck.losses.base import (
     embedding,
     full_precision,
     gathered,
-    pairs,
     require,
     same_shape,
     unit,
@@ -98,10 +97,6 @@ class Rkd(FeatureLoss):
         require(self, "angle", angle, distance + angle > 0, "a number above 0 where distance is 0")
         self.distance = distance
         self.angle = angle
-
-    def fit_to(self, student: Sequence[tuple[int, ...]], teacher: Sequence[tuple[int, ...]]) -> None:
-        """Check that each of them is a map or a vector."""
-        pairs(self, student, teacher, "any")
 
     def forward(
         self,

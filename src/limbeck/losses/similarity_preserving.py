@@ -13,7 +13,6 @@ from limbeck.losses.base import (
     check_paths,
     full_precision,
     gathered,
-    pairs,
     precise,
     same_shape,
     unit,
@@ -57,10 +56,6 @@ class SimilarityPreserving(FeatureLoss):
     def __init__(self, paths: Mapping[str, str]) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)
-
-    def fit_to(self, student: Sequence[tuple[int, ...]], teacher: Sequence[tuple[int, ...]]) -> None:
-        """Check that each of them is a map or a vector."""
-        pairs(self, student, teacher, "any")
 
     def forward(
         self,
