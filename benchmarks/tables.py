@@ -7,7 +7,9 @@ A table stands between two marks, and everything between them is generated:
 
 The first may choose columns, by the full names of metrics and costs, and how they are headed stays the same:
 `<!-- table: results/x.json columns: parameters, fid[fashion-cnn] -->`. Without a choice they are parameters, MACs,
-latency and every metric. An empty table whose result has not been measured yet stays empty.
+latency and every metric. With `ranked: lowest` (or `highest`) after the columns, students and controls are ordered by
+the first metric, and its verdicts stand in a column instead of beneath. An empty table whose result has not been
+measured yet stays empty.
 
     python benchmarks/tables.py            rewrites what is out of date
     python benchmarks/tables.py --check    changes nothing, exits 1 if something is out of date
@@ -23,16 +25,20 @@ from pathlib import Path
 
 from limbeck.errors import LimbeckError
 from limbeck.files import write_atomically
-from limbeck.report.result import Result, number
+from limbeck.report.result import ArmResult, Result, Verdict, number
 from limbeck.report.wording import cost_label, cost_text, interval_text, metric_features, metric_label
 
 COSTS = ("parameters", "macs", "latency_ms_batch1")
-OPENING = re.compile(r"<!-- table: (?P<file>\S+?)(?: columns: (?P<columns>[^>]+?))? -->")
+OPENING = re.compile(
+    r"<!-- table: (?P<file>\S+?)(?: columns: (?P<columns>[^>]+?))?(?: ranked: (?P<ranked>lowest|highest))? -->"
+)
 TABLE = re.compile(rf"(?P<open>{OPENING.pattern})\n(?P<body>.*?)(?P<close><!-- /table -->)", re.DOTALL)
 
 
-def table(result: Result, columns: Sequence[str] = ()) -> str:
+def table(result: Result, columns: Sequence[str] = (), ranked: str | None = None) -> str:
     """Return the Markdown of a result: a row an arm, a column a cost or metric, and the verdicts beneath.
+
+    A `ranked` one has the "lowest" or "highest" first, by its first metric, and that metric's verdicts in a column.
 
     Raises:
         LimbeckError: No arm has a column that was chosen.
@@ -44,14 +50,32 @@ def table(result: Result, columns: Sequence[str] = ()) -> str:
         if column not in metrics and column not in costs:
             raise LimbeckError(f"column {column!r}: expected one of {', '.join([*costs, *metrics])}")
     heads = [cost_label(c) if c in costs else _metric_head(c) for c in chosen]
+    arms, verdicts = list(result.arms.items()), {}
+    if ranked:
+        first = next(column for column in chosen if column in metrics)
+        arms = _ranked(result, first, ranked)
+        verdicts = {v.student: v for v in result.verdicts if v.metric == first}
+        heads.append(f"{_metric_head(first)} minus control, verdict")
     lines = [_row(["arm", *heads]), _row(["---", *["---:"] * len(heads)])]
-    for name, arm in result.arms.items():
+    for name, arm in arms:
         cells = [cost_text(c, arm.cost.get(c)) if c in costs else str(arm.quality.get(c, "–")) for c in chosen]
+        if ranked:
+            cells.append(_verdict(verdicts[name]) if name in verdicts else "")
         lines.append(_row([f"**{name}**" if arm.role == "student" else name, *cells]))
         if arm.best is not None:
             cells = ["" if c in costs else str(arm.best.quality.get(c, "–")) for c in chosen]
             lines.append(_row([f"{name}, best on validation", *cells]))
-    return "\n".join([*lines, "", *_verdicts(result, chosen), *_conditions(result)]) + "\n"
+    beneath = [] if ranked else _verdicts(result, chosen)
+    return "\n".join([*lines, "", *beneath, *_conditions(result)]) + "\n"
+
+
+def _ranked(result: Result, metric: str, first: str) -> list[tuple[str, ArmResult]]:
+    """Return the arms with the students and controls, which trained alike, in the order of a metric."""
+    arms = list(result.arms.items())
+    alike = [arm for arm in arms if arm[1].role in ("student", "control")]
+    order = sorted(alike, key=lambda arm: arm[1].quality[metric].mean, reverse=first == "highest")
+    others = [arm for arm in arms if arm not in alike]
+    return [*(a for a in others if a[1].role == "teacher"), *order, *(a for a in others if a[1].role != "teacher")]
 
 
 def refresh(text: str, root: Path) -> str:
@@ -66,7 +90,7 @@ def refresh(text: str, root: Path) -> str:
         if not match["body"].strip() and not (root / match["file"]).exists():
             return match[0]
         columns = [column.strip() for column in (match["columns"] or "").split(",") if column.strip()]
-        return f"{match['open']}\n{table(Result.read(root / match['file']), columns)}{match['close']}"
+        return f"{match['open']}\n{table(Result.read(root / match['file']), columns, match['ranked'])}{match['close']}"
 
     if len(OPENING.findall(text)) != len(TABLE.findall(text)):
         raise LimbeckError("a table is opened by <!-- table: ... --> but not closed by <!-- /table -->")
@@ -101,16 +125,19 @@ def _metric_head(metric: str) -> str:
 
 
 def _verdicts(result: Result, columns: Sequence[str]) -> list[str]:
-    lines = []
-    for v in result.verdicts:
-        if v.metric not in columns:
-            continue
-        found = v.reason if v.interval95 is None else f"95 % interval {interval_text(v)}"
-        difference = "" if v.student_minus_control is None else f"{number(v.student_minus_control)}, "
-        corrected = "" if v.p_holm is None else f", p = {v.p_holm:.2g} (Holm)"
-        metric, outcome = _metric_head(v.metric), "no verdict" if v.verdict == "NONE" else v.verdict
-        lines.append(f"- {metric}, {v.student} minus {v.control}: {difference}{found}{corrected}: {outcome}")
+    lines = [
+        f"- {_metric_head(v.metric)}, {v.student} minus {v.control}: {_verdict(v)}"
+        for v in result.verdicts
+        if v.metric in columns
+    ]
     return [*lines, ""] if lines else []
+
+
+def _verdict(v: Verdict) -> str:
+    found = v.reason if v.interval95 is None else f"95 % interval {interval_text(v)}"
+    difference = "" if v.student_minus_control is None else f"{number(v.student_minus_control)}, "
+    corrected = "" if v.p_holm is None else f", p = {v.p_holm:.2g} (Holm)"
+    return f"{difference}{found}{corrected}: {'no verdict' if v.verdict == 'NONE' else v.verdict}"
 
 
 def _conditions(result: Result) -> list[str]:

@@ -37,7 +37,7 @@ LEVEL = {room: number for number, level in enumerate(LEVELS) for room in level}
 # What siblings may import in rooms of alternatives.
 BASES = {
     "losses": {"base"},
-    "networks": {"roles", "frozen", "tap", "building", "conditional", "imports", "weights"},
+    "networks": {"roles", "frozen", "tap", "building", "conditional", "imports", "weights", "external", "libraries"},
     "data": {"base"},
     "attacks": {"base"},
     "metrics": {"base"},
@@ -47,7 +47,7 @@ BASES = {
 }
 FABRIC = {"launch", "engine", "estimate"}
 FORBIDDEN = {"torchvision", "timm", "lpips", "piq", "cleanfid", "open_clip", "torch_fidelity"}
-LATE = {"lightning_fabric", "matplotlib", "skimage"}
+LATE = {"lightning_fabric", "matplotlib", "skimage", "onnx", "onnxruntime", "transformers"}
 
 
 @cache

@@ -237,12 +237,15 @@ ARMS = [
         "student.start_from_teacher: expected the teacher's disc",
     ),
     flag("teacher", "null", "student.start_from_teacher: there is no teacher", "so the student is its own control"),
+    flag("teacher.load", "teacher.safetensors", "teacher.load: no such file"),
+    flag("teacher.new_layers", "[blocks.0]", "teacher.new_layers: expected a network that has `load` and `training`"),
     flag(
-        "teacher.load",
-        "teacher.safetensors",
-        "teacher.training: a network that is loaded is not trained",
-        "no such file",
+        "teacher.training.freeze", "blocks.9", "training.freeze 'blocks.9': no such module", "blocks.0", rehearse=True
     ),
+    flag("teacher.training.freeze", "output", "training.freeze: 'output' leaves nothing", rehearse=True),
+    flag("teacher.training.rates", "{blocks.9: 2}", "training.rates 'blocks.9': no such module", rehearse=True),
+    flag("teacher.training.rates", "{blocks.0: 0}", "training.rates.blocks.0: expected a factor above 0, found 0"),
+    flag("students", "{small: {taught_by: middle}}", "students.small.taught_by: no student 'middle' before this one"),
     flag("teacher.load", "5", "teacher.load: expected text, found 5"),
 ]
 
@@ -256,7 +259,47 @@ BUILDING = [
     ),
 ]
 
-CASES = [*FILES, *SECTIONS, *CLASSES, *ARMS, *BUILDING]
+
+def baseline(network: str, *words: str) -> Case:
+    """The good recipe with this network as a baseline."""
+    return flag("baselines", f"{{given: {network}}}", "baselines.given", *words, rehearse=True)
+
+
+def imported(target: str, *words: str, options: str = "role: classifier") -> Case:
+    """A network imported from `target`."""
+    return baseline(f"{{class_path: Import, init_args: {{target: '{target}', {options}}}}}", *words)
+
+
+GIVEN = [
+    baseline("{class_path: OnnxClassifier, init_args: {weights: no.onnx}}", "no.onnx: no such ONNX file"),
+    baseline("{class_path: OnnxClassifier, init_args: {weights: recipe.yaml}}", "recipe.yaml: not an ONNX file"),
+    imported("tim:resnet18", "no file", "did you mean 'timm'?"),
+    imported("timm:", "expected 'package.module.Class'", "'timm:NAME', 'torchvision:NAME', 'transformers:NAME'"),
+    imported("transformers:no/such/folder", "target 'transformers:no/such/folder': cannot be built"),
+    imported(
+        "transformers:model",
+        "arguments.trust_remote_code: transformers is always called with trust_remote_code=False; leave it out",
+        options="arguments: {trust_remote_code: true}",
+    ),
+    imported("torch.nn.Flatten", "image_size: expected a whole number", options="role: classifier, image_size: 0"),
+    imported("torch.nn.Flatten", "std: expected 3 numbers beside mean", options="role: classifier, mean: [0, 0, 0]"),
+    imported("torch.nn.Flatten", "image_size: expected a network that takes images", options="image_size: 8"),
+    imported(
+        "torch.nn.Flatten",
+        "image_range: expected none beside mean and std",
+        options="role: classifier, mean: [0.5], std: [0.5], image_range: [0, 1]",
+    ),
+    Case(
+        "a network without parameters is trained",
+        lambda folder: read_recipe(
+            written(folder, GOOD),
+            [("student.network", "{class_path: Import, init_args: {target: torch.nn.Identity}}")],
+        ).rehearse(),
+        ("has no parameters to train; leave out `training`",),
+    ),
+]
+
+CASES = [*FILES, *SECTIONS, *CLASSES, *ARMS, *BUILDING, *GIVEN]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -6,6 +6,8 @@ A block of code says what it is by a comment on the line before it:
     <!-- run: steps=2, ... -->       Python, is executed, with these values instead of the ones it shows
     <!-- recipe -->                  YAML, is read, and everything in it is built
     <!-- recipe: --a.b value ... --> YAML, is run by `limbeck run` with these flags
+    <!-- teacher -->                 YAML, takes the place of the teacher in the page's first recipe, and is built
+    <!-- section -->                 YAML, does so and is read, not built, because it takes what is not installed here
 
 A page is a working directory: files of all pages, a folder of images, and trained weights lie in it beforehand.
 """
@@ -13,8 +15,10 @@ A page is a working directory: files of all pages, a folder of images, and train
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,19 +28,25 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 import pytest
 import torch
+import transformers
+import yaml
 from PIL import Image
 
 from limbeck import cli, run
 from limbeck.metrics.cost import cost
+from limbeck.networks.small_cnn import SmallCnn
+from limbeck.networks.weights import save_weights
 from limbeck.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 BLOCK = re.compile(
-    r"^(?:<!-- (?P<kind>run|file|recipe)(?:: (?P<says>.+?))? -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    r"^(?:<!-- (?P<kind>run|file|recipe|teacher|section)(?:: (?P<says>.+?))? -->\n)?"
+    r"```(?P<language>\w*)\n(?P<code>.*?)^```$",
     re.M | re.S,
 )
 PHOTOS = 80
@@ -46,7 +56,7 @@ class Block(NamedTuple):
     """A block of code of a page.
 
     Attributes:
-        kind: "run", "file", "recipe", or "" for one that is only shown.
+        kind: "run", "file", "recipe", "teacher", "section", or "" for one that is only shown.
         says: What the comment says further.
         language: E.g. "python".
         code: Its text.
@@ -81,8 +91,25 @@ def changed(block: Block) -> str:
     return code
 
 
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with trained classifiers as other libraries write them."""
+    path = tmp_path_factory.mktemp("given")
+    values = (("image", 1, ["N", 3, 32, 32]), ("logits", 1, ["N", 3]))
+    image, logits = (onnx.helper.make_tensor_value_info(*value) for value in values)
+    pool = onnx.helper.make_node("GlobalAveragePool", ["image"], ["mean"])
+    flat = onnx.helper.make_node("Flatten", ["mean"], ["logits"])
+    graph = onnx.helper.make_graph([pool, flat], "teacher", [image], [logits])
+    version = onnx.helper.make_opsetid("", 17)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[version], ir_version=9), str(path / "teacher.onnx"))
+    sizes = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "layer_type": "basic"}
+    resnet = transformers.ResNetConfig(**sizes, num_labels=3)
+    transformers.ResNetForImageClassification(resnet).save_pretrained(path / "my-resnet")
+    return path
+
+
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Path) -> Iterator[Path]:
     """A working directory with what the pages speak of."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
@@ -97,6 +124,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shape = (PHOTOS, 1, 32, 32)
     np.savez("pairs.npz", latent=draw.normal(size=(PHOTOS, 64)), image=draw.integers(0, 256, shape, dtype=np.uint8))
     torch.save(load("my_models").Generator(width=64).state_dict(), "teacher.pth")
+    torch.save({"state_dict": load("my_classifier").Net(width=16).state_dict()}, "my_classifier.pth")
+    save_weights(SmallCnn(width=16, channels=3, classes=3), "small_cnn.safetensors")
+    shutil.copytree(given, tmp_path, dirs_exist_ok=True)
     yield tmp_path
     for name in set(sys.modules) - before:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
@@ -138,6 +168,18 @@ def test_recipes_can_be_run(block: Block, folder: Path) -> None:
         read_recipe("recipe.yaml").rehearse()
 
 
+@pytest.mark.parametrize("block", [*every("teacher"), *every("section")])
+def test_teachers_fit_the_recipe_of_their_page(block: Block, folder: Path) -> None:
+    page = next(page for page in PAGES if block in blocks(page))
+    Path("recipe.yaml").write_text(next(other.code for other in blocks(page) if other.kind == "recipe"))
+    section = yaml.safe_load(block.code)
+    assert list(section) == ["teacher"]
+    recipe = read_recipe("recipe.yaml", [("teacher", json.dumps(section["teacher"]))])
+    assert recipe.teacher is not None and recipe.teacher.training is None
+    if block.kind == "teacher":
+        recipe.rehearse()
+
+
 def test_the_example_method_is_a_method(folder: Path) -> None:
     """Its soft target is T² KL, worked out for two classes; nothing is to be learnt from oneself."""
     method = load("soft_targets").SoftTargets(torch.nn.Identity(), torch.nn.Identity(), temperature=2.0)
@@ -152,11 +194,12 @@ def test_enough_of_the_documents_runs() -> None:
     assert {"run", "recipe"} <= marked["README.md"]
     assert {"file", "recipe"} <= marked["CONTRIBUTING.md"]
     assert {"file", "run", "recipe"} <= marked["docs/getting-started.md"]
+    assert {"file", "recipe", "teacher", "section"} == marked["docs/teachers.md"] - {""}
 
 
 def test_every_mark_belongs_to_a_block() -> None:
     for page in PAGES:
-        marks = re.findall(r"^<!-- (?:run|file|recipe)\b", page.read_text(), re.M)
+        marks = re.findall(r"^<!-- (?:run|file|recipe|teacher|section)\b", page.read_text(), re.M)
         assert len(marks) == sum(block.kind != "" for block in blocks(page)), page.name
 
 

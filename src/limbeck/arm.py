@@ -21,6 +21,7 @@ from torch import nn
 
 import limbeck
 from limbeck import checkpoint
+from limbeck.arm_section import brings_weights
 from limbeck.building import canonical
 from limbeck.data.base import Data
 from limbeck.errors import CheckpointError, RecipeError
@@ -111,11 +112,20 @@ class Arm:
                 "recipe": self.recipe.description(),
                 "seed": self.seed,
                 "teacher": self.teacher.hash if self.teacher else None,
-                **({"given": weights_hash(self.network())} if self.loaded else {}),
+                **self._given(),
                 "data": self.setting.data.split("train").fingerprint(),
                 "version": limbeck.__version__,
             }
         )
+
+    def _given(self) -> dict[str, Any]:
+        """Return the content of the weights that the recipe knows by a name alone: those that a network brings."""
+        content = {"given": weights_hash(self.network())} if self.loaded else {}
+        for name, part in {"student": self.recipe.network, **self.recipe.networks}.items():
+            if brings_weights(part, head=False) and not (self.loaded and name == "student"):
+                with _seeded(self.seed, name):
+                    content[f"given {name}"] = weights_hash(part.build())
+        return content
 
     @property
     def folder(self) -> Path:

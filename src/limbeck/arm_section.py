@@ -18,6 +18,7 @@ from limbeck.data.base import Augmentation
 from limbeck.errors import RecipeError, nearest
 from limbeck.methods.base import Method
 from limbeck.networks import roles
+from limbeck.networks.libraries import is_pretrained
 from limbeck.plan import ArmRecipe
 from limbeck.training import Training
 from limbeck.weighting.scheduled import Schedule
@@ -40,11 +41,14 @@ class ArmReader:
         method: Part[Method] = read_part(Method, section.get("method"), "method", m, network_arguments)
         losses: Mapping[str, float] = getattr(method.cls, "losses", {})
         networks = self._networks(section, method.cls, m)
-        brings_weights = [name for name, part in networks.items() if _brings_weights(part)]
-        training, description = _training(section, losses, "student" in brings_weights, m)
+        brought = [name for name, part in networks.items() if brings_weights(part)]
+        training, description = _training(section, losses, "student" in brought, m)
         if section.get("training") is None:  # nothing here is trained, so only what brings its own weights is of use
-            networks = {name: part for name, part in networks.items() if name in ("student", *brings_weights)}
+            networks = {name: part for name, part in networks.items() if name in ("student", *brought)}
         start = m.value(tuple[str, ...], section.get("start_from_teacher", []), "start_from_teacher")
+        new_layers = m.value(tuple[str, ...], section.get("new_layers", []), "new_layers")
+        if new_layers and not ("load" in section and section.get("training") is not None):
+            m.add("new_layers", "expected a network that has `load` and `training`: new layers must be trained")
         augmentation = section.get("augmentation")
         arm = ArmRecipe(
             network=networks.pop("student"),
@@ -55,7 +59,9 @@ class ArmReader:
             weights=_weights(section.get("weights"), losses, m),
             load=_file(section.get("load"), "load", m),
             augmentation=None if augmentation is None else read_part(Augmentation, augmentation, "augmentation", m),
+            new_layers=new_layers or (),
             start_from_teacher=start or (),
+            taught_by=section.get("taught_by"),
         )
         _check_teacher(arm, teacher, m)
         return arm
@@ -91,9 +97,17 @@ class ArmReader:
         return parts
 
 
-def _brings_weights(part: Part[nn.Module]) -> bool:
-    """Return whether a network loads its own file of weights, and so is of use without any training."""
-    return part.cls is not None and part.description["init_args"].get("weights") is not None
+def brings_weights(part: Part[nn.Module], *, head: bool = True) -> bool:
+    """Return whether a network brings weights, from a file or a library, and so is of use without any training.
+
+    Args:
+        part: The network.
+        head: All of them; else it may have a new, untrained last layer.
+    """
+    given = part.description.get("init_args", {}) if part.cls is not None else {}
+    if given.get("weights") is not None:
+        return True
+    return is_pretrained(str(given.get("target")), given.get("arguments") or {}, head=head)
 
 
 def _training(
@@ -101,12 +115,8 @@ def _training(
 ) -> tuple[Training | None, dict[str, Any]]:
     """Return the training and its plain description; None for a network that is loaded or brings its weights."""
     value = section.get("training")
-    if "load" in section:
-        if value is not None:
-            m.add("training", "a network that is loaded is not trained; leave out either load or training")
-        return None, {}
     if value is None:
-        if not brings_weights:
+        if not brings_weights and "load" not in section:
             m.add("training", "missing; expected at least {steps: ...}")
         return None, {}
     before = len(m.lines)

@@ -78,7 +78,10 @@ def catalogue(base: type) -> list[type]:
 
 def rooms() -> dict[str, type]:
     """Return what `limbeck list` shows: for each room's name the base of its classes."""
-    from limbeck.data.base import Augmentation, Data  # noqa: PLC0415 (this file itself knows no room)
+    from limbeck.attacks.base import Attack  # noqa: PLC0415 (this file itself knows no room)
+    from limbeck.attacks.boundary import BoundarySearch  # noqa: PLC0415
+    from limbeck.attacks.strength import Strength  # noqa: PLC0415
+    from limbeck.data.base import Augmentation, Data  # noqa: PLC0415
     from limbeck.losses.base import FeatureLoss, LogitLoss  # noqa: PLC0415
     from limbeck.methods.base import Method  # noqa: PLC0415
     from limbeck.metrics.base import FeatureExtractor  # noqa: PLC0415
@@ -98,6 +101,9 @@ def rooms() -> dict[str, type]:
         "methods": Method,
         "logit losses": LogitLoss,
         "feature losses": FeatureLoss,
+        "attacks": Attack,
+        "attack strengths": Strength,
+        "boundary searches": BoundarySearch,
         "features": FeatureExtractor,
     }
 

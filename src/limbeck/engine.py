@@ -21,6 +21,7 @@ from limbeck.errors import CheckpointError, RecipeError, TrainingError, nearest
 from limbeck.feed import Feed
 from limbeck.job import Job
 from limbeck.methods.base import Method
+from limbeck.networks.fine_tuning import grouped, hold_frozen
 from limbeck.progress import say
 from limbeck.randomness import seed_of
 from limbeck.types import Batch, Update
@@ -41,6 +42,7 @@ class Engine:
         self.fabric, self.job, self.training = fabric, job, job.training
         method = job.method if isinstance(job.method, Method) else job.method()
         self.method = method.to(fabric.device).train()
+        hold_frozen(self.method)
         if self.training.channels_last:
             self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.weighting = job.weighting.to(fabric.device)
@@ -215,7 +217,13 @@ class Engine:
 
     def _optimizer(self, player: str) -> torch.optim.Optimizer:
         factory = self.training.optimizers.get(player, torch.optim.Adam)
-        return factory(self.parameters[player])
+        groups = grouped(self.parameters[player], self.method.student, self.training.rates)
+        if list(groups) == [1.0]:
+            return factory(self.parameters[player])
+        optimizer = factory([{"params": parameters} for parameters in groups.values()])
+        for group, factor in zip(optimizer.param_groups, groups, strict=True):
+            group["lr"] *= factor
+        return optimizer
 
     @contextmanager
     def _autocast(self) -> Iterator[None]:

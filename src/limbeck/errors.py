@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from textwrap import shorten
 
 
 class LimbeckError(Exception):
@@ -46,3 +47,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" for the name closest to `name`, or "" when none is close."""
     close = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def in_a_line(error: Exception) -> str:
+    """Return the kind and the text of somebody else's exception as one line, which is cut when it is long."""
+    return shorten(f"{type(error).__name__}: {error}", 250, placeholder=" ...")

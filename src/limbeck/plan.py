@@ -18,6 +18,7 @@ from limbeck.data.base import Augmentation, Data
 from limbeck.errors import LimbeckError
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
+from limbeck.networks.fine_tuning import start
 from limbeck.tasks.base import Task
 from limbeck.training import Training
 from limbeck.tree import dump
@@ -35,8 +36,11 @@ class ArmRecipe:
         networks: Further networks of the method, by name: `discriminator`...
         training_description: `training` as plain JSON.
         weights: Weights of losses that differ from the method's default, by "player.loss".
-        load: File of a trained network, relative to the working directory; the arm is then not trained.
+        load: File of a trained network, relative to the working directory; with `training` the network starts there,
+            without it the arm is not trained.
+        new_layers: Module paths of the network that do not take their weights from `load`, such as its head.
         start_from_teacher: Names of the networks that start as a copy of the teacher's trained ones.
+        taught_by: Name of the student that is this one's teacher (an assistant); None for the run's teacher.
         augmentation: Applied to the training images, or None.
     """
 
@@ -47,7 +51,9 @@ class ArmRecipe:
     training_description: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, float | Schedule] = field(default_factory=dict)
     load: Path | None = None
+    new_layers: tuple[str, ...] = ()
     start_from_teacher: tuple[str, ...] = ()
+    taught_by: str | None = None
     augmentation: Part[Augmentation] | None = None
 
     def description(self) -> dict[str, Any]:
@@ -59,19 +65,25 @@ class ArmRecipe:
             "training": dict(self.training_description),
             "weights": {name: _weight(weight) for name, weight in self.weights.items()},
             "load": None if self.load is None else hashlib.sha256(self.load.read_bytes()).hexdigest(),
+            **({"new_layers": list(self.new_layers)} if self.new_layers else {}),
             "start_from_teacher": list(self.start_from_teacher),
             "augmentation": None if self.augmentation is None else dict(self.augmentation.description),
         }
 
     def assemble(self, networks: Mapping[str, nn.Module], teacher: Mapping[str, nn.Module] | None = None) -> Method:
-        """Return the method with its networks.
+        """Return the method with its networks, fine-tuned ones with their given weights and frozen parts.
 
         Args:
             networks: `student` and the further networks, by name.
             teacher: The teacher arm's trained networks by the same names, or None. The method gets the teacher's
                 `student` as `teacher`, and its `discriminator`, say, as `teacher_discriminator`; those that it does
                 not take are left out.
+
+        Raises:
+            LimbeckError: The networks do not fit the method, the file of weights, or the paths to freeze.
         """
+        if self.training is not None:
+            start(networks["student"], self.load, self.new_layers, self.training)
         taught = {"teacher" if name == "student" else f"teacher_{name}": n for name, n in (teacher or {}).items()}
         taken = network_arguments(self.method.cls) if self.method.cls else {**networks, **taught}
         return self.method.build(**{name: n for name, n in {**networks, **taught}.items() if name in taken})
@@ -135,6 +147,10 @@ class Recipe:
                 controls[f"control of {name}"] = arm
         return named | dict(self.students) | controls
 
+    def teacher_of(self, student: ArmRecipe) -> ArmRecipe | None:
+        """Return the arm that teaches a student: another student, or the run's teacher."""
+        return self.teacher if student.taught_by is None else self.students[student.taught_by]
+
     def rehearse(self) -> None:
         """Build everything once, so that what cannot be built or does not fit shows before any training.
 
@@ -152,7 +168,7 @@ class Recipe:
                     _check_fit(f"baselines.{name}", baseline, data, task, mistakes)
             for name, arm in self.arms().items():
                 taught = any(arm is student for student in self.students.values())
-                networks = _assemble(arm, self.teacher if taught else None, mistakes)
+                networks = _assemble(arm, self.teacher_of(arm) if taught else None, mistakes)
                 control = any(arm is other for other in self.controls.values())  # its networks are its student's
                 if data is not None and task is not None and not control:
                     for own, network in networks.items():

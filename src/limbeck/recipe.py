@@ -10,8 +10,10 @@
     networks: {discriminator: {class_path: DcganDiscriminator}}     # what the method needs besides the student
     augmentation: {class_path: Flip}
     teacher: {network: ..., training: ...}                          # or {network: ..., load: file}: not trained
+                              # with both it starts from the file; new_layers: [fc] do not, and are drawn anew
     student: {network: ..., training: ..., weights: ..., start_from_teacher: [discriminator]}
     students: {x18: {...}, x63: {...}}                              # several, each a change of `student`
+                              # taught_by: x18 makes an earlier student the teacher: an assistant (Mirzadeh et al. 2020)
     control: true             # the student without teacher; false, or its own training, method and weights
     baselines: {...}          # networks without training, by name
     settings_tried: {student: 8, control: 8}
@@ -36,7 +38,7 @@ from limbeck import tree as trees
 from limbeck.arm_section import ArmReader
 from limbeck.building import Mistakes, Part, canonical, read_part, shown
 from limbeck.data.base import Data
-from limbeck.errors import LimbeckError, RecipeError
+from limbeck.errors import LimbeckError, RecipeError, nearest
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.plan import ArmRecipe, FeatureArm, Recipe
 from limbeck.tasks.base import Task
@@ -45,8 +47,8 @@ __all__ = ["ArmRecipe", "FeatureArm", "Part", "Recipe", "canonical", "read_recip
 
 SHARED = ("method", "networks", "augmentation")
 TRAINED = ("network", "training", "weights", *SHARED)
-TEACHER = (*TRAINED, "load")
-STUDENT = (*TRAINED, "start_from_teacher")
+TEACHER = (*TRAINED, "load", "new_layers")
+STUDENT = (*TEACHER, "start_from_teacher")
 FEATURES = ("name", *TEACHER)
 CONTROL = ("training", "method", "weights")
 TOP = (
@@ -123,10 +125,11 @@ class _Reader:
         students: dict[str, ArmRecipe] = {}
         controls: dict[str, ArmRecipe] = {}
         for name, key in variants.items():
-            own = self._section(key, (*STUDENT, "control")) if key != "student" else {}
+            own = self._section(key, (*STUDENT, "taught_by", "control")) if key != "student" else {}
+            assistant = self._assistant(own.get("taught_by"), f"{key}.taught_by", students)
             section = trees.merged(base, {n: v for n, v in own.items() if n != "control"})
             places = tuple(dict.fromkeys((key, "student", "")))
-            students[name] = self._arm(section, places, teacher)
+            students[name] = self._arm(section, places, teacher if assistant is None else assistant)
             choices = {"control": self.top.get("control", teacher is not None)}
             if "control" in own:
                 choices[f"{key}.control"] = own["control"]
@@ -136,6 +139,13 @@ class _Reader:
                 controls[name] = next(same, control)
         return students, controls
 
+    def _assistant(self, name: Any, key: str, students: Mapping[str, ArmRecipe]) -> ArmRecipe | None:
+        """Return the student that teaches another one, which must stand before it."""
+        if name is not None and name not in students:
+            there = f"there are {', '.join(students)}" if students else "there is none"
+            self.mistakes.add(key, f"no student {shown(name)} before this one{nearest(str(name), students)}; {there}")
+        return students.get(name)
+
     def _control(
         self,
         student: Mapping[str, Any],
@@ -144,7 +154,8 @@ class _Reader:
         teacher: ArmRecipe | None,
     ) -> ArmRecipe | None:
         """Return the control of a student, from the choices by the key where they stand, the last the strongest."""
-        section = {name: value for name, value in student.items() if name not in ("weights", "start_from_teacher")}
+        of_the_teacher = ("weights", "start_from_teacher", "taught_by")
+        section = {name: value for name, value in student.items() if name not in of_the_teacher}
         wanted, own_method = False, False
         for key, choice in choices.items():
             wanted = choice is not False

@@ -112,9 +112,22 @@ def tell(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: str =
             names[k]: [Arm(names[k], c, setting, seed, None, features) for seed in recipe.seeds]
             for k, c in distinct.items()
         },
-        {n: [Arm(n, s, setting, seed, teacher, features) for seed in recipe.seeds] for n, s in recipe.students.items()},
+        _students(recipe, setting, teacher, features),
         {name: names[id(control)] for name, control in recipe.controls.items()},
     )
+
+
+def _students(
+    recipe: Recipe, setting: Setting, teacher: Arm | None, features: FeatureExtractor | None
+) -> dict[str, list[Arm]]:
+    """Return the students; one that another student teaches learns from that one's arm of the same seed."""
+    students: dict[str, list[Arm]] = {}
+    for name, student in recipe.students.items():
+        same = [teacher] * len(recipe.seeds)
+        teachers = same if student.taught_by is None else students[student.taught_by]
+        arms = zip(recipe.seeds, teachers, strict=True)
+        students[name] = [Arm(name, student, setting, seed, taught_by, features) for seed, taught_by in arms]
+    return students
 
 
 def _students_of(recipe: Recipe, control: int) -> str:
@@ -177,7 +190,7 @@ def _fitted(network: nn.Module, data: Data) -> nn.Module:
 
 
 def _measured(role: Role, group: list[Arm], story: Story, teacher: Arm | None) -> ArmResult:
-    costs: dict[str, float | None] = dict(_cost(group[0].network().to(story.setting.device), story))
+    costs = _cost(group[0].network().to(story.setting.device), story)
     if (seconds := [arm.seconds for arm in group if arm.seconds is not None]) != []:
         costs["train_seconds"] = fmean(seconds)
     best = None
@@ -192,7 +205,7 @@ def _quality(group: list[Arm], story: Story, teacher: Arm | None, *, best: bool 
     return {name: Quality.of([metrics[name] for metrics in found]) for name in found[0]}
 
 
-def _cost(network: nn.Module, story: Story) -> dict[str, float]:
+def _cost(network: nn.Module, story: Story) -> dict[str, float | None]:
     setting = story.setting
     say(f"measuring the cost of {type(unwrap(network)).__name__}")
     return cost(network, lambda count: tuple(t.to(setting.device) for t in setting.task.example(setting.data, count)))

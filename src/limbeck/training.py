@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from limbeck.errors import RecipeError
 
-OptimizerFactory = Callable[[Iterable[Parameter]], Optimizer]
+OptimizerFactory = Callable[[Iterable[Parameter] | Iterable[dict[str, Any]]], Optimizer]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,10 @@ class Training:
         teacher_cache: Epochs for which the teacher's outputs are computed once, stored beside the arms and reused by
             every arm with the same teacher and data. Without augmentation 1 serves them all; null runs the teacher at
             every step.
+        freeze: Path of the student's module up to which, in the order of its `named_modules`, nothing is trained and
+            batch-norm statistics stay; null trains all of it.
+        rates: Factors of the student's learning rate by module path; of several that hold a parameter the longest path
+            wins. What no path holds has 1.
     """
 
     steps: int
@@ -57,6 +61,8 @@ class Training:
     evaluate_every: int | None = None
     workers: int = 0
     teacher_cache: int | None = None
+    freeze: str | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "micro_batches", "processes", "checkpoint_every"):
@@ -75,6 +81,11 @@ class Training:
             raise RecipeError(f"training.teacher_cache: expected at least 1 epoch, or null, found {self.teacher_cache}")
         if self.clip is not None and self.clip <= 0:
             raise RecipeError(f"training.clip: expected a number above 0, or null, found {self.clip}")
+        for path, factor in self.rates.items():
+            if not factor > 0:
+                raise RecipeError(
+                    f"training.rates.{path}: expected a factor above 0, found {factor}; to hold it, freeze"
+                )
 
     def rate(self, count: int, progress: float) -> float:
         """Return the factor of a player's learning rate at its update number `count` (from 0).

@@ -31,14 +31,18 @@ class Draw:
         shape: Shape of one sample; () for one number a sample.
         kind: "normal" (mean 0, variance 1), "uniform" (in [0, 1)) or "integers" (in [0, high)).
         high: The exclusive upper bound of "integers".
+        once: Every sample of the global batch gets the same, drawn once.
     """
 
     shape: tuple[int, ...] = ()
     kind: Literal["normal", "uniform", "integers"] = "normal"
     high: int = 0
+    once: bool = False
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Return `count` samples, (count, *shape): float32, or int64 for "integers"."""
+        if self.once:
+            return replace(self, once=False).sample(1, generator).repeat_interleave(count, dim=0)
         shape = (count, *self.shape)
         if self.kind == "normal":
             return torch.randn(shape, generator=generator)

@@ -53,7 +53,7 @@ class Macs:
 
 def cost(
     module: nn.Module, inputs_of: Callable[[int], Inputs], batch: int = 64, seconds: float = 1.0
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Return what `module` costs, on the device where it and its inputs are.
 
     Args:
@@ -64,17 +64,20 @@ def cost(
 
     Returns:
         parameters; macs, latency_ms_batch1 and peak_memory_bytes for one sample; file_bytes; images_per_second and
-        cpu_percent for the large batch.
+        cpu_percent for the large batch. What runs outside torch, as an ONNX file does, has neither parameters nor
+        work that torch could count: then parameters, macs and memory are None, for they are not 0.
     """
     one = inputs_of(1)
     speed, cpu = throughput(module, inputs_of(batch), seconds)
+    size, work = parameters(module), macs(module, one).count
+    hidden = size == 0 and work == 0
     return {
-        "parameters": parameters(module),
-        "macs": macs(module, one).count,
+        "parameters": None if hidden else size,
+        "macs": None if hidden else work,
         "file_bytes": file_bytes(module),
         "latency_ms_batch1": latency_ms(module, one, seconds),
         "images_per_second": speed,
-        "peak_memory_bytes": peak_memory_bytes(module, one),
+        "peak_memory_bytes": None if hidden else peak_memory_bytes(module, one),
         "cpu_percent": cpu,
     }
 

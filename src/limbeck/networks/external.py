@@ -6,10 +6,11 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, final, get_args
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
-from limbeck.networks.building import check_sizes
+from limbeck.networks.building import Standardize, check_sizes
 from limbeck.networks.imports import build
 from limbeck.networks.roles import Wrapper, unwrap
 from limbeck.networks.tap import Tap
@@ -23,7 +24,8 @@ Role = Literal["generator", "discriminator", "classifier"]
 class External(Wrapper):
     """Calls `module` as its role is called, converting values and shapes on the way in and out.
 
-    Images outside are float (N, C, H, W) in [-1, 1]; the module sees or makes them in `image_range`.
+    Images outside are float (N, C, H, W) in [-1, 1]; the module sees or makes them in `image_range`, or sees them
+    standardised by `mean` and `std`, at `image_size`.
 
     Attributes:
         module: The owner's network: tap paths and saved weights refer to it (see `roles.unwrap`).
@@ -42,6 +44,9 @@ class External(Wrapper):
         image_shape: Sequence[int] | None,
         classes: int,
         features: str | None,
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
+        image_size: int | None,
     ) -> None:
         super().__init__()
         if role not in get_args(Role):
@@ -49,6 +54,13 @@ class External(Wrapper):
         if len(image_range) != 2 or not image_range[0] < image_range[1]:
             raise RecipeError(f"image_range: expected [low, high] with low < high, found {list(image_range)}")
         check_sizes(self, at_least=0, classes=classes)
+        if image_size is not None:
+            check_sizes(self, image_size=image_size)
+        for name, value in (("mean", mean), ("std", std), ("image_size", image_size)):
+            if value is not None and role == "generator":
+                raise RecipeError(f"{name}: expected a network that takes images, found a generator; leave it out")
+        if (mean or std) and tuple(image_range) != (-1, 1):
+            raise RecipeError("image_range: expected none beside mean and std, which say what the network sees")
         if features is not None:
             Tap(module, [features])  # raises when there is no such module
         self.module = module
@@ -57,6 +69,8 @@ class External(Wrapper):
         self.latent_shape = None if latent_shape is None else tuple(latent_shape)
         self.image_shape = None if image_shape is None else tuple(image_shape)
         self.classes = classes
+        self.image_size = image_size
+        self._standardize = Standardize(self, len(mean or std or ()), mean, std)
         self._features = features
 
     def forward(self, value: Tensor, label: Tensor | None = None) -> Tensor:
@@ -94,6 +108,8 @@ class External(Wrapper):
 
     def _call(self, *inputs: Tensor) -> Tensor:
         output = self.module(*inputs)
+        if self.role == "classifier":
+            output = getattr(output, "logits", output)  # some libraries return them in an object with more
         if not isinstance(output, Tensor):
             raise RecipeError(
                 f"{self._name}: expected a {self.role} that returns one tensor, found {type(output).__name__};"
@@ -124,6 +140,17 @@ class External(Wrapper):
         return image if (low, high) == (-1, 1) else (image - low) * (2 / (high - low)) - 1
 
     def _to_theirs(self, image: Tensor) -> Tensor:
+        size = self.image_size
+        if size is not None and image.shape[-2:] != (size, size):
+            image = F.interpolate(image, (size, size), mode="bilinear", antialias=True)
+        if self._standardize.active:
+            channels = len(self._standardize.scale)
+            if image.shape[1] != channels:
+                raise RecipeError(
+                    f"{self._name}: expected images of {channels} channels, as mean and std have, found"
+                    f" {image.shape[1]}; data of images has `channels`"
+                )
+            return self._standardize(image)  # type: ignore[no-any-return]
         low, high = self.image_range
         return image if (low, high) == (-1, 1) else (image + 1) * ((high - low) / 2) + low
 
@@ -137,9 +164,12 @@ class Wrapped(External):
         role: What it is: "generator", "discriminator" or "classifier".
         image_range: (low, high) of the images that the module makes or takes.
         latent_shape: Shape in which a generator takes one latent, e.g. (128, 1, 1); null leaves it as it is.
-        image_shape: (C, H, W) of one image of a generator whose output is flat; null leaves it as it is.
+        image_shape: (C, H, W) of one image of the data; a flat output of a generator is viewed so. Null for any.
         classes: Number of classes; a generator or discriminator with classes is called with (input, label).
         features: Path of the module whose output `features` returns; only for classifiers.
+        mean: What the module wants subtracted from images in [0, 1], one number a channel, instead of an image_range.
+        std: What it then wants them divided by.
+        image_size: Height and width at which the module sees images; null leaves them at the size of the data.
 
     Raises:
         RecipeError: An argument cannot be used.
@@ -155,6 +185,9 @@ class Wrapped(External):
         image_shape: Sequence[int] | None = None,
         classes: int = 0,
         features: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        image_size: int | None = None,
     ) -> None:
         super().__init__(
             module,
@@ -164,26 +197,34 @@ class Wrapped(External):
             image_shape=image_shape,
             classes=classes,
             features=features,
+            mean=mean,
+            std=std,
+            image_size=image_size,
         )
 
 
 @final
 class Import(External):
-    """Builds somebody's own network from its import path, and loads its weights.
+    """Builds somebody's own network from its import path, or a library's by its name, and loads its weights.
 
     Args:
-        target: "package.module.Class", or "path/to/file.py:Class"; a function that returns a module will do.
-        arguments: Keyword arguments of the class.
+        target: "package.module.Class", or "path/to/file.py:Class"; a function that returns a module will do. Or a model
+            of an installed library: "timm:NAME", "torchvision:NAME", "transformers:NAME_OR_FOLDER".
+        arguments: Keyword arguments of the class, or of the library's function that makes the model.
         weights: File with its weights (see `weights.load_weights`); null keeps the initial ones.
         image_range: (low, high) of the images that the network makes or takes.
         role: What it is: "generator", "discriminator" or "classifier".
         latent_shape: Shape in which a generator takes one latent, e.g. [128, 1, 1]; null leaves it as it is.
-        image_shape: (C, H, W) of one image of a generator whose output is flat; null leaves it as it is.
+        image_shape: (C, H, W) of one image of the data; a flat output of a generator is viewed so. Null for any.
         classes: Number of classes; a generator or discriminator with classes is called with (input, label).
         features: Path of the module whose output `features` returns; only for classifiers.
+        mean: What the module wants subtracted from images in [0, 1], one number a channel, instead of an image_range.
+        std: What it then wants them divided by.
+        image_size: Height and width at which the module sees images; null leaves them at the size of the data.
 
     Raises:
         RecipeError: The target cannot be found or built, or an argument cannot be used.
+        MissingExtra: The library is not installed.
         WeightsError: The weights cannot be loaded.
     """
 
@@ -199,6 +240,9 @@ class Import(External):
         image_shape: Sequence[int] | None = None,
         classes: int = 0,
         features: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        image_size: int | None = None,
     ) -> None:
         module = build(target, arguments or {})
         super().__init__(
@@ -209,6 +253,9 @@ class Import(External):
             image_shape=image_shape,
             classes=classes,
             features=features,
+            mean=mean,
+            std=std,
+            image_size=image_size,
         )
         if weights is not None:
             load_weights(module, weights)

@@ -1,4 +1,4 @@
-"""Building somebody else's network from its import path, with every mistake told in one line."""
+"""Building somebody else's network from its import path or library, with every mistake told in one line."""
 
 from __future__ import annotations
 
@@ -15,25 +15,30 @@ from typing import Any
 
 from torch import nn
 
-from limbeck.errors import RecipeError, nearest
+from limbeck.errors import RecipeError, in_a_line, nearest
+from limbeck.networks.libraries import LIBRARIES, library_of
 
 
 def build(target: str, arguments: Mapping[str, Any]) -> nn.Module:
     """Return `target(**arguments)`.
 
     Args:
-        target: "package.module.Class", or "path/to/file.py:Class"; a function that returns a module will do.
+        target: "package.module.Class", or "path/to/file.py:Class"; a function that returns a module will do. Or the
+            name of a model in a library: "timm:NAME", "torchvision:NAME" or "transformers:NAME_OR_FOLDER".
         arguments: Keyword arguments.
 
     Raises:
         RecipeError: The target cannot be found, imported or built, or is not given the arguments that it takes.
+        MissingExtra: The library is not installed.
     """
-    factory = _find(target)
+    library, model = library_of(target)
+    factory = _find(target) if library is None else library.maker(model, arguments)
     _check_arguments(target, factory, arguments)
     try:
         module = factory(**arguments)
     except Exception as error:  # whatever the owner's constructor raises
-        raise RecipeError(f"target {target!r}: cannot be built: {_in_a_line(error)}") from error
+        hint = "" if library is None else library.hint(model)
+        raise RecipeError(f"target {target!r}: cannot be built: {in_a_line(error)}{hint}") from error
     if not isinstance(module, nn.Module):
         raise RecipeError(f"target {target!r}: expected a torch.nn.Module, found {type(module).__name__}")
     return module
@@ -44,7 +49,11 @@ def _find(target: str) -> Callable[..., Any]:
     file, colon, attribute = target.rpartition(":")
     path, _, last = target.rpartition(".")
     if not (file and attribute if colon else path and last):
-        raise RecipeError(f"target: expected 'package.module.Class' or 'path/to/file.py:Class', found {target!r}")
+        libraries = ", ".join(f"'{name}:NAME'" for name in LIBRARIES)
+        raise RecipeError(
+            f"target: expected 'package.module.Class' or 'path/to/file.py:Class', found {target!r};"
+            f" models of libraries are {libraries}"
+        )
     module, name = (_run_file(target, Path(file)), attribute) if colon else (_import(target, path), last)
     found: Any = getattr(module, name, None)  # not vars(): some packages make their classes when asked for them
     if not callable(found):
@@ -76,7 +85,7 @@ def _import(target: str, path: str) -> ModuleType:
 def _run_file(target: str, file: Path) -> ModuleType:
     """Return the module in `file`, which may import its neighbours; the same content is run only once."""
     if not file.is_file():
-        beside = [path.name for path in file.parent.glob("*.py")]
+        beside = [*(path.name for path in file.parent.glob("*.py")), *LIBRARIES]
         raise RecipeError(f"target {target!r}: no file {file.absolute()}{nearest(file.name, beside)}")
     file = file.resolve()
     digest = hashlib.sha256(str(file).encode() + file.read_bytes()).hexdigest()[:12]
@@ -99,11 +108,7 @@ def _run_file(target: str, file: Path) -> ModuleType:
 
 
 def _failed(target: str, error: Exception) -> RecipeError:
-    return RecipeError(f"target {target!r}: importing it failed: {_in_a_line(error)}")
-
-
-def _in_a_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return RecipeError(f"target {target!r}: importing it failed: {in_a_line(error)}")
 
 
 def _check_arguments(target: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

@@ -12,6 +12,22 @@ from limbeck.errors import RecipeError, nearest
 from limbeck.networks.roles import unwrap
 
 
+def module_at(network: nn.Module, path: str, key: str) -> nn.Module:
+    """Return the module at a path; `key` says in the message what asked for it.
+
+    Raises:
+        RecipeError: There is none.
+    """
+    network = unwrap(network)
+    known: dict[str, nn.Module] = dict(network.named_modules())
+    if path not in known or path == "":
+        raise RecipeError(
+            f"{key} {path!r}: no such module in {type(network).__name__}{nearest(path, known)};"
+            f" it has {', '.join(list(known)[1:13]) or 'none: only its output can be seen'}"
+        )
+    return known[path]
+
+
 class Tap:
     """Collects the outputs of the modules at `paths` while it is open.
 
@@ -27,15 +43,7 @@ class Tap:
     """
 
     def __init__(self, network: nn.Module, paths: Sequence[str]) -> None:
-        network = unwrap(network)
-        known = dict(network.named_modules())
-        for path in paths:
-            if path not in known or path == "":
-                raise RecipeError(
-                    f"feature path {path!r}: no such module in {type(network).__name__}"
-                    f"{nearest(path, known)}; it has {', '.join(list(known)[1:13])}"
-                )
-        self._modules = {path: known[path] for path in paths}
+        self._modules = {path: module_at(network, path, "feature path") for path in paths}
         self._outputs: dict[str, Tensor] = {}
 
     def __getitem__(self, path: str) -> Tensor:

@@ -7,7 +7,7 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ _OWNERS = re.compile(
 )
 
 
-def load_weights(network: nn.Module, path: str | Path) -> None:
+def load_weights(network: nn.Module, path: str | Path, new_layers: Sequence[str] = ()) -> None:
     """Load the weights of `network` from a file; the network stays as it was when that fails.
 
     Where the weights lie in the file need not be said: they may be nested ({"state_dict": ...}, {"g_ema": ...}),
@@ -42,13 +42,14 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     Args:
         network: The network, on any device.
         path: A .safetensors file, or a pickle (.pth .pt .th .bin .ckpt), which is read with `weights_only=True`.
+        new_layers: Module paths that keep the weights they have, whatever the file says of them: a new head.
 
     Raises:
         WeightsError: The file is missing, damaged, holds code, fits another network, or holds NaN.
     """
     path, network = Path(path), unwrap(network)
-    expected = network.state_dict()
-    candidates = list(_candidates("", _read(path)))
+    expected = _without(new_layers, network.state_dict())
+    candidates = [(where, _without(new_layers, found)) for where, found in _candidates("", _read(path))]
     if not candidates:
         raise WeightsError(f"{path}: expected the weights of a {type(network).__name__}, found no tensor in the file")
     fits = [(where, found) for where, found in candidates if _misfits(expected, found) == ([], [], [])]
@@ -59,7 +60,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             count = int((~tensor.isfinite()).sum())
             raise WeightsError(f"{path}: {name} holds {count} of {tensor.numel()} values that are NaN or infinite")
-    network.load_state_dict(tensors, strict=False)  # only counters can be missing: see above
+    network.load_state_dict(tensors, strict=False)  # only counters and new layers can be missing: see above
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:
@@ -140,6 +141,11 @@ def _candidates(where: str, found: Mapping[str, Any]) -> Iterator[tuple[str, dic
             inside = {name.partition(".")[2]: tensors[name] for name in tensors if name.startswith(f"{owner}.")}
             if inside:
                 yield from _candidates(f"{where}.{owner}", inside)
+
+
+def _without(layers: Sequence[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that are not in the modules at these paths."""
+    return {name: t for name, t in tensors.items() if not any(name.startswith(f"{path}.") for path in layers)}
 
 
 def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:

@@ -57,8 +57,9 @@ def costs(estimates: Iterable[Estimate]) -> Table:
     total = 0.0
     for one in estimates:
         total += one.seconds
-        texts = (cost_text("macs", one.macs), cost_text("file_bytes", one.memory_bytes))
-        table.add_row(one.arm, f"{one.parameters:,}", *texts, f"{one.steps:,}", _duration(one.seconds))
+        size = f"{one.parameters:,}" if one.parameters or one.macs else "–"  # an ONNX file does not show its own
+        texts = (cost_text("macs", one.macs or None), cost_text("file_bytes", one.memory_bytes))
+        table.add_row(one.arm, size, *texts, f"{one.steps:,}", _duration(one.seconds))
     table.columns[0].footer, table.columns[-1].footer = "training, all seeds", _duration(total)
     return table
 

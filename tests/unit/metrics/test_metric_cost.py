@@ -53,6 +53,16 @@ def test_cost_has_the_keys_of_the_result_file():
     assert network[1].num_batches_tracked == 0  # measured in evaluation mode
 
 
+def test_what_runs_outside_torch_has_unknown_costs_rather_than_none():
+    class Elsewhere(nn.Module):
+        def forward(self, x):
+            return torch.from_numpy(x.numpy() @ x.numpy())
+
+    found = cost(Elsewhere(), lambda count: (torch.zeros(count, 4, 4),), batch=4, seconds=0.01)
+    assert found["parameters"] is found["macs"] is found["peak_memory_bytes"] is None
+    assert found["latency_ms_batch1"] > 0 and found["images_per_second"] > 0
+
+
 def test_modes_of_parts_are_restored_even_after_a_failure():
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     network.train()

@@ -49,6 +49,20 @@ def test_a_table_is_written_and_then_up_to_date(project, capsys):
     assert tables.main(check) == 0
 
 
+@pytest.mark.parametrize(("first", "order"), [("lowest", ["student", "control"]), ("highest", ["control", "student"])])
+def test_a_ranked_table_orders_what_trained_alike_and_tells_the_verdict_in_the_row(project, first, order):
+    page = project / "page.md"
+    page.write_text(MARKS.format(f" columns: parameters, fid[fashion-cnn] ranked: {first}", ""))
+    assert tables.main(["--root", str(project)]) == 0
+    text = page.read_text()
+    rows = [line for line in text.splitlines() if line.startswith("|")][2:]
+    assert [row.split("|")[1].strip(" *") for row in rows] == ["teacher", *order, "floor"]
+    assert [row.count("−23.6, 95 % interval −25.1 to −22.2: BEATS") for row in rows] == [
+        int("student" in row) for row in rows
+    ]
+    assert "student minus control:" not in text
+
+
 def test_a_changed_result_makes_its_table_stale(project, result):
     (project / "README.md").write_text(MARKS.format("", ""))
     assert tables.main(["--root", str(project)]) == 0

@@ -1,0 +1,128 @@
+"""Teachers that bring their weights, from an ONNX file or from a library, in whole runs."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from jsonschema import Draft202012Validator
+from torch import nn
+
+from limbeck.cli import main
+from limbeck.networks.small_cnn import SmallCnn
+from limbeck.recipe import Recipe, read_recipe
+from limbeck.run import tell
+
+RECIPE = """
+name: onnx
+seeds: 3
+data: {class_path: Glyphs, init_args: {size: 16, train: 128, validation: 32, test: 64, channels: 3, classes: ABCD}}
+task: Classification
+method: {class_path: Supervised, init_args: {logits: Kd}}
+teacher:
+  network: {class_path: OnnxClassifier, init_args: {weights: teacher.onnx}}
+student:
+  network: {class_path: SmallCnn, init_args: {width: 4, channels: 3, size: 16, classes: 4}}
+  training: {steps: 60, batch: 32, optimizers: {student: {class_path: Adam, init_args: {lr: 0.01}}}}
+  weights: {student.cross_entropy: 0.0}
+"""
+COMMAND = ["onnx.yaml", "--out", "out", "--accelerator", "cpu"]
+
+
+def export(shift: float = 3.0) -> None:
+    """Write teacher.onnx: an untrained network that likes the last class, so what is learnt from it is its own."""
+    torch.manual_seed(0)
+    network = SmallCnn(width=4, channels=3, size=16, classes=4).eval()
+    with torch.no_grad():
+        network.output.weight.mul_(20)
+        network.output.bias[3] += shift
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(network, (torch.zeros(4, 3, 16, 16),), "teacher.onnx", verbose=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("onnx.yaml").write_text(RECIPE)
+    export()
+    return tmp_path
+
+
+def hashes(recipe: Recipe) -> dict[str, str]:
+    """Return the hashes of the first seed's arms."""
+    story = tell(recipe, Path("out"), accelerator="cpu")
+    return {name: group[0].hash for name, group in story.arms().items()}
+
+
+def test_a_student_learns_what_an_onnx_file_says(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *COMMAND]) == 0
+    result = json.loads(Path("out/result.json").read_text())
+    schema = json.loads((Path(__file__).parents[1] / "src/limbeck/report/schema.json").read_text())
+    Draft202012Validator(schema).validate(result)
+    student, control = (result["arms"][a]["quality"]["agreement"]["per_seed"] for a in ("student", "control"))
+    assert min(student) > 0.9 and max(control) < 0.7
+    cost = result["arms"]["teacher"]["cost"]
+    assert cost["parameters"] is cost["macs"] is cost["peak_memory_bytes"] is None  # unknown, not 0
+    assert cost["latency_ms_batch1"] > 0 and abs(cost["file_bytes"] - file_bytes()) < 1000
+    report = Path("out/report.html").read_text()
+    assert "smaller" not in report.split("</h1>")[1].split("</p>")[0]  # than what, nobody knows
+    assert "teacher: its weights are given" in capsys.readouterr().err
+
+
+def file_bytes() -> int:
+    return sum(path.stat().st_size for path in Path().glob("teacher.onnx*"))
+
+
+def test_an_arm_is_known_by_what_is_in_the_file(folder: Path) -> None:
+    recipe = read_recipe("onnx.yaml")
+    before = hashes(recipe)
+    export()
+    assert hashes(recipe) == before
+    export(shift=-3.0)
+    after = hashes(recipe)
+    assert {name for name in before if after[name] != before[name]} == {"teacher", "student"}
+
+
+def test_checks_tell_what_cannot_be_done_with_an_onnx_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", *COMMAND[:1]]) == 0
+    assert "–" in next(line for line in capsys.readouterr().out.splitlines() if "teacher" in line)
+    follow = ["--method.init_args.features", "{class_path: Hint, init_args: {paths: {blocks.0: blocks.0}}}"]
+    for flags, message in (
+        (["--teacher.training", "{steps: 1}"], "OnnxClassifier has no parameters to train"),
+        (follow, "no such module in OnnxGraph; it has none: only its output can be seen"),
+        (["--data.init_args.size", "32"], "teacher.network: expected images (3, 32, 32) (C, H, W) as in glyphs"),
+    ):
+        assert main(["check", "onnx.yaml", *flags]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_the_weights_of_a_library_count_where_a_network_goes_on_from_them(folder: Path) -> None:
+    """The teacher is a folder of transformers, the student starts from another, with a new head."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "layer_type": "basic"}
+
+    def save(seed: int) -> None:
+        torch.manual_seed(seed)
+        config = transformers.ResNetConfig(**sizes, num_labels=4)
+        transformers.ResNetForImageClassification(config).save_pretrained("theirs")
+
+    save(0)
+    given = {"class_path": "Import", "init_args": {"target": "transformers:theirs", "role": "classifier"}}
+    new_head = json.loads(json.dumps(given))
+    new_head["init_args"]["arguments"] = {"num_labels": 4}
+    recipe = read_recipe("onnx.yaml", [("teacher", "null"), ("student.network", json.dumps(new_head))])
+    learns = read_recipe("onnx.yaml", [("teacher.network", json.dumps(given))])
+    assert learns.teacher is not None and learns.teacher.training is None
+    before = hashes(recipe), hashes(learns)
+    assert (hashes(recipe), hashes(learns)) == before
+    save(1)
+    after = hashes(recipe), hashes(learns)
+    assert after[0]["student"] != before[0]["student"]
+    assert {name for name in before[1] if after[1][name] != before[1][name]} == {"teacher", "student"}
+    network = tell(replace(learns, seeds=(0,)), Path("out")).arms()["teacher"][0].network()
+    assert isinstance(network, nn.Module) and network(torch.zeros(2, 3, 16, 16)).shape == (2, 4)

@@ -1,0 +1,87 @@
+"""Whole runs whose arms hang together in other ways than one teacher and its students: assistants, fine-tuning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from limbeck.networks.small_cnn import SmallCnn
+from limbeck.networks.weights import load_weights, save_weights
+from limbeck.recipe import read_recipe
+from limbeck.run import run, tell
+
+DATA = """
+data: {class_path: Glyphs, init_args: {size: 16, train: 256, validation: 32, test: 64, channels: 1, classes: AB}}
+"""
+TAIL = """
+task: Classification
+method: {class_path: Supervised, init_args: {logits: Kd}}
+teacher:
+  network: {class_path: SmallCnn, init_args: {width: 8, size: 16, classes: 2}}
+  training: {steps: 20, batch: 32}
+student:
+  network: {class_path: SmallCnn, init_args: {width: 2, size: 16, classes: 2}}
+  training: {steps: 20, batch: 32}
+students:
+  direct: {}
+  middle: {network: {init_args: {width: 4}}}
+  small: {taught_by: middle}
+control: true
+seeds: 2
+"""
+
+
+def test_an_assistant_teaches_the_student_of_its_own_seed(tmp_path: Path) -> None:
+    (tmp_path / "chain.yaml").write_text(f"name: chain\n{DATA}{TAIL}")
+    recipe = read_recipe(tmp_path / "chain.yaml")
+    story = tell(recipe, tmp_path / "out")
+    assert [arm.teacher for arm in story.students["small"]] == story.students["middle"]
+    assert all(arm.teacher is story.teacher for arm in story.students["direct"])
+    assert story.control_of["small"] == story.control_of["direct"]  # both are the same network on its own
+    assert story.students["small"][0].hash != story.students["direct"][0].hash
+    result = run(recipe, tmp_path / "out")
+    assert {"direct", "middle", "small"} <= set(result.arms)
+    small, middle = story.students["small"][1], story.students["middle"][1]
+    held = small.method().teacher.network  # type: ignore[union-attr]
+    for name, value in middle.state["student"].items():
+        assert torch.equal(held.state_dict()[name], value), name
+
+
+FINE_TUNED = """
+task: Classification
+method: {class_path: Supervised, init_args: {logits: Kd}}
+teacher:
+  network: {class_path: SmallCnn, init_args: {width: 8, size: 16, classes: 3}}
+  load: LETTERS
+  new_layers: [output]
+  training:
+    steps: 150
+    batch: 32
+    optimizers: {student: {class_path: Adam, init_args: {lr: 0.01}}}
+    freeze: blocks.1
+    rates: {blocks.2: 0.1, blocks.3: 0.1}
+student:
+  network: {class_path: SmallCnn, init_args: {width: 2, size: 16, classes: 3}}
+  training: {steps: 5, batch: 32}
+"""
+
+
+def test_a_fine_tuned_teacher_learns_new_classes_on_layers_that_stay(tmp_path: Path) -> None:
+    (tmp_path / "chain.yaml").write_text(f"name: chain\n{DATA}{TAIL}")
+    letters = tell(read_recipe(tmp_path / "chain.yaml"), tmp_path / "letters").teacher
+    assert letters is not None
+    run(read_recipe(tmp_path / "chain.yaml", [("seeds", "1"), ("students", "null")]), tmp_path / "letters")
+    file = tmp_path / "letters.safetensors"
+    save_weights(letters.network(), file)
+    other = DATA.replace("AB", "XYZ")
+    (tmp_path / "tuned.yaml").write_text(f"name: tuned\n{other}{FINE_TUNED.replace('LETTERS', str(file))}")
+    recipe = read_recipe(tmp_path / "tuned.yaml")
+    story = tell(recipe, tmp_path / "tuned")
+    result = run(recipe, tmp_path / "tuned")
+    assert story.teacher is not None
+    tuned, given = story.teacher.network().state_dict(), SmallCnn(width=8, size=16, classes=2)
+    load_weights(given, file)
+    for name, value in given.state_dict().items():
+        assert torch.equal(tuned[name], value) == name.startswith(("blocks.0", "blocks.1")), name
+    assert result.arms["teacher"].quality["top1"].mean > 0.55  # a third by chance
