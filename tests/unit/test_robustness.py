@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.data.glyphs import Glyphs
-from limbeck.errors import RecipeError
+from limbeck.errors import MissingExtra, RecipeError
 from limbeck.networks.hog import HogClassifier
 from limbeck.networks.small_cnn import SmallCnn
 from limbeck.recipe import read_recipe
@@ -213,3 +214,65 @@ student: {network: {class_path: SmallCnn, init_args: {channels: 3, size: 16, cla
 def test_what_cannot_be_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         Robustness(**options)  # type: ignore[arg-type]
+
+
+class Constant(nn.Module):
+    """The first class whatever it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor([1.0, 0.0, 0.0]))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.logits + 0 * image.flatten(1).sum(1, keepdim=True)
+
+
+def test_a_classifier_that_answers_the_same_to_everything_masks_nothing() -> None:
+    image = torch.rand(30, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    label = torch.arange(30) % 3
+    found = Robustness().evaluate(Constant(), image, label)
+    assert found["masking"] == 0 and found["robust[ensemble]"] == pytest.approx(1 / 3)
+    assert Robustness().alarm(Constant(), image, label) is None
+
+
+@pytest.mark.parametrize(("norm", "radius"), [("linf", 0.1), ("l2", 0.5)])
+def test_autoattack_on_a_linear_classifier_is_its_closed_form_and_leaves_nothing_behind(
+    norm: str, radius: float
+) -> None:
+    pytest.importorskip("pyautoattack")
+    network = Linear().eval()
+    image, label = samples(network)
+    image, label = image[20:120], label[20:120]  # 20 of them are wrong before
+    truth = provably_right(network, image, label, radius, norm)
+    assert 0.05 < truth < 0.7
+    before = torch.random.get_rng_state()
+    attack = Robustness(radius, norm, autoattack=True)  # type: ignore[arg-type]
+    found = attack.evaluate(network, image, label)
+    assert found["robust[autoattack]"] == pytest.approx(truth, abs=1e-9)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert network.weight.grad is None and network.weight.requires_grad and not network.training
+    assert found.items() > Robustness(radius, norm).evaluate(network, image, label).items()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_autoattack_has_targets_among_many_classes_and_few(classes: int) -> None:
+    pytest.importorskip("pyautoattack")
+    torch.manual_seed(0)
+    network = SmallCnn(2, channels=1, size=8, classes=classes).eval()
+    image = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0)) - 0.5
+    with torch.no_grad():
+        label = network(image).argmax(1)
+    found = Robustness(0.05, autoattack=True).evaluate(network, image, label)
+    assert found["robust[autoattack]"] <= found["robust[ensemble]"]
+
+
+def test_without_autoattack_results_are_remembered_as_before() -> None:
+    assert "autoattack" not in repr(Robustness())
+    pytest.importorskip("pyautoattack")
+    assert "autoattack=True" in repr(Robustness(autoattack=True))
+
+
+def test_autoattack_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyautoattack", None)
+    with pytest.raises(MissingExtra, match=r"limbeck\[robust\]"):
+        Robustness(autoattack=True)
