@@ -37,12 +37,23 @@ LEVEL = {room: number for number, level in enumerate(LEVELS) for room in level}
 # What siblings may import in rooms of alternatives.
 BASES = {
     "losses": {"base"},
-    "networks": {"roles", "frozen", "tap", "building", "conditional", "imports", "weights", "external", "libraries"},
+    "networks": {
+        "roles",
+        "frozen",
+        "tap",
+        "building",
+        "conditional",
+        "convolutional",
+        "imports",
+        "weights",
+        "external",
+        "libraries",
+    },
     "data": {"base"},
     "attacks": {"base"},
     "metrics": {"base", "drawing"},
     "weighting": {"base"},
-    "tasks": {"base", "robustness"},
+    "tasks": {"base", "robustness", "real_images", "disagreement"},
     "methods": {"base"},
 }
 FABRIC = {"launch", "engine", "estimate"}

@@ -87,8 +87,9 @@ def rooms() -> dict[str, type]:
     from limbeck.methods.base import Method  # noqa: PLC0415
     from limbeck.metrics.base import FeatureExtractor  # noqa: PLC0415
     from limbeck.networks.external import External  # noqa: PLC0415
-    from limbeck.networks.roles import Classifier, Discriminator, Fitted, Generator  # noqa: PLC0415
+    from limbeck.networks.roles import Autoencoder, Classifier, Discriminator, Fitted, Generator  # noqa: PLC0415
     from limbeck.tasks.base import Task  # noqa: PLC0415
+    from limbeck.tasks.disagreement import Disagreement  # noqa: PLC0415
     from limbeck.tasks.robustness import Robustness  # noqa: PLC0415
 
     return {
@@ -96,8 +97,10 @@ def rooms() -> dict[str, type]:
         "augmentations": Augmentation,
         "tasks": Task,
         "robustness": Robustness,
+        "disagreement": Disagreement,
         "generators": Generator,
         "discriminators": Discriminator,
+        "autoencoders": Autoencoder,
         "classifiers": Classifier,
         "external networks": External,
         "baselines": Fitted,

@@ -38,12 +38,18 @@ from limbeck.methods.boundary_distillation import BoundaryDistillation
 from limbeck.methods.gan import Gan
 from limbeck.methods.mutual import Mutual
 from limbeck.methods.supervised import Supervised
+from limbeck.methods.vae import Vae
+from limbeck.methods.vq import Vq
 from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.networks.frozen import Frozen
+from limbeck.networks.patch_discriminator import PatchDiscriminator
 from limbeck.networks.small_cnn import SmallCnn
+from limbeck.networks.vae import ConvVae, ResidualVae, SpatialVae
+from limbeck.networks.vq_vae import VqVae
 from limbeck.tasks.base import Task
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.generation import Generation
+from limbeck.tasks.reconstruction import Reconstruction
 from limbeck.types import Batch, Update
 from limbeck.weighting.scheduled import Scheduled
 
@@ -125,6 +131,24 @@ def boundary(taught: bool, **options: Any) -> Method:
     return BoundaryDistillation(classifier(2), classifier(3) if taught else None, search=search, **options)
 
 
+def vae(taught: bool, *, cls: Any = ResidualVae, latents: tuple[int, int] = (3, 3), **options: Any) -> Method:
+    small = {"channels": 1, "size": 8} | ({"halvings": 1} if cls is SpatialVae else {})
+    made = {name: value() if callable(value) else value for name, value in options.items()}
+    return Vae(cls(2, latents[0], **small), teacher=cls(3, latents[1], **small) if taught else None, **made)
+
+
+def vae_case(weights: dict[str, float] | None = None, **options: Any) -> Case:
+    return Case(partial(vae, **options), Reconstruction(8), weights or {})
+
+
+def vq(taught: bool, **options: Any) -> Method:
+    small = {"latent": 3, "channels": 1, "size": 8, "halvings": 1, "codes": 5}
+    return Vq(VqVae(2, **small), VqVae(3, **small) if taught else None, **options)
+
+
+SWAPPED = {"student.encoder_swap": 1.0, "student.decoder_swap": 1.0}
+SEEN = {"feature_network": lambda: SmallCnn(channels=1, size=8, classes=3), "perceptual_paths": ["blocks.0"]}
+LATENT_PGD = partial(Pgd, 1.0, 0.5, 2, "l2", low=None, high=None, name="latent")
 RKD = partial(Rkd, {"blocks.3": "blocks.3"})
 FOLLOWED = {"features": {"blocks.0": "blocks.0"}, "critic_features": ["blocks.0", "score"]}
 CASES: dict[type[Method], dict[str, Case]] = {
@@ -164,6 +188,24 @@ CASES: dict[type[Method], dict[str, Case]] = {
         "plain": Case(boundary, Classification(), {}),
         "renewed": Case(partial(boundary, stored=12, interval=1), Classification(), {}),
     },
+    Vae: {
+        "plain": vae_case(),
+        "features and swaps": vae_case(
+            SWAPPED, features={"encoder.trunk.stages.0": "encoder.trunk.stages.0", "decoder.latent": "decoder.latent"}
+        ),
+        "convolutional, smaller latent": vae_case(cls=ConvVae, latents=(2, 4), map_steps=1, likelihood="bernoulli"),
+        "spatial, smaller latent": vae_case(cls=SpatialVae, latents=(2, 3), map_steps=2, free_bits=0.01),
+        "perceptual, adversarial": vae_case(
+            **SEEN, likelihood="l1", discriminator=lambda: PatchDiscriminator(2, 1, 8, halvings=1)
+        ),
+        "attacked": vae_case(
+            attack=partial(Pgd, steps=2),
+            latent_attack=LATENT_PGD,
+            strength=SteeredStrength,
+            likelihood="discretized_gaussian",
+        ),
+    },
+    Vq: {"plain": Case(vq, Reconstruction(8), {"student.decoder": 1.0})},
     Mutual: {"plain": Case(lambda taught: Mutual(classifier(2), classifier(3)), Classification(), {})},
 }
 ALL = [pytest.param(case, id=f"{cls.__name__}: {name}") for cls, cases in CASES.items() for name, case in cases.items()]

@@ -75,6 +75,9 @@ class Case:
     def output_shape(self) -> tuple[int, ...]:
         if issubclass(self.network, Generator):
             return (N, *self.image_shape())
+        if self.network.__name__ == "PatchDiscriminator":
+            side = self.options["size"] // 4 - 2  # two halvings, then two 4x4 convolutions that lose a pixel each
+            return (N, side, side)
         return (N,) if issubclass(self.network, Discriminator) else (N, K)
 
     def __str__(self) -> str:

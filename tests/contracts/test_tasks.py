@@ -23,9 +23,13 @@ from limbeck.feed import Feed
 from limbeck.metrics.features import ClassifierFeatures
 from limbeck.networks.dcgan import DcganGenerator
 from limbeck.networks.small_cnn import SmallCnn
+from limbeck.networks.vae import ConvVae, SpatialVae
+from limbeck.networks.vq_vae import VqVae
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.classification import Classification
+from limbeck.tasks.disagreement import Disagreement
 from limbeck.tasks.generation import Generation
+from limbeck.tasks.reconstruction import Reconstruction
 
 K = 3
 
@@ -77,6 +81,18 @@ CASES: dict[type[Task], dict[str, Case]] = {
             lambda w: DcganGenerator(w, latent=4, size=16, classes=K),
             True,
         ),
+    },
+    Reconstruction: {
+        "vectors": Case(
+            Reconstruction(40, bits=True, disagreement=Disagreement(0.1, "linf", steps=3, samples=9)),
+            lambda w: ConvVae(w, 3, size=16),
+            True,
+        ),
+        "maps": Case(
+            Reconstruction(40, bits=True, importance=3), lambda w: SpatialVae(w, 2, channels=1, size=16), True
+        ),
+        "codes": Case(Reconstruction(40, sampled=False), lambda w: VqVae(w, 2, size=16, codes=5), False),
+        "not sampled": Case(Reconstruction(40, sampled=False), lambda w: SpatialVae(w, 2, channels=1, size=16), False),
     },
     Classification: {
         "plain": Case(Classification(), lambda w: SmallCnn(width=w, channels=1, size=16, classes=K), False)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from limbeck.attacks.pgd import Norm
 from limbeck.errors import MissingExtra
 
 NORMS = {"linf": "Linf", "l2": "L2"}
@@ -27,7 +27,13 @@ def require_autoattack() -> None:
 
 
 def autoattack(
-    network: nn.Module, image: Tensor, label: Tensor, radius: float, *, norm: Norm = "linf", batch: int = 250
+    network: nn.Module,
+    image: Tensor,
+    label: Tensor,
+    radius: float,
+    *,
+    norm: Literal["linf", "l2"] = "linf",
+    batch: int = 250,
 ) -> Tensor:
     """Return what AutoAttack makes of images, (N, C, H, W) in [-1, 1] (arXiv:2003.01690, the "standard" version).
 

@@ -42,7 +42,10 @@ class Discriminator(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return scores (N,), higher for real: a log-odds under the logistic loss, else without a unit."""
+        """Return scores (N,), higher for real: a log-odds under the logistic loss, else without a unit.
+
+        One that judges patches returns (N, h, w), a score for each.
+        """
 
 
 class Classifier(nn.Module, ABC):
@@ -63,6 +66,51 @@ class Classifier(nn.Module, ABC):
     @abstractmethod
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (N, K) from images (N, C, H, W) in [-1, 1]."""
+
+
+class Autoencoder(nn.Module, ABC):
+    """Makes a latent of an image, and an image of a latent.
+
+    Its two parts are the modules `encoder` and `decoder`, so that each can be trained, exchanged or tapped by itself.
+
+    Attributes:
+        latent_shape: Shape of one latent, e.g. (64,), or (4, 8, 8) where it is spatial.
+        image_shape: (C, H, W) of the images.
+    """
+
+    latent_shape: tuple[int, ...]
+    image_shape: tuple[int, int, int]
+
+    @abstractmethod
+    def encode(self, image: Tensor) -> Tensor:
+        """Return the latents (N, *latent_shape) of images (N, C, H, W) in [-1, 1]."""
+
+    @abstractmethod
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return images (N, C, H, W) in [-1, 1] from latents (N, *latent_shape)."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the reconstructions (N, C, H, W) of images (N, C, H, W), both in [-1, 1]."""
+        return self.decode(self.encode(image))
+
+
+class VariationalAutoencoder(Autoencoder):
+    """An autoencoder whose encoder gives a distribution, and whose latents have a standard normal prior.
+
+    Attributes:
+        log_scale: The logarithm of the standard deviation of a pixel around what `decode` returns, (): a part of the
+            model under a Gaussian likelihood, of no use under others.
+    """
+
+    log_scale: nn.Parameter
+
+    @abstractmethod
+    def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance of q(latent | image), each (N, *latent_shape), of images (N, C, H, W)."""
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Return the mean of the posterior (N, *latent_shape)."""
+        return self.posterior(image)[0]
 
 
 class Fitted(nn.Module, ABC):

@@ -11,14 +11,12 @@ from torch import Tensor, nn
 from limbeck.data.base import Data, Split
 from limbeck.errors import RecipeError
 from limbeck.metrics.base import FeatureExtractor
-from limbeck.metrics.distribution import density_coverage, extract, fid, inception_score, kid, precision_recall
 from limbeck.metrics.image import WINDOW, entropy, psnr, ssim
 from limbeck.randomness import generator
 from limbeck.tasks.base import Picture, Task
+from limbeck.tasks.real_images import CHUNK, DIRECTIONS, WATCHED, RealImages, diversity, images_of, some
 from limbeck.types import Batch, Draw
 
-CHUNK = 250  # images at a time while evaluating
-WATCHED = 256  # samples whose diversity is watched
 COLLAPSED = 0.5  # diversity against the real images' below which an alarm is raised
 PREVIEWED = 64
 
@@ -33,13 +31,7 @@ class Generation(Task):
     """
 
     directions: Mapping[str, str] = {
-        "fid": "lower",
-        "kid": "lower",
-        "is": "higher",
-        "precision": "higher",
-        "recall": "higher",
-        "density": "higher",
-        "coverage": "higher",
+        **DIRECTIONS,
         "entropy": "none",
         "diversity": "none",
         "psnr_to_teacher": "higher",
@@ -53,7 +45,7 @@ class Generation(Task):
         if not latent or min(latent) < 1:
             raise RecipeError(f"task.latent: expected sizes of at least 1, such as [64], found {list(latent)}")
         self.latent, self.samples, self.conditional = tuple(latent), samples, conditional
-        self._known: dict[tuple[str, str, int], Tensor] = {}
+        self._real = RealImages(samples)
 
     def draws(self) -> Mapping[str, Draw]:
         """Return the latent of every sample."""
@@ -112,15 +104,15 @@ class Generation(Task):
     def floor(self, data: Data, *, features: FeatureExtractor | None = None) -> dict[str, float]:
         """Return the metrics of as many real training images, drawn at random, against the reference split."""
         train = data.split("train")
-        images = _images(train.read(_some(min(self.samples, len(train)), len(train))))
+        images = images_of(train.read(some(min(self.samples, len(train)), len(train))))
         return self._distribution(images, data, data.reference_split, features)
 
     def alarm(self, network: nn.Module, data: Data) -> str | None:
         """Return a warning when samples of `network` are far less diverse than real images: a collapse."""
         inputs = self._inputs(data, "train", WATCHED, 0, "watch")
-        found = _diversity(torch.cat(list(_generate(network, inputs))))
+        found = diversity(torch.cat(list(_generate(network, inputs))))
         real = data.split("train")
-        expected = _diversity(_images(real.read(torch.arange(min(WATCHED, len(real))))))
+        expected = diversity(images_of(real.read(torch.arange(min(WATCHED, len(real))))))
         if found >= COLLAPSED * expected:
             return None
         return f"samples lose diversity ({found:.3f}, real images {expected:.3f}): the generator may have collapsed"
@@ -138,32 +130,10 @@ class Generation(Task):
     def _distribution(
         self, images: Tensor, data: Data, split: Split, features: FeatureExtractor | None
     ) -> dict[str, float]:
-        metrics = {"entropy": float(entropy(images).mean()), "diversity": _diversity(images[:WATCHED])}
+        metrics = {"entropy": float(entropy(images).mean()), "diversity": diversity(images[:WATCHED])}
         if features is None:
             return metrics
-        ours, logits = extract(features, images)
-        real = self._reference(data, split, features)
-        precision, recall = precision_recall(real, ours)
-        density, coverage = density_coverage(real, ours)
-        named = {
-            "fid": fid(real, ours),
-            "kid": kid(real, ours, generator(0, "kid")),
-            "is": inception_score(logits),
-            "precision": precision,
-            "recall": recall,
-            "density": density,
-            "coverage": coverage,
-        }
-        return {f"{name}[{features.name}]": float(value) for name, value in named.items()} | metrics
-
-    def _reference(self, data: Data, split: Split, features: FeatureExtractor) -> Tensor:
-        """Return the features of the real images of a split, computed once."""
-        real = data.split(split)
-        key = (real.fingerprint(), features.fingerprint(), self.samples)
-        if key not in self._known:
-            parts = torch.split(_some(min(self.samples, len(real)), len(real)), CHUNK)
-            self._known[key] = torch.cat([extract(features, _images(real.read(part)))[0] for part in parts])
-        return self._known[key]
+        return self._real.compare(images, data, split, features) | metrics
 
     def _given(self, data: Data, split: Split, count: int) -> tuple[tuple[Tensor, ...], Tensor] | None:
         """Return inputs that a split holds and the teacher's images of them, or None where it holds none."""
@@ -182,21 +152,10 @@ class Generation(Task):
         if not self.conditional:
             return (latent,)
         images = data.split(split)
-        label = images.read(_some(count, len(images))).label
+        label = images.read(some(count, len(images))).label
         if label is None:
             raise RecipeError(f"task.conditional: {data.name} has no labels; set conditional: false")
         return latent, label
-
-
-def _some(count: int, size: int) -> Tensor:
-    """Return `count` indices below `size` in an order drawn once for all; all occur equally often, give or take one."""
-    order = torch.randperm(size, generator=generator(0, "some", size))
-    return order[torch.arange(count) % size]
-
-
-def _images(batch: Batch) -> Tensor:
-    assert batch.image is not None
-    return batch.image
 
 
 @torch.no_grad()
@@ -216,8 +175,3 @@ def _fidelity(pairs: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
             if measure is psnr or min(theirs.shape[-2:]) >= WINDOW:
                 found.setdefault(name, []).append(measure(ours, theirs))
     return {name: float(torch.cat(values).mean()) for name, values in found.items()}
-
-
-def _diversity(images: Tensor) -> float:
-    """Return the root mean square distance per pixel between two different images (N, C, H, W)."""
-    return float((2 * images.var(dim=0)).mean().sqrt())

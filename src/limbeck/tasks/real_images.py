@@ -1,0 +1,83 @@
+"""What generated images are compared with: the real images of a split, whose features are computed once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from limbeck.data.base import Data, Split
+from limbeck.metrics.base import FeatureExtractor
+from limbeck.metrics.distribution import density_coverage, extract, fid, inception_score, kid, precision_recall
+from limbeck.randomness import generator
+from limbeck.types import Batch
+
+CHUNK = 250  # images at a time while evaluating
+WATCHED = 256  # samples whose diversity is watched
+
+DIRECTIONS = {
+    "fid": "lower",
+    "kid": "lower",
+    "is": "higher",
+    "precision": "higher",
+    "recall": "higher",
+    "density": "higher",
+    "coverage": "higher",
+}
+
+
+class RealImages:
+    """Distribution metrics against up to `samples` real images of a split.
+
+    Args:
+        samples: How many real images at most.
+    """
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+        self._known: dict[tuple[str, str], Tensor] = {}
+
+    def compare(self, images: Tensor, data: Data, split: Split, features: FeatureExtractor) -> dict[str, float]:
+        """Return FID and its kin of images (N, C, H, W), each named with the features."""
+        ours, logits = extract(features, images)
+        real = self._features(data, split, features)
+        precision, recall = precision_recall(real, ours)
+        density, coverage = density_coverage(real, ours)
+        named = {
+            "fid": fid(real, ours),
+            "kid": kid(real, ours, generator(0, "kid")),
+            "is": inception_score(logits),
+            "precision": precision,
+            "recall": recall,
+            "density": density,
+            "coverage": coverage,
+        }
+        return {f"{name}[{features.name}]": float(value) for name, value in named.items()}
+
+    def fid(self, images: Tensor, data: Data, split: Split, features: FeatureExtractor) -> float:
+        """Return the FID of images (N, C, H, W) alone."""
+        return float(fid(self._features(data, split, features), extract(features, images)[0]))
+
+    def _features(self, data: Data, split: Split, features: FeatureExtractor) -> Tensor:
+        real = data.split(split)
+        key = (real.fingerprint(), features.fingerprint())
+        if key not in self._known:
+            parts = torch.split(some(min(self.samples, len(real)), len(real)), CHUNK)
+            self._known[key] = torch.cat([extract(features, images_of(real.read(part)))[0] for part in parts])
+        return self._known[key]
+
+
+def some(count: int, size: int) -> Tensor:
+    """Return `count` indices below `size` in an order drawn once for all; all occur equally often, give or take one."""
+    order = torch.randperm(size, generator=generator(0, "some", size))
+    return order[torch.arange(count) % size]
+
+
+def images_of(batch: Batch) -> Tensor:
+    """Return the images of a batch that has some."""
+    assert batch.image is not None
+    return batch.image
+
+
+def diversity(images: Tensor) -> float:
+    """Return the root mean square distance per pixel between two different images (N, C, H, W)."""
+    return float((2 * images.var(dim=0)).mean().sqrt())

@@ -1,0 +1,274 @@
+"""Compressing images into latents and back, and making new ones of latents drawn from the prior."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.data.base import Data, Split
+from limbeck.errors import RecipeError
+from limbeck.losses.vae import discretized_gaussian_nll, kl_from_prior
+from limbeck.metrics.base import FeatureExtractor
+from limbeck.metrics.image import WINDOW, psnr, ssim
+from limbeck.networks.roles import Autoencoder, VariationalAutoencoder, unwrap
+from limbeck.randomness import generator
+from limbeck.tasks.base import Picture, Task
+from limbeck.tasks.disagreement import Disagreement
+from limbeck.tasks.real_images import CHUNK, DIRECTIONS, WATCHED, RealImages, diversity, images_of, some
+from limbeck.types import Draw
+
+ACTIVE = 0.01  # variance of its posterior mean over the data above which a unit is active (Burda et al. 2016, 5.2)
+ROWS, COLUMNS = 8, 8
+
+
+class Reconstruction(Task):
+    """Images in, the same images out, through a latent.
+
+    * `psnr`, `ssim`: of reconstructions from the posterior mean, in dB and at most 1.
+    * `rfid[features]`: FID of these reconstructions; `fid[features]` and its kin: of samples of the prior.
+    * `bits_per_dim`: the negative bound under the network's discretised Gaussian, where `bits` is on.
+    * `kl`: KL(posterior ‖ prior) of an image, in nats. `active_units`: how many values of the latent say anything.
+    * `encoder_parameters`, `decoder_parameters`: how many there are in each part.
+    * `psnr_to_teacher`, `ssim_to_teacher`: of the reconstructions to the teacher's. `encoder_swap_psnr_to_teacher`: of
+      what the teacher's decoder makes of the student's latents to the images, `decoder_swap_psnr_to_teacher`: of what
+      the student's decoder makes of the teacher's; both only where latents have one shape.
+    * `gap_to_teacher`, `worst_gap_to_teacher`: see `Disagreement`; only if there is one.
+
+    What concerns posterior and prior is only measured for a `VariationalAutoencoder`.
+
+    Args:
+        samples: Images reconstructed, and samples drawn, at an evaluation; images never more than the split has.
+        sampled: Draw from the prior too. Latents that are only weakly held to it make no images, and codes have none.
+        bits: Measure `bits_per_dim`: of use for networks trained with a Gaussian likelihood.
+        importance: Draws K of the importance-weighted bound (Burda et al. 2016, eq. 8); 1 is the ELBO.
+        disagreement: Measure how far the student can be driven from the teacher; changes images within [-1, 1].
+
+    Raises:
+        RecipeError: An argument is out of its range.
+    """
+
+    directions: Mapping[str, str] = {
+        "psnr": "higher",
+        "ssim": "higher",
+        "rfid": "lower",
+        **DIRECTIONS,
+        "diversity": "none",
+        "bits_per_dim": "lower",
+        "kl": "none",
+        "active_units": "none",
+        "encoder_parameters": "none",
+        "decoder_parameters": "none",
+        "psnr_to_teacher": "higher",
+        "ssim_to_teacher": "higher",
+        "encoder_swap_psnr_to_teacher": "higher",
+        "decoder_swap_psnr_to_teacher": "higher",
+        "gap_to_teacher": "lower",
+        "worst_gap_to_teacher": "lower",
+    }
+    main_metric = "psnr"
+
+    def __init__(
+        self,
+        samples: int = 10000,
+        *,
+        sampled: bool = True,
+        bits: bool = False,
+        importance: int = 1,
+        disagreement: Disagreement | None = None,
+    ) -> None:
+        for name, value, least in (("samples", samples, 2), ("importance", importance, 1)):
+            if value < least:
+                raise RecipeError(f"task.{name}: expected a whole number of at least {least}, found {value}")
+        self.samples, self.sampled, self.bits, self.importance = samples, sampled, bits, importance
+        self.disagreement = disagreement
+        self._real = RealImages(samples)
+
+    def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
+        """Return images (count, C, H, W)."""
+        train = data.split("train")
+        return (images_of(train.read(torch.arange(count) % len(train))),)
+
+    def evaluate(
+        self,
+        network: nn.Module,
+        data: Data,
+        *,
+        split: Split,
+        seed: int,
+        features: FeatureExtractor | None = None,
+        teacher: nn.Module | None = None,
+        samples: int | None = None,
+    ) -> dict[str, float]:
+        """Return the metrics named above, of up to `samples` images of the split."""
+        image = self._images(data, split, samples or self.samples)
+        rebuilt = _mapped(network, image)
+        metrics = {"psnr": float(psnr(rebuilt, image).mean())} | _similar("ssim", rebuilt, image)
+        if features is not None:
+            metrics[f"rfid[{features.name}]"] = self._real.fid(rebuilt, data, split, features)
+        metrics |= _parameters(network)
+        if isinstance(network, VariationalAutoencoder):
+            metrics |= self._bound(network, image, seed)
+            if self.sampled:
+                made = _samples(network, samples or self.samples, generator(seed, "prior"))
+                metrics["diversity"] = diversity(made[:WATCHED])
+                if features is not None:
+                    metrics |= self._real.compare(made, data, split, features)
+        if teacher is not None:
+            metrics |= self._fidelity(network, teacher, image, rebuilt)
+        return metrics
+
+    def floor(self, data: Data, *, features: FeatureExtractor | None = None) -> dict[str, float]:
+        """Return the distribution metrics of real training images against the reference split: those of samples."""
+        if features is None or not self.sampled:
+            return {}
+        real = self._images(data, "train", self.samples)
+        return self._real.compare(real, data, data.reference_split, features)
+
+    def alarm(self, network: nn.Module, data: Data) -> str | None:
+        """Return a warning when the posterior has collapsed: no value of the latent says anything of the image."""
+        if not isinstance(network, VariationalAutoencoder):
+            return None
+        if _active(_posteriors(network, self._images(data, "train", WATCHED))[0]):
+            return None
+        return "the posterior has collapsed: no latent unit depends on the image; lower the weight of student.kl"
+
+    def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
+        """Return images above their reconstructions; samples, interpolations and, of vectors, traversals."""
+        image = self._images(data, data.reference_split, 4 * COLUMNS)
+        rebuilt = _mapped(network, image)
+        pairs = [
+            part
+            for both in zip(torch.split(image, COLUMNS), torch.split(rebuilt, COLUMNS), strict=True)
+            for part in both
+        ]
+        pictures = [Picture("images, and below them their reconstructions", torch.cat(pairs).clamp(-1, 1), COLUMNS)]
+        if isinstance(network, VariationalAutoencoder):
+            if self.sampled:
+                made = _samples(network, ROWS * COLUMNS, generator(seed, "preview"))
+                pictures.append(Picture("samples of the prior", made.clamp(-1, 1), COLUMNS))
+            pictures.append(_interpolations(network, image))
+            if len(network.latent_shape) == 1:
+                pictures.append(_traversals(network, self._images(data, "train", WATCHED), image[:1]))
+        return pictures
+
+    def _images(self, data: Data, split: Split, count: int) -> Tensor:
+        images = data.split(split)
+        return images_of(images.read(some(min(count, len(images)), len(images))))
+
+    def _bound(self, network: VariationalAutoencoder, image: Tensor, seed: int) -> dict[str, float]:
+        mean, log_variance = _posteriors(network, image)
+        divergence = kl_from_prior(mean, log_variance).flatten(1).sum(1)
+        found = {"kl": float(divergence.mean()), "active_units": float(_active(mean))}
+        if self.bits:
+            draw = generator(seed, "posterior")
+            parts = _chunks(image, mean, log_variance)
+            nats = torch.cat([self._log_likelihood(network, draw, *part) for part in parts])
+            found["bits_per_dim"] = float(-nats.mean()) / (image[0].numel() * math.log(2))
+        return found
+
+    @torch.no_grad()
+    def _log_likelihood(
+        self, network: VariationalAutoencoder, draw: torch.Generator, image: Tensor, mean: Tensor, log_variance: Tensor
+    ) -> Tensor:
+        """Return the bound on log p(x) (N,), in nats: log 1/K Σ p(x | z) p(z) / q(z | x), or the ELBO."""
+        device, terms = _device(network), []
+        for _ in range(self.importance):
+            noise = torch.randn(mean.shape, generator=draw)
+            latent = mean + (log_variance / 2).exp() * noise
+            made = network.decode(latent.to(device)).float().cpu()
+            ratio = (noise.square() + log_variance - latent.square()).flatten(1).sum(1) / 2  # log p(z) - log q(z | x)
+            if self.importance == 1:  # its mean is known, and has no noise
+                ratio = -kl_from_prior(mean, log_variance).flatten(1).sum(1)
+            terms.append(ratio - discretized_gaussian_nll(image, made, network.log_scale.detach().cpu()))
+        return torch.stack(terms).logsumexp(0) - math.log(self.importance)
+
+    def _fidelity(self, network: nn.Module, teacher: nn.Module, image: Tensor, rebuilt: Tensor) -> dict[str, float]:
+        goal = _mapped(teacher, image)
+        found = {"psnr_to_teacher": float(psnr(rebuilt, goal).mean())} | _similar("ssim_to_teacher", rebuilt, goal)
+        pair = [n for n in (network, teacher) if isinstance(n, Autoencoder)]
+        if len({autoencoder.latent_shape for autoencoder in pair}) == 1 and len(pair) == 2:
+            for name, (encoder, decoder) in (("encoder", pair), ("decoder", pair[::-1])):
+                swapped = _mapped(partial(_through, encoder, decoder), image, _device(network))
+                found[f"{name}_swap_psnr_to_teacher"] = float(psnr(swapped, image).mean())
+        if self.disagreement is not None:
+            found |= self.disagreement.measure(network, teacher, image.to(_device(network)), bounds=(-1.0, 1.0))
+        return found
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(iter(network.parameters()), torch.empty(0)).device
+
+
+def _chunks(*tensors: Tensor, size: int = CHUNK) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(torch.split(tensor, size) for tensor in tensors), strict=True)
+
+
+@torch.no_grad()
+def _mapped(network: Callable[[Tensor], Tensor], value: Tensor, device: torch.device | None = None) -> Tensor:
+    """Return what a network makes of inputs, a chunk at a time, on the CPU."""
+    if device is None:
+        assert isinstance(network, nn.Module)
+        device = _device(network)
+    return torch.cat([network(part.to(device)).float().cpu() for part in torch.split(value, CHUNK)])
+
+
+def _through(encoder: Autoencoder, decoder: Autoencoder, image: Tensor) -> Tensor:
+    return decoder.decode(encoder.encode(image))
+
+
+@torch.no_grad()
+def _posteriors(network: VariationalAutoencoder, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return means and log variances of all images, on the CPU."""
+    parts = [network.posterior(part.to(_device(network))) for part in torch.split(image, CHUNK)]
+    mean, log_variance = (torch.cat([part[i].float().cpu() for part in parts]) for i in (0, 1))
+    return mean, log_variance
+
+
+def _active(mean: Tensor) -> int:
+    """Return how many values of the latent vary with the image, from posterior means (N, ...)."""
+    return int((mean.var(0) > ACTIVE).sum())
+
+
+def _samples(network: VariationalAutoencoder, count: int, draw: torch.Generator) -> Tensor:
+    return _mapped(network.decode, Draw(network.latent_shape).sample(count, draw), _device(network))
+
+
+def _similar(name: str, image: Tensor, reference: Tensor) -> dict[str, float]:
+    """Return the SSIM where its window fits in."""
+    parts = _chunks(image, reference) if min(image.shape[-2:]) >= WINDOW else iter(())
+    found = [ssim(*part) for part in parts]
+    return {name: float(torch.cat(found).mean())} if found else {}
+
+
+def _parameters(network: nn.Module) -> dict[str, float]:
+    """Return how many parameters each part has."""
+    parts = {name: getattr(unwrap(network), name, None) for name in ("encoder", "decoder")}
+    return {
+        f"{name}_parameters": float(sum(p.numel() for p in part.parameters()))
+        for name, part in parts.items()
+        if isinstance(part, nn.Module)
+    }
+
+
+def _interpolations(network: VariationalAutoencoder, image: Tensor) -> Picture:
+    """Return a row for each pair of images: from the posterior mean of one to that of the other."""
+    mean = _posteriors(network, image[: 2 * ROWS])[0]
+    one, other = mean[0::2], mean[1::2]
+    steps = torch.linspace(0, 1, COLUMNS).view(-1, *[1] * (mean.ndim - 1))
+    latent = torch.cat([torch.lerp(a, b, steps) for a, b in zip(one, other, strict=True)])
+    made = _mapped(network.decode, latent, _device(network))
+    return Picture("interpolations between two images", made.clamp(-1, 1), COLUMNS)
+
+
+def _traversals(network: VariationalAutoencoder, many: Tensor, image: Tensor) -> Picture:
+    """Return a row for each of the most active units: one image with that unit from -3 to 3."""
+    units = _posteriors(network, many)[0].var(0).topk(min(ROWS, network.latent_shape[0])).indices
+    latent = _posteriors(network, image)[0].repeat(len(units) * COLUMNS, 1)
+    rows = torch.arange(len(latent))
+    latent[rows, units.repeat_interleave(COLUMNS)] = torch.linspace(-3, 3, COLUMNS).repeat(len(units))
+    made = _mapped(network.decode, latent, _device(network))
+    return Picture("the most active units, each from -3 to 3", made.clamp(-1, 1), COLUMNS)
