@@ -236,6 +236,18 @@ ARMS = [
         "16",
         "student.start_from_teacher: expected the teacher's disc",
     ),
+    flag(
+        "student.start_from_teacher",
+        "[student.blocks.7]",
+        "start_from_teacher 'blocks.7': no such module in DcganGenerator",
+        rehearse=True,
+    ),
+    flag(
+        "student.start_from_teacher",
+        "[student.blocks.0]",
+        "start_from_teacher 'blocks.0': expected the same module in the teacher's network, found conv.weight: (",
+        rehearse=True,
+    ),
     flag("teacher", "null", "student.start_from_teacher: there is no teacher", "so the student is its own control"),
     flag("teacher.load", "teacher.safetensors", "teacher.load: no such file"),
     flag("teacher.new_layers", "[blocks.0]", "teacher.new_layers: expected a network that has `load` and `training`"),

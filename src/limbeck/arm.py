@@ -309,11 +309,7 @@ class Arm:
         for name, part in {"student": self.recipe.network, **self.recipe.networks}.items():
             with _seeded(self.seed, name):
                 networks[name] = part.build()
-        taught = None
-        if self.teacher is not None:
-            taught = self.teacher.networks()
-            for name in self.recipe.start_from_teacher:
-                networks[name].load_state_dict(self.teacher.player(name).state_dict())
+        taught = None if self.teacher is None else self.teacher.networks()
         with _seeded(self.seed, "method"):  # adapters and memories draw their initial values too
             return self.recipe.assemble(networks, taught)
 

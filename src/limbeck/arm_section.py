@@ -201,12 +201,13 @@ def _check_teacher(arm: ArmRecipe, teacher: ArmRecipe | None, m: Mistakes) -> No
     if teacher is None and "teacher" in takes and takes["teacher"].required:
         m.add("method", f"{arm.method.cls.__name__ if arm.method.cls else ''} needs a teacher; this arm has none")
     own = {"student": arm.network, **arm.networks}
-    for name in arm.start_from_teacher:
+    for place in arm.start_from_teacher:
+        name, _, path = place.partition(".")
         if teacher is None:
             m.add("start_from_teacher", "there is no teacher to start from")
         elif name not in own:
             m.add("start_from_teacher", f"no network {name!r}{nearest(name, own)}; there are {', '.join(own)}")
-        else:
+        elif not path:  # of a part the shapes are compared, once both networks are built
             theirs = {"student": teacher.network, **teacher.networks}.get(name)
             if theirs is None or theirs.description != own[name].description:
                 found = "none" if theirs is None else shown(dict(theirs.description))

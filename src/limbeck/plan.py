@@ -15,10 +15,10 @@ from torch import nn
 from limbeck.building import Mistakes, Part
 from limbeck.catalogue import network_arguments
 from limbeck.data.base import Augmentation, Data
-from limbeck.errors import LimbeckError
+from limbeck.errors import LimbeckError, RecipeError
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
-from limbeck.networks.fine_tuning import start
+from limbeck.networks.fine_tuning import copy_part, start
 from limbeck.tasks.base import Task
 from limbeck.training import Training
 from limbeck.tree import dump
@@ -39,7 +39,8 @@ class ArmRecipe:
         load: File of a trained network, relative to the working directory; with `training` the network starts there,
             without it the arm is not trained.
         new_layers: Module paths of the network that do not take their weights from `load`, such as its head.
-        start_from_teacher: Names of the networks that start as a copy of the teacher's trained ones.
+        start_from_teacher: Names of the networks that start as a copy of the teacher's trained ones, or of modules in
+            them, such as "student.encoder".
         taught_by: Name of the student that is this one's teacher (an assistant); None for the run's teacher.
         augmentation: Applied to the training images, or None.
     """
@@ -82,9 +83,17 @@ class ArmRecipe:
         Raises:
             LimbeckError: The networks do not fit the method, the file of weights, or the paths to freeze.
         """
+        teaching = teacher or {}
         if self.training is not None:
             start(networks["student"], self.load, self.new_layers, self.training)
-        taught = {"teacher" if name == "student" else f"teacher_{name}": n for name, n in (teacher or {}).items()}
+        for place in self.start_from_teacher if teaching else ():
+            name, _, path = place.partition(".")
+            if name not in teaching:
+                raise RecipeError(
+                    f"start_from_teacher: expected a trained {name!r} of the teacher, found none; train it here"
+                )
+            copy_part(networks[name], teaching[name], path, "start_from_teacher")
+        taught = {"teacher" if name == "student" else f"teacher_{name}": n for name, n in teaching.items()}
         taken = network_arguments(self.method.cls) if self.method.cls else {**networks, **taught}
         return self.method.build(**{name: n for name, n in {**networks, **taught}.items() if name in taken})
 
@@ -113,7 +122,8 @@ class Recipe:
         students: The students by name; "student" when there is one.
         seeds: One run of student and control each.
         teacher: What the students learn from, or None.
-        controls: By the name of the student: the same without the teacher. Equal ones are one object.
+        controls: By the name of the student: the same without the teacher, or another student that it is measured
+            against. Equal ones are one object.
         features: What distribution metrics compare by, or None.
         baselines: Networks without training, evaluated only.
         settings_tried: How many settings were tried for "student" and "control" before these.
@@ -143,7 +153,7 @@ class Recipe:
             named["teacher"] = self.teacher
         controls: dict[str, ArmRecipe] = {}
         for name, arm in self.controls.items():
-            if not any(arm is other for other in controls.values()):  # students that train alike share one
+            if not any(arm is other for other in [*controls.values(), *self.students.values()]):  # one may be shared
                 controls[f"control of {name}"] = arm
         return named | dict(self.students) | controls
 

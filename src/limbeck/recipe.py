@@ -12,8 +12,10 @@
     teacher: {network: ..., training: ...}                          # or {network: ..., load: file}: not trained
                               # with both it starts from the file; new_layers: [fc] do not, and are drawn anew
     student: {network: ..., training: ..., weights: ..., start_from_teacher: [discriminator]}
+                              # or a part of it that the teacher's network has too: [student.encoder]
     students: {x18: {...}, x63: {...}}                              # several, each a change of `student`
                               # taught_by: x18 makes an earlier student the teacher: an assistant (Mirzadeh et al. 2020)
+                              # control: x18 measures it against that student instead of its own control
     control: true             # the student without teacher; false, or its own training, method and weights
     baselines: {...}          # networks without training, by name
     settings_tried: {student: 8, control: 8}
@@ -124,23 +126,29 @@ class _Reader:
             variants = {}
         students: dict[str, ArmRecipe] = {}
         controls: dict[str, ArmRecipe] = {}
+        trained: dict[str, ArmRecipe | None] = {}  # the controls that are no students; equal ones are trained once
         for name, key in variants.items():
             own = self._section(key, (*STUDENT, "taught_by", "control")) if key != "student" else {}
-            assistant = self._assistant(own.get("taught_by"), f"{key}.taught_by", students)
+            assistant = self._earlier(own.get("taught_by"), f"{key}.taught_by", students)
             section = trees.merged(base, {n: v for n, v in own.items() if n != "control"})
             places = tuple(dict.fromkeys((key, "student", "")))
             students[name] = self._arm(section, places, teacher if assistant is None else assistant)
             choices = {"control": self.top.get("control", teacher is not None)}
             if "control" in own:
                 choices[f"{key}.control"] = own["control"]
-            control = self._control(section, places, choices, teacher)
+            if isinstance(own.get("control"), str):
+                before = {n: student for n, student in students.items() if n != name}
+                control = self._earlier(own["control"], f"{key}.control", before)
+            else:
+                control = self._control(section, places, choices, teacher)
+                alike = (c for c in trained.values() if c and control and c.description() == control.description())
+                control = trained[name] = next(alike, control)
             if control is not None:
-                same = (c for c in controls.values() if c.description() == control.description())
-                controls[name] = next(same, control)
+                controls[name] = control
         return students, controls
 
-    def _assistant(self, name: Any, key: str, students: Mapping[str, ArmRecipe]) -> ArmRecipe | None:
-        """Return the student that teaches another one, which must stand before it."""
+    def _earlier(self, name: Any, key: str, students: Mapping[str, ArmRecipe]) -> ArmRecipe | None:
+        """Return the student of that name, which must stand before the one that asks for it."""
         if name is not None and name not in students:
             there = f"there are {', '.join(students)}" if students else "there is none"
             self.mistakes.add(key, f"no student {shown(name)} before this one{nearest(str(name), students)}; {there}")

@@ -101,8 +101,10 @@ def tell(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: str =
     features = measured_by(recipe, setting)
     first = recipe.seeds[0]
     teacher = Arm("teacher", recipe.teacher, setting, first, None, features) if recipe.teacher else None
-    distinct = {id(control): control for control in recipe.controls.values()}
+    own = {id(student): name for name, student in recipe.students.items()}  # a control may be another student
+    distinct = {id(control): control for control in recipe.controls.values() if id(control) not in own}
     names = {key: "control" if len(distinct) == 1 else f"control of {_students_of(recipe, key)}" for key in distinct}
+    names |= own
     return Story(
         recipe,
         setting,

@@ -278,6 +278,16 @@ class TestArms:
         assert recipe.controls["no-output"] is recipe.controls["x18"]  # equal without a teacher: trained once
         assert recipe.controls["x45"].training.steps == 7  # type: ignore[union-attr]
 
+    def test_a_student_can_be_measured_against_another(self, tmp_path: Path) -> None:
+        students = {"plain": None, "more": {"training": {"steps": 9}, "control": "plain"}, "own": {"weights": None}}
+        recipe = read(tmp_path, {"students": students})
+        assert recipe.controls["more"] is recipe.students["plain"]
+        assert recipe.controls["plain"] is recipe.controls["own"] is not recipe.students["plain"]
+        assert list(recipe.arms()) == ["teacher", "plain", "more", "own", "control of plain"]
+        for wrong in ("more", "later", "plian"):
+            lines = mistakes_of(tmp_path, {"students": students}, {"students.more.control": wrong})
+            assert any("students.more.control: no student" in line for line in lines)
+
     def test_augmentation_holds_for_every_arm_but_the_features(self, tmp_path: Path) -> None:
         arm = {"name": "cnn", "network": "SmallCnn", "method": "Supervised", "training": {"steps": 5}}
         spin = {"class_path": f"{HERE}.Twirl", "init_args": {"turns": 3}}

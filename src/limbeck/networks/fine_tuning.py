@@ -38,6 +38,21 @@ def start(network: nn.Module, weights: Path | None, new_layers: Sequence[str], t
         freeze(network, training.freeze)
 
 
+def copy_part(target: nn.Module, source: nn.Module, path: str, key: str) -> None:
+    """Give a module of one network the weights of the module of the same path in another; "" is the whole network.
+
+    Raises:
+        RecipeError: There is no such module in one of them, or the two differ. The message begins with `key`.
+    """
+    ours, theirs = (module_at(n, path, key) if path else unwrap(n) for n in (target, source))
+    mine, given = ({name: tuple(t.shape) for name, t in m.state_dict().items()} for m in (ours, theirs))
+    if mine != given:
+        name = next(n for n in [*mine, *given] if mine.get(n) != given.get(n))
+        found = f"{name}: {mine.get(name, 'nothing')} here and {given.get(name, 'nothing')} there"
+        raise RecipeError(f"{key} {path!r}: expected the same module in the teacher's network, found {found}")
+    ours.load_state_dict(theirs.state_dict())
+
+
 def freeze(network: nn.Module, path: str) -> None:
     """Freeze every parameter up to and with the module at `path`, in the order of `named_modules`.
 
