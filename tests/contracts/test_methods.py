@@ -95,6 +95,7 @@ def generator(width: int, classes: int) -> DcganGenerator:
 def gan(taught: bool, *, classes: int = 0, **options: Any) -> Method:
     critic = partial(DcganDiscriminator, size=8, classes=classes)
     teachers = {"teacher": generator(5, classes), "teacher_discriminator": critic(3)}
+    options = {name: value() if isinstance(value, partial) else value for name, value in options.items()}
     return Gan(generator(2, classes), critic(2), **(teachers if taught else {}), **options)
 
 
@@ -160,6 +161,14 @@ CASES: dict[type[Method], dict[str, Case]] = {
         "lazy r1": gan_case(penalty="r1", penalty_interval=3),
         "wasserstein": gan_case(loss="wasserstein", penalty="gradient_penalty", critic_steps=3),
         "conditional, augmented": gan_case(classes=3, augment=DiffAugment(), **FOLLOWED),
+        "attacked latents, boundary": gan_case(
+            attack=LATENT_PGD,
+            strength=partial(ScheduledStrength, 0.1, 1.0, 3),
+            boundary=DeepFoolBoundary("half", steps=3),
+        ),
+        "conditional, steered attack": gan_case(
+            classes=3, attack=LATENT_PGD, strength=partial(SteeredStrength, 0.5, 0.1, 1.0)
+        ),
     },
     Supervised: {
         "plain": supervised_case(label_smoothing=0.1),

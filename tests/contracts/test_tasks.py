@@ -77,7 +77,7 @@ CASES: dict[type[Task], dict[str, Case]] = {
     Generation: {
         "unconditional": Case(Generation((4,), samples=40), lambda w: DcganGenerator(w, latent=4, size=16), True),
         "conditional": Case(
-            Generation((4,), samples=40, conditional=True),
+            Generation((4,), samples=40, conditional=True, disagreement=Disagreement(1.0, steps=3, samples=9)),
             lambda w: DcganGenerator(w, latent=4, size=16, classes=K),
             True,
         ),

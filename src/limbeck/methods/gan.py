@@ -9,14 +9,20 @@ from typing import ClassVar, Literal, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
+from limbeck.attacks.base import Attack
+from limbeck.attacks.boundary import BoundarySearch
+from limbeck.attacks.latent import on_shell
+from limbeck.attacks.strength import Strength
 from limbeck.data.base import Augmentation
 from limbeck.errors import RecipeError
 from limbeck.losses import gan
+from limbeck.losses.base import gathered
 from limbeck.losses.features import feature_matching, l1, l2
 from limbeck.losses.soft_label import soft_label
 from limbeck.methods.base import Method
 from limbeck.networks.adapters import adapters
 from limbeck.networks.frozen import Frozen
+from limbeck.networks.modes import evaluating
 from limbeck.networks.roles import Classifier
 from limbeck.networks.tap import Tap
 from limbeck.types import Batch, Draw, Loss, Update
@@ -45,6 +51,10 @@ class Gan(Method):
     * `student.feature`: L1 distance of their intermediate features, the student's through learned 1x1 adapters.
     * `student.critic_feature`: L1 distance of the features that the teacher's discriminator has of both images.
     * `student.perceptual`: L1 distance of the features that `feature_network` has of both images.
+    * `student.worst_output`: the distance of the images at latents that `attack` changed to make it large, each brought
+      back to the length it had (see docs/decisions/0009): adversarial training of a generator.
+    * `discriminator.boundary`: the soft-label loss, without the hard label, on images at which the teacher's
+      discriminator cannot decide between real and generated, found by `boundary` from real and generated ones.
 
     Networks are called with the batch's label as their second input where it has one, unless their `classes` is 0.
 
@@ -70,6 +80,10 @@ class Gan(Method):
         output: Distance of the images.
         feature_network: A trained classifier for the perceptual loss.
         perceptual_paths: Module paths of it.
+        attack: What changes latents for `student.worst_output`, or None: for a PGD with `low: null, high: null`.
+        strength: Replaces the attack's own radius in every step: fixed, scheduled, or steered by the student's distance
+            from the teacher before and after the attack.
+        boundary: Finds images at the boundary of the teacher's discriminator, with the threshold "half", or None.
         black_box: The data's `target` is the teacher's image for its `latent`: no teacher network is needed. Off
             in the control arm, which learns from `image` alone: the same pictures, where there are no real ones.
 
@@ -81,11 +95,13 @@ class Gan(Method):
         "discriminator.real_fake": 1.0,
         "discriminator.soft_label": 0.0,
         "discriminator.penalty": 1.0,
+        "discriminator.boundary": 1.0,
         "student.adversarial": 1.0,
         "student.output": 1.0,
         "student.feature": 1.0,
         "student.critic_feature": 1.0,
         "student.perceptual": 1.0,
+        "student.worst_output": 1.0,
     }
 
     def __init__(
@@ -109,6 +125,9 @@ class Gan(Method):
         output: Literal["l1", "l2"] = "l1",
         feature_network: Classifier | None = None,
         perceptual_paths: Sequence[str] = (),
+        attack: Attack | None = None,
+        strength: Strength | None = None,
+        boundary: BoundarySearch | None = None,
         black_box: bool = False,
     ) -> None:
         super().__init__()
@@ -130,6 +149,12 @@ class Gan(Method):
         unread = self.taught and bool(critic_features) and teacher_discriminator is None
         _check("teacher_discriminator", not unread, "one to read critic_features from", None)
         _check("features", not (features and black_box), "none of a black box", features)
+        _check("attack", not (attack is not None and black_box), "none of a black box", attack)
+        _check("strength", strength is None or attack is not None, "an attack whose strength it is", None)
+        shown = attack is None or teacher is None or hasattr(teacher, "latent_shape")
+        _check("attack", shown, "a teacher that states its latent_shape", type(teacher).__name__)
+        judged = boundary is None or not self.taught or teacher_discriminator is not None
+        _check("boundary", judged, "a teacher_discriminator whose boundary it is", None)
         for network, paths in ((teacher_discriminator, critic_features), (feature_network, perceptual_paths)):
             if network is not None:
                 Tap(network, paths)  # names a wrong path before anything is trained
@@ -145,11 +170,16 @@ class Gan(Method):
         self.features = dict(features or {}) if teacher is not None else {}
         self.critic_features, self.perceptual_paths = list(critic_features), list(perceptual_paths)
         self.adapters = nn.ModuleList() if teacher is None else adapters(student, teacher, self.features)
+        self.attack = None if teacher is None else attack
+        self.strength = None if teacher is None else strength
+        self.boundary = None if teacher_discriminator is None else boundary
         self.exact = penalty != "none"
 
     def draws(self) -> Mapping[str, Draw]:
-        """Return what the augmentation draws, and where between real and fake the gradient penalty looks."""
+        """Return what augmentation and attack draw, and where between real and fake the gradient penalty looks."""
         drawn = dict(self.augment.draws()) if self.augment else {}
+        if self.attack is not None and self.teacher is not None:
+            drawn |= self.attack.draws(self.teacher.network.latent_shape)  # type: ignore[arg-type]
         return drawn | ({"gan.epsilon": Draw((), "uniform")} if self.penalty == "gradient_penalty" else {})
 
     def players(self) -> Mapping[str, nn.Module]:
@@ -160,7 +190,7 @@ class Gan(Method):
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         """Yield the discriminator's update and, on every `critic_steps`-th step, the student's."""
         student_moves = (step + 1) % self.critic_steps == 0
-        scene = _Scene(self, batch, student_moves)
+        scene = _Scene(self, batch, student_moves, step)
         yield Update("discriminator", self._judge(scene, step))
         if student_moves:
             yield Update("student", self._deceive_and_follow(scene))
@@ -173,6 +203,8 @@ class Gan(Method):
         }
         if self.penalty != "none" and step % self.penalty_interval == 0:
             losses["penalty"] = lambda: self.penalty_interval * self.penalty_weight * self._penalty(scene)
+        if self.boundary is not None:
+            losses["boundary"] = lambda: self._at_boundary(scene)
         return losses
 
     def _deceive_and_follow(self, scene: _Scene) -> dict[str, Loss]:
@@ -187,7 +219,41 @@ class Gan(Method):
             losses["critic_feature"] = lambda: scene.seen_by(critic, self.critic_features, *scene.condition(critic))
         if (network := self.feature_network) is not None:
             losses["perceptual"] = lambda: scene.seen_by(network, self.perceptual_paths)
+        if self.attack is not None:
+            losses["worst_output"] = lambda: self._worst_output(scene)
         return losses
+
+    def _worst_output(self, scene: _Scene) -> Tensor:
+        assert self.attack is not None and self.teacher is not None
+        start, teacher = _need(scene.batch.latent, "latents"), self.teacher
+
+        def apart(latent: Tensor) -> Tensor:
+            latent = on_shell(latent, start)
+            mine: Tensor = self.student(latent, *scene.condition(self.student))
+            theirs: Tensor = teacher(latent, *scene.condition(teacher))
+            return OUTPUT[self.output](mine, theirs)
+
+        strength = None if self.strength is None else self.strength.value(scene.step)
+        with evaluating(self.student):
+            latent = self.attack(apart, start, scene.batch.drawn, strength)
+        found = apart(latent)
+        if self.strength is not None:
+            before = OUTPUT[self.output](scene.student.image.detach(), scene.teacher.image)
+            self.strength.observe(gathered(before).mean(), gathered(found.detach()).mean())
+        return found.mean()
+
+    def _at_boundary(self, scene: _Scene) -> Tensor:
+        """Return the mean KL(teacher ‖ student) of both discriminators at the boundary of the teacher's."""
+        assert self.boundary is not None and self.teacher_discriminator is not None
+        critic = self.teacher_discriminator
+        images = torch.cat([scene.real, scene.student.image.detach()])
+        condition = tuple(torch.cat([label, label]) for label in scene.condition(critic))
+        samples = self.boundary(lambda x: self._log_odds(critic(x, *condition)), images).samples
+        with torch.no_grad():
+            label = self._log_odds(critic(samples, *condition).flatten())
+        own = tuple(torch.cat([label, label]) for label in scene.condition(self.discriminator))
+        score = self._log_odds(self.discriminator(samples, *own).flatten())
+        return soft_label(score, label, alpha=0.0, temperature=self.temperature, real=True).mean()
 
     def _adapted(self, scene: _Scene) -> list[Tensor]:
         return [fit(feature) for fit, feature in zip(self.adapters, scene.student.features, strict=True)]
@@ -229,8 +295,8 @@ class _Made(NamedTuple):
 class _Scene:
     """What the losses of one step share, each computed when it is first asked for."""
 
-    def __init__(self, method: Gan, batch: Batch, student_moves: bool) -> None:
-        self.method, self.batch, self.student_moves = method, batch, student_moves
+    def __init__(self, method: Gan, batch: Batch, student_moves: bool, step: int) -> None:
+        self.method, self.batch, self.student_moves, self.step = method, batch, student_moves, step
 
     @property
     def real(self) -> Tensor:

@@ -45,30 +45,32 @@ class Disagreement:
 
     def measure(
         self,
-        student: Callable[[Tensor], Tensor],
-        teacher: Callable[[Tensor], Tensor],
+        student: Callable[..., Tensor],
+        teacher: Callable[..., Tensor],
         input: Tensor,
-        *,
+        *condition: Tensor,
         place: Callable[[Tensor, Tensor], Tensor] = lambda point, start: point,
         bounds: tuple[float | None, float | None] = (None, None),
     ) -> dict[str, float]:
         """Return both figures.
 
         Args:
-            student: From an input (N, ...) to images (N, C, H, W), differentiable.
+            student: From an input (N, ...), and `condition`, to images (N, C, H, W), differentiable.
             teacher: The same.
             input: (N, ...) on their device; the first `samples` are used.
+            condition: What both are called with beside it, such as labels (N,).
             place: Where a point (first argument) near an input (second) really is, such as on the prior's shell.
             bounds: Smallest and largest value of the input.
         """
         attack = self._attack(*bounds)
         gaps: list[Tensor] = []
         worst: list[Tensor] = []
-        for number, start in enumerate(torch.split(input[: self.samples], CHUNK)):
+        parts = zip(*(torch.split(t[: self.samples], CHUNK) for t in (input, *condition)), strict=True)
+        for number, (start, *given) in enumerate(parts):
 
-            def gap(point: Tensor, start: Tensor = start) -> Tensor:
+            def gap(point: Tensor, start: Tensor = start, given: list[Tensor] = given) -> Tensor:
                 point = place(point, start)
-                return (student(point) - teacher(point)).abs().flatten(1).mean(1)
+                return (student(point, *given) - teacher(point, *given)).abs().flatten(1).mean(1)
 
             draw = generator("disagreement", number)
             drawn = {n: d.sample(len(start), draw).to(start.device) for n, d in attack.draws(start.shape[1:]).items()}

@@ -8,12 +8,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from limbeck.attacks.latent import on_shell
 from limbeck.data.base import Data, Split
 from limbeck.errors import RecipeError
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import WINDOW, entropy, psnr, ssim
 from limbeck.randomness import generator
 from limbeck.tasks.base import Picture, Task
+from limbeck.tasks.disagreement import Disagreement
 from limbeck.tasks.real_images import CHUNK, DIRECTIONS, WATCHED, RealImages, diversity, images_of, some
 from limbeck.types import Batch, Draw
 
@@ -28,6 +30,7 @@ class Generation(Task):
         latent: Shape of one latent, e.g. [64]; drawn from a standard normal.
         samples: Images generated for an evaluation; never more than are needed to match the reference.
         conditional: Give the networks the class beside the latent.
+        disagreement: Measure how far the student can be driven from the teacher: latents are changed at their length.
     """
 
     directions: Mapping[str, str] = {
@@ -36,15 +39,27 @@ class Generation(Task):
         "diversity": "none",
         "psnr_to_teacher": "higher",
         "ssim_to_teacher": "higher",
+        "gap_to_teacher": "lower",
+        "worst_gap_to_teacher": "lower",
     }
     main_metric = "fid"
 
-    def __init__(self, latent: tuple[int, ...], samples: int = 10000, conditional: bool = False) -> None:
+    def __init__(
+        self,
+        latent: tuple[int, ...],
+        samples: int = 10000,
+        conditional: bool = False,
+        *,
+        disagreement: Disagreement | None = None,
+    ) -> None:
         if samples < 2:
             raise RecipeError(f"task.samples: expected at least 2, found {samples}")
         if not latent or min(latent) < 1:
             raise RecipeError(f"task.latent: expected sizes of at least 1, such as [64], found {list(latent)}")
         self.latent, self.samples, self.conditional = tuple(latent), samples, conditional
+        self._disagreement = disagreement
+        if disagreement is not None:
+            self.disagreement = disagreement  # part of what results are remembered under, if there is one
         self._real = RealImages(samples)
 
     def draws(self) -> Mapping[str, Draw]:
@@ -90,6 +105,8 @@ class Generation(Task):
         metrics = self._distribution(torch.cat(images), data, split, features)
         if teacher is not None:
             metrics |= _fidelity(zip(images, _generate(teacher, inputs), strict=True))
+            if self._disagreement is not None:
+                metrics |= self._worst(network, teacher, inputs, self._disagreement)
         elif (given := self._given(data, split, len(inputs[0]))) is not None:
             own, theirs = given
             metrics |= _fidelity(zip(_generate(network, own), torch.split(theirs, CHUNK), strict=True))
@@ -126,6 +143,13 @@ class Generation(Task):
         latent = Draw(self.latent).sample(count, generator(seed, "preview"))
         inputs = (latent, torch.arange(count) % columns) if self.conditional else (latent,)
         return [Picture("samples", torch.cat(list(_generate(network, inputs))), columns)]
+
+    def _worst(
+        self, network: nn.Module, teacher: nn.Module, inputs: tuple[Tensor, ...], disagreement: Disagreement
+    ) -> dict[str, float]:
+        device = next(iter(network.parameters()), torch.empty(0)).device
+        latent, *label = (tensor[: disagreement.samples].to(device) for tensor in inputs)
+        return disagreement.measure(network, teacher, latent, *label, place=on_shell)
 
     def _distribution(
         self, images: Tensor, data: Data, split: Split, features: FeatureExtractor | None

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.attacks.boundary import DeepFoolBoundary
+from limbeck.attacks.pgd import Pgd
 from limbeck.data.base import Augmentation
 from limbeck.errors import RecipeError
 from limbeck.losses import gan
@@ -79,7 +81,8 @@ def names(updates: list[Update]) -> list[str]:
 
 
 def test_the_discriminator_moves_first_and_every_declared_loss_is_yielded() -> None:
-    updates = list(full().updates(batch(), 0))
+    attack = Pgd(1.0, 0.5, 2, "l2", random_start=False, low=None, high=None)
+    updates = list(full(attack=attack, boundary=DeepFoolBoundary("half")).updates(batch(), 0))
     assert [update.player for update in updates] == ["discriminator", "student"]
     assert names(updates) == list(Gan.losses)
 
