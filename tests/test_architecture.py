@@ -49,7 +49,7 @@ BASES = {
         "external",
         "libraries",
     },
-    "data": {"base"},
+    "data": {"base", "folder"},
     "attacks": {"base"},
     "metrics": {"base", "drawing"},
     "weighting": {"base"},

@@ -25,6 +25,7 @@ from limbeck.data.folder import ImageFolder
 from limbeck.data.glyphs import Glyphs
 from limbeck.data.idx import MNIST, FashionMNIST, IdxData
 from limbeck.data.pairs import LatentPairs
+from limbeck.data.photo_crops import PhotoCrops
 from limbeck.data.tensors import TensorImages
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -99,6 +100,14 @@ def pairs(root: Path, seed: int, *, beside: bool = False) -> Data:
     return LatentPairs(str(root / "pairs.npz"), tensors(root, seed + 7) if beside else None)
 
 
+def crops(root: Path, seed: int, *, test: bool = True) -> Data:
+    for i in range(20):
+        file = root / ("test" if i < 6 and test else "photos") / f"{i}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(noise(23, 17, 3, seed=seed + i)).save(file)
+    return PhotoCrops(str(root / "photos"), 8, test=str(root / "test") if test else 0.3, validation=0.2, stride=6)
+
+
 # Class -> examples, each made from an empty folder and a seed that decides the content.
 EXAMPLES: dict[type, dict[str, Callable[[Path, int], Data]]] = {
     Glyphs: {
@@ -115,6 +124,7 @@ EXAMPLES: dict[type, dict[str, Callable[[Path, int], Data]]] = {
     },
     ImageFolder: {"memory": image_folder(streaming=False), "streaming": image_folder(streaming=True)},
     LatentPairs: {"alone": pairs, "beside": lambda root, seed: pairs(root, seed, beside=True)},
+    PhotoCrops: {"own folders": crops, "held out": lambda root, seed: crops(root, seed, test=False)},
     TensorImages: {"bytes": tensors, "floats": lambda root, seed: tensors(root, seed, as_float=True)},
 }
 ROWS = [

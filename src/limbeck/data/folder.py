@@ -73,11 +73,11 @@ class ImageFolder(Data):
                 "ImageFolder: expected parts in [0, 1) that leave some for training, found"
                 f" validation {validation} and test {test}"
             )
-        self.path = _existing(path)
+        self.path = existing(path)
         self.name = name or self.path.resolve().name
         self.image_shape = (channels, size, size)
         self.validation, self.test = validation, test
-        files = {part: _list(folder, self.path) for part, folder in _folders(self.path).items()}
+        files = {part: list_images(folder, self.path) for part, folder in _folders(self.path).items()}
         everything = [file for some in files.values() for file in some]
         if not everything:
             raise DataError(f"{self.path}: expected images ({' '.join(sorted(ENDINGS))}), found none")
@@ -105,12 +105,12 @@ class ImageFolder(Data):
 
     def _hold_out(self, files: dict[str, list[Path]]) -> dict[str, list[Path]]:
         """Return the files of every split, given those of the subfolders (or of the whole folder, as "all")."""
-        rest = sorted(files["train"] if "train" in files else files["all"], key=_share)
+        rest = sorted(files["train"] if "train" in files else files["all"], key=share_of)
         parts, limit = dict(files), 0.0
         for part, share in (("test", self.test), ("validation", self.validation)):
             if part not in files:
                 limit += share
-                count = (sum(_share(file) < limit for file in rest) or 1) if share else 0
+                count = (sum(share_of(file) < limit for file in rest) or 1) if share else 0
                 parts[part], rest = sorted(rest[:count]), rest[count:]
         return {**parts, "train": sorted(rest)}
 
@@ -190,14 +190,26 @@ def decode(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
     Raises:
         DataError: It cannot be read or decoded, or its pixels have no known range.
     """
+    return planes(ImageOps.fit(opened(file, channels), (size, size), Image.Resampling.BICUBIC), channels)
+
+
+def opened(file: Path, channels: int) -> Image.Image:
+    """Return an image file as an upright image of 8 bits with 1 or 3 channels, at its own size.
+
+    Raises:
+        DataError: It cannot be read or decoded, or its pixels have no known range.
+    """
     try:
         with Image.open(file) as image:
-            upright = _eight_bits(ImageOps.exif_transpose(image), "RGB" if channels == 3 else "L")
-            square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
+            return _eight_bits(ImageOps.exif_transpose(image), "RGB" if channels == 3 else "L")
     except Exception as error:  # a damaged image can raise anything
         raise DataError(f"{file}: cannot be decoded ({error}); repair or remove it") from error
-    pixels = np.asarray(square, np.uint8).reshape(size, size, channels)
-    return np.array(pixels.transpose(2, 0, 1), order="C")  # a copy: Pillow's own memory is read-only
+
+
+def planes(image: Image.Image, channels: int) -> NDArray[np.uint8]:
+    """Return an image as (channels, H, W), 0..255; a copy, as Pillow's own memory is read-only."""
+    pixels = np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
+    return np.array(pixels.transpose(2, 0, 1), order="C")
 
 
 def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
@@ -214,7 +226,7 @@ def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-def _existing(path: str) -> Path:
+def existing(path: str) -> Path:
     """Return the folder `path`, here or in the data root."""
     here = Path(path).expanduser()
     places = [here] if here.is_absolute() else [here, data_root() / here]
@@ -235,7 +247,7 @@ def _folders(path: Path) -> dict[str, Path]:
     return found if "train" in found else {"all": path}
 
 
-def _list(folder: Path, base: Path) -> list[Path]:
+def list_images(folder: Path, base: Path) -> list[Path]:
     """Return the images below `folder`, relative to `base`, in order; hidden ones are left out."""
 
     def refuse(error: OSError) -> None:
@@ -249,6 +261,6 @@ def _list(folder: Path, base: Path) -> list[Path]:
     return sorted(found)
 
 
-def _share(file: Path) -> float:
+def share_of(file: Path) -> float:
     """Return the SHA-256 of a path as a number in [0, 1)."""
     return int.from_bytes(hashlib.sha256(file.as_posix().encode()).digest()[:6], "big") / 2**48

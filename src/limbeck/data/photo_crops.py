@@ -1,0 +1,97 @@
+"""Square cut-outs of photographs, at the pixels that they have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+
+from limbeck.data.base import Data, Images, InMemory, Split
+from limbeck.data.folder import existing, list_images, opened, planes, share_of
+from limbeck.errors import DataError, RecipeError
+
+
+@final
+class PhotoCrops(Data):
+    """Cut-outs on a regular grid of all photographs of a folder, nothing resized; they are held in memory.
+
+    Splits are of photographs, not of cut-outs: no photograph is in two of them. Those that are smaller than a cut-out
+    are an error.
+
+    Args:
+        path: The folder; a relative one is looked for here, then in the data root.
+        size: Height and width of a cut-out in pixels.
+        channels: 3 for RGB, 1 for grey.
+        stride: Pixels from one cut-out to the next; null for `size`: they do not overlap.
+        test: Another folder whose cut-outs, which never overlap, are the test split; or the part of the photographs
+            that is held out for it, by the SHA-256 of their paths.
+        validation: Part of the photographs that is held out for validation, in (0, 1).
+        name: What results are filed under; null for the folder's name.
+
+    Raises:
+        DataError: A folder is missing or without images; on reading, a photograph is damaged or too small.
+        RecipeError: An argument that cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        size: int = 64,
+        channels: int = 3,
+        *,
+        stride: int | None = None,
+        test: str | float = 0.1,
+        validation: float = 0.1,
+        name: str | None = None,
+    ) -> None:
+        step = size if stride is None else stride
+        if min(size, step) < 1:
+            raise RecipeError(f"PhotoCrops: expected size and stride of at least 1 pixel, found {size} and {step}")
+        if channels not in (1, 3):
+            raise RecipeError(f"PhotoCrops.channels: expected 1 or 3, found {channels}")
+        held_out = 0.0 if isinstance(test, str) else test
+        if not (0 < validation < 1 and validation + held_out < 1 and (isinstance(test, str) or test > 0)):
+            raise RecipeError(
+                f"PhotoCrops: expected parts in (0, 1) that leave some for training, found validation {validation} and"
+                f" test {test}"
+            )
+        folder = existing(path)
+        files = {file: share_of(file.relative_to(folder)) for file in _photographs(folder)}
+        tested = [f for f, share in files.items() if share < held_out]
+        checked = [f for f, share in files.items() if held_out <= share < held_out + validation]
+        self.name = name or folder.resolve().name
+        self.size, self.step, self.image_shape = size, step, (channels, size, size)
+        self._files: dict[Split, list[Path]] = {
+            "train": [f for f in files if f not in tested and f not in checked],
+            "validation": checked,
+            "test": _photographs(existing(test)) if isinstance(test, str) else tested,
+        }
+        self._splits: dict[Split, Images] = {}
+
+    def split(self, name: Split) -> Images:
+        """Return the cut-outs of a split, cut on the first call; only those of "train" may overlap."""
+        if name not in self._splits:
+            if not self._files[name]:
+                raise DataError(f"{self.name}: no photograph is left for the {name} split; add some, or hold out more")
+            step = self.step if name == "train" else max(self.step, self.size)
+            self._splits[name] = InMemory(torch.cat([self._cut(file, step) for file in self._files[name]]))
+        return self._splits[name]
+
+    def _cut(self, file: Path, step: int) -> torch.Tensor:
+        """Return the cut-outs (N, C, size, size) of a photograph, row by row, uint8."""
+        channels, size, _ = self.image_shape
+        photograph = torch.from_numpy(np.asarray(planes(opened(file, channels), channels)))
+        if min(photograph.shape[1:]) < size:
+            height, width = photograph.shape[1:]
+            raise DataError(f"{file}: expected at least {size}x{size} pixels, found {height}x{width}; remove it")
+        parts = photograph.unfold(1, size, step).unfold(2, size, step)  # (C, rows, columns, size, size)
+        return parts.permute(1, 2, 0, 3, 4).reshape(-1, channels, size, size)
+
+
+def _photographs(folder: Path) -> list[Path]:
+    found = [folder / file for file in list_images(folder, folder)]
+    if not found:
+        raise DataError(f"{folder}: expected photographs, found none")
+    return found
