@@ -19,15 +19,15 @@ from limbeck.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1] / "recipes"
 RECIPES = [str(path.relative_to(ROOT)) for path in sorted(ROOT.rglob("*.y*ml"))]
-COUNT = 25  # changes with every recipe that is added, so that none gets lost
+COUNT = 28  # changes with every recipe that is added, so that none gets lost
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with the recipes and with what they ask their reader to bring."""
     (tmp_path / "recipes").symlink_to(ROOT)
-    for folder, mode in (("photographs", "RGB"), ("digits", "L")):
-        (tmp_path / folder).mkdir()
+    for folder, mode in (("photographs", "RGB"), ("digits", "L"), ("sr/train_BSDS100", "RGB"), ("sr/BSD100", "RGB")):
+        (tmp_path / folder).mkdir(parents=True)
         for number in range(5):
             Image.new(mode, (70, 70)).save(tmp_path / folder / f"{number}.png")
     pairs = {"latent": torch.zeros(10, 64), "image": torch.zeros(10, 1, 32, 32, dtype=torch.uint8)}
@@ -78,6 +78,10 @@ def test_a_recipe_says_on_top_what_it_shows(name: str) -> None:
         ("classification/assistants-fashion-mnist.yaml", "taught_by: middle", "taught_by: high"),
         ("classification/ensemble-fashion-mnist.yaml", "teacher-2", "teacher-3"),
         ("classification/mutual-fashion-mnist.yaml", "  peer:", "  pier:"),
+        ("vae/fashion-mnist.yaml", "width: 8", "width: 0"),
+        ("vae/decoder-bsds.yaml", "[student.encoder]", "[student.decoder]"),
+        ("vae/adversarial-fashion-mnist.yaml", "name: latent", "name: pgd, low: 1, high: 0"),
+        ("gan/adversarial-fashion-mnist.yaml", "control: plain", "control: plane"),
         ("robustness/robust-fashion-mnist.yaml", "radius: 0.2, step: 0.1", "radius: 0.2, step: 0.3"),
         ("robustness/strength-fashion-mnist.yaml", "low: 0.05", "low: -0.05"),
     ],
