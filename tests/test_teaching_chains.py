@@ -85,3 +85,46 @@ def test_a_fine_tuned_teacher_learns_new_classes_on_layers_that_stay(tmp_path: P
     for name, value in given.state_dict().items():
         assert torch.equal(tuned[name], value) == name.startswith(("blocks.0", "blocks.1")), name
     assert result.arms["teacher"].quality["top1"].mean > 0.55  # a third by chance
+
+
+DECODER = """
+name: decoder
+data: {class_path: Glyphs, init_args: {size: 16, train: 256, validation: 32, test: 64, channels: 1, classes: AB}}
+task: {class_path: Reconstruction, init_args: {sampled: false, samples: 64}}
+method: {class_path: Vae, init_args: {likelihood: l1}}
+seeds: 3
+teacher:
+  network: {class_path: SpatialVae, init_args: {width: 4, latent: 3, channels: 1, size: 16}}
+  training: {steps: 60, batch: 16, optimizers: {student: {class_path: Adam, init_args: {lr: 0.01}}}}
+  weights: {student.kl: 0.001}
+student:
+  network: {class_path: SpatialVae, init_args: {width: 4, latent: 3, channels: 1, size: 16, decoder_width: 2}}
+  start_from_teacher: [student.encoder]
+  training: {steps: 40, batch: 16, freeze: encoder, optimizers: {student: {class_path: Adam, init_args: {lr: 0.01}}}}
+  weights: {student.reconstruction: 0, student.kl: 0, student.posterior: 0, student.decoder: 0, student.decoder_swap: 1}
+students:
+  images-alone: {control: false}
+  taught:
+    method: {class_path: Vae, init_args: {likelihood: l1, prior_share: 0.0}}
+    weights: {student.decoder: 1, student.decoder_swap: 0}
+    control: images-alone
+"""
+
+
+def test_a_decoder_for_a_fixed_latent_measured_against_another_student(tmp_path: Path) -> None:
+    (tmp_path / "decoder.yaml").write_text(DECODER)
+    recipe = read_recipe(tmp_path / "decoder.yaml")
+    result = run(recipe, tmp_path / "out")
+    assert list(result.arms) == ["teacher", "images-alone", "taught"]
+    assert {(v.student, v.control) for v in result.verdicts} == {("taught", "images-alone")}
+    story = tell(recipe, tmp_path / "out")
+    assert story.teacher is not None
+    given = story.teacher.state["student"]
+    for arms in story.students.values():
+        for arm in arms:
+            for name, value in arm.state["student"].items():
+                assert torch.equal(value, given[name]) == name.startswith("encoder") or name == "log_scale", name
+    quality = {name: arm.quality["psnr_to_teacher"].mean for name, arm in result.arms.items() if name != "teacher"}
+    assert quality["taught"] > quality["images-alone"]
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert ("images-alone" in html and "BEATS" in html) or "INCONCLUSIVE" in html or "LOSES" in html

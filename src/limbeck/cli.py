@@ -228,7 +228,8 @@ def _sample(options: Namespace, changes: list[tuple[str, str]], command: str) ->
     if options.pairs is not None:
         write_pairs(arm, options.pairs, options.seed, file)
     else:
-        picture, *_ = arm.setting.task.preview(arm.network(), arm.setting.data, options.seed)
+        pictures = arm.setting.task.preview(arm.network(), arm.setting.data, options.seed)
+        picture = next((p for p in pictures if p.title.startswith("samples")), pictures[0])
         write_atomically(file, image_grid(picture.images, picture.columns))
     print(file)
 

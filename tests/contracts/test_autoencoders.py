@@ -21,7 +21,7 @@ from limbeck.networks.tap import Tap
 N, SIZE = 3, 16
 SMALL = {"width": 4, "latent": 6, "channels": 3, "size": SIZE}
 OPTIONS: dict[str, list[dict[str, Any]]] = {
-    "ConvVae": [{}, {"decoder_width": 2}],
+    "ConvVae": [{}, {"decoder_width": 2}, {"normalization": "group"}],
     "ResidualVae": [{}, {"blocks": 2, "decoder_width": 2}],
     "SpatialVae": [{}, {"halvings": 1, "decoder_width": 2}, {"size": 24, "halvings": 3}],
     "VqVae": [{"codes": 8}, {"codes": 5, "halvings": 1, "blocks": 2}],

@@ -51,7 +51,9 @@ class Encoder(nn.Module):
         for before, count in zip([width, *counts], counts, strict=False):
             down = nn.Conv2d(before, count, 3, stride=2, padding=1) if len(self.stages) else nn.Identity()
             self.stages.append(nn.Sequential(down, *(ResidualBlock(count) for _ in range(blocks))))
-        self.output = nn.Sequential(normalization(counts[-1]), nn.SiLU(), nn.Conv2d(counts[-1], outputs, 3, padding=1))
+        self.output = nn.Sequential(
+            normalization_of(counts[-1]), nn.SiLU(), nn.Conv2d(counts[-1], outputs, 3, padding=1)
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Return (N, outputs, H / 2^halvings, W / 2^halvings) of images (N, C, H, W)."""
@@ -82,7 +84,7 @@ class Decoder(nn.Module):
             up = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(before, count, 3, padding=1))
             start = up if len(self.stages) else nn.Identity()
             self.stages.append(nn.Sequential(start, *(ResidualBlock(count) for _ in range(blocks))))
-        self.output = nn.Sequential(normalization(width), nn.SiLU(), nn.Conv2d(width, channels, 3, padding=1))
+        self.output = nn.Sequential(normalization_of(width), nn.SiLU(), nn.Conv2d(width, channels, 3, padding=1))
 
     def forward(self, latent: Tensor) -> Tensor:
         """Return (N, C, h 2^halvings, w 2^halvings) of maps (N, inputs, h, w)."""
@@ -98,8 +100,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm1, self.conv1 = normalization(channels), nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm2, self.conv2 = normalization(channels), nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm1, self.conv1 = normalization_of(channels), nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm2, self.conv2 = normalization_of(channels), nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return (N, C, H, W)."""
@@ -109,6 +111,6 @@ class ResidualBlock(nn.Module):
         return found
 
 
-def normalization(channels: int) -> nn.Module:
+def normalization_of(channels: int) -> nn.Module:
     """Return a group normalisation (Wu & He 2018) of up to eight groups, as many as divide the channels."""
     return nn.GroupNorm(gcd(channels, 8), channels)

@@ -6,15 +6,16 @@ Encoder and decoder can have different widths: a student may have a small decode
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import final
+from typing import Literal, final, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, full, nn
 
-from limbeck.networks.building import check_sizes, doublings
-from limbeck.networks.convolutional import Decoder, Encoder, latent_side, widths
+from limbeck.networks.building import check_choice, check_sizes, doublings
+from limbeck.networks.convolutional import Decoder, Encoder, latent_side, normalization_of, widths
 from limbeck.networks.roles import VariationalAutoencoder
 
+Normalization = Literal["batch", "group"]
 LOG_VARIANCE = (-20.0, 10.0)  # beyond these exp() is of no use in float32
 LOG_SCALE = -1.5  # where the learned standard deviation of pixels starts: what a poor decoder has
 
@@ -54,20 +55,30 @@ class ConvVae(_Parts):
         channels: Channels C of the image.
         size: Height and width of the image: a power of two of at least 8.
         decoder_width: `width` of the decoder; null for the same.
+        normalization: "batch" as in DCGAN; "group" keeps samples independent, and is what a student needs whose decoder
+            follows a teacher's: latents of the posterior and of the prior have other statistics.
 
     Raises:
-        RecipeError: A size cannot be used.
+        RecipeError: A size cannot be used, or there is no such normalisation.
     """
 
     def __init__(
-        self, width: int = 32, latent: int = 32, channels: int = 1, size: int = 32, *, decoder_width: int | None = None
+        self,
+        width: int = 32,
+        latent: int = 32,
+        channels: int = 1,
+        size: int = 32,
+        *,
+        decoder_width: int | None = None,
+        normalization: Normalization = "batch",
     ) -> None:
         other = width if decoder_width is None else decoder_width
         check_sizes(self, width=width, latent=latent, channels=channels, decoder_width=other)
+        check_choice(self, get_args(Normalization), normalization=normalization)
         stages = doublings(self, size)
         super().__init__(
-            _ConvEncoder([channels] + [width << stage for stage in range(stages)], latent),
-            _ConvDecoder([other << stage for stage in reversed(range(stages))] + [channels], latent),
+            _ConvEncoder([channels] + [width << stage for stage in range(stages)], latent, normalization),
+            _ConvDecoder([other << stage for stage in reversed(range(stages))] + [channels], latent, normalization),
             (latent,),
             (channels, size, size),
         )
@@ -168,11 +179,13 @@ class _Chain(nn.Sequential):
 
 
 class _ConvEncoder(nn.Module):
-    """4x4 convolutions of stride 2 with batch normalisation and leaky ReLU, then a linear layer."""
+    """4x4 convolutions of stride 2 with normalisation and leaky ReLU, then a linear layer."""
 
-    def __init__(self, counts: list[int], latent: int) -> None:
+    def __init__(self, counts: list[int], latent: int, kind: Normalization) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(_Down(*pair, norm=number > 0) for number, pair in enumerate(_pairs(counts)))
+        self.blocks = nn.ModuleList(
+            _Down(*pair, kind if number else None) for number, pair in enumerate(_pairs(counts))
+        )
         self.latent = nn.Linear(16 * counts[-1], 2 * latent)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -184,12 +197,12 @@ class _ConvEncoder(nn.Module):
 
 
 class _ConvDecoder(nn.Module):
-    """A linear layer to 4x4, then transposed convolutions of stride 2 with batch normalisation and ReLU."""
+    """A linear layer to 4x4, then transposed convolutions of stride 2 with normalisation and ReLU."""
 
-    def __init__(self, counts: list[int], latent: int) -> None:
+    def __init__(self, counts: list[int], latent: int, kind: Normalization) -> None:
         super().__init__()
         self.latent = nn.Sequential(nn.Linear(latent, 16 * counts[0]), nn.Unflatten(1, (counts[0], 4, 4)), nn.ReLU())
-        self.blocks = nn.ModuleList(_Up(*pair) for pair in _pairs(counts[:-1]))
+        self.blocks = nn.ModuleList(_Up(*pair, kind) for pair in _pairs(counts[:-1]))
         self.output = nn.ConvTranspose2d(counts[-2], counts[-1], 4, stride=2, padding=1)
 
     def forward(self, latent: Tensor) -> Tensor:
@@ -203,10 +216,10 @@ class _ConvDecoder(nn.Module):
 class _Down(nn.Module):
     """Halves height and width."""
 
-    def __init__(self, inputs: int, outputs: int, *, norm: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, kind: Normalization | None) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=not norm)
-        self.norm = nn.BatchNorm2d(outputs) if norm else nn.Identity()
+        self.conv = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=kind is None)
+        self.norm = nn.Identity() if kind is None else _norm(outputs, kind)
 
     def forward(self, hidden: Tensor) -> Tensor:
         return F.leaky_relu(self.norm(self.conv(hidden)), 0.2)
@@ -215,13 +228,17 @@ class _Down(nn.Module):
 class _Up(nn.Module):
     """Doubles height and width."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, kind: Normalization) -> None:
         super().__init__()
         self.conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
+        self.norm = _norm(outputs, kind)
 
     def forward(self, hidden: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(hidden)))
+
+
+def _norm(channels: int, kind: Normalization) -> nn.Module:
+    return nn.BatchNorm2d(channels) if kind == "batch" else normalization_of(channels)
 
 
 def _pairs(counts: list[int]) -> list[tuple[int, int]]:
