@@ -138,7 +138,9 @@ class Vae(Method):
         self.feature_network = None if feature_network is None else Frozen(feature_network)
         self.likelihood, self.free_bits, self.output, self.prior_share = likelihood, free_bits, output, prior_share
         self.perceptual_paths, self.map_steps = list(perceptual_paths), map_steps
-        self.attack, self.latent_attack, self.strength = attack, latent_attack, strength
+        self.attack = None if teacher is None else attack
+        self.latent_attack = None if teacher is None else latent_attack
+        self.strength = None if teacher is None else strength
         self.map = None if teacher is None else LatentMap(teacher.latent_shape, student.latent_shape)
         self.features = dict(features or {}) if teacher is not None else {}
         self.adapters = nn.ModuleList() if teacher is None else _adapters(student, teacher, self.features)
