@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, NamedTuple, TypeVar, final
 import torch
 from torch import Tensor, nn
 
-from limbeck.attacks.base import Attack
+from limbeck.attacks.base import Attack, per_sample
 from limbeck.attacks.latent import on_shell
 from limbeck.attacks.strength import Strength
 from limbeck.errors import RecipeError
@@ -67,7 +67,7 @@ class Vae(Method):
             "l1", which is a Laplace distribution of scale 1 and no likelihood to compare bounds by.
         free_bits: λ of at least 0, in nats a latent dimension (Kingma et al. 2016).
         output: Distance of images.
-        prior_share: Share of a batch whose latents `decoder` draws from the prior, in [0, 1].
+        prior_share: Probability with which `decoder` takes a latent of the prior, in [0, 1].
         features: Module path in the student for each module path of the teacher that it has to match.
         feature_network: A trained classifier for the perceptual losses.
         perceptual_paths: Module paths of it.
@@ -146,12 +146,12 @@ class Vae(Method):
         self.adapters = nn.ModuleList() if teacher is None else _adapters(student, teacher, self.features)
 
     def draws(self) -> Mapping[str, Draw]:
-        """Return the noise of both posteriors, latents of the prior, and what the attacks draw."""
+        """Return the noise of both posteriors, latents of the prior and who gets them, and what the attacks draw."""
         drawn = {"vae.noise": Draw(self.student.latent_shape)}
         if self.teacher is None:
             return drawn
         latent = self.told.latent_shape
-        drawn |= {"vae.teacher_noise": Draw(latent), "vae.prior": Draw(latent)}
+        drawn |= {"vae.teacher_noise": Draw(latent), "vae.prior": Draw(latent), "vae.share": Draw((), "uniform")}
         of_images = {} if self.attack is None else dict(self.attack.draws(self.student.image_shape))
         of_latents = {} if self.latent_attack is None else dict(self.latent_attack.draws(latent))
         both = sorted(of_images.keys() & of_latents.keys())
@@ -251,10 +251,10 @@ class _Lesson:
 
     @cached_property
     def latent(self) -> Tensor:
-        """Latents of the teacher (N, ...): the first `prior_share` of the prior, the others of q_T(z | x)."""
-        count = round(self.method.prior_share * len(self.image))
+        """Latents of the teacher (N, ...): of the prior with the probability `prior_share`, else of q_T(z | x)."""
         own = self.taught.at(self.drawn["vae.teacher_noise"])
-        return torch.cat([self.drawn["vae.prior"][:count].to(own), own[count:]])
+        of_prior = per_sample(self.drawn["vae.share"] < self.method.prior_share, own)
+        return torch.where(of_prior, self.drawn["vae.prior"].to(own), own)
 
     @cached_property
     def goal(self) -> Tensor:
@@ -287,7 +287,7 @@ class _Lesson:
 
     def kl(self) -> Tensor:
         """Return the divergence from the prior, by value of the image."""
-        each = vae.kl_from_prior(*self.mine)
+        each = gathered(vae.kl_from_prior(*self.mine))  # the mean of a unit is that of all samples
         return vae.free_bits(each, self.method.free_bits) / self.image[0].numel()
 
     def real_fake(self) -> Tensor:
