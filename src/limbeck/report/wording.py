@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from limbeck.report.result import ArmResult, Result, Verdict, decimals, number
 from limbeck.report.statistics import base_name, better
 
-ACRONYMS = {"fid", "kid", "is", "psnr", "ssim", "ms", "lpips", "mse", "iou", "auc", "nll", "ece", "kl"}
+ACRONYMS = {"fid", "rfid", "kid", "is", "psnr", "ssim", "ms", "lpips", "mse", "iou", "auc", "nll", "ece", "kl"}
 COST_LABELS = {
     "parameters": "Parameters",
     "macs": "MACs / image",
