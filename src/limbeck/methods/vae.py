@@ -16,7 +16,7 @@ from limbeck.attacks.strength import Strength
 from limbeck.errors import RecipeError
 from limbeck.losses import gan, vae
 from limbeck.losses.base import gathered, precise
-from limbeck.losses.features import feature_matching, l1, l2
+from limbeck.losses.features import DISTANCES, feature_matching, l1
 from limbeck.methods.base import Method
 from limbeck.networks.adapters import adapter, feature_shapes
 from limbeck.networks.frozen import Frozen
@@ -27,7 +27,6 @@ from limbeck.networks.tap import Tap
 from limbeck.types import Batch, Draw, Loss, Update
 
 T = TypeVar("T")
-DISTANCE = {"l1": l1, "l2": l2}
 Likelihood = Literal["gaussian", "discretized_gaussian", "bernoulli", "l1"]
 
 
@@ -122,7 +121,7 @@ class Vae(Method):
         known = ("gaussian", "discretized_gaussian", "bernoulli", "l1")
         _check("likelihood", likelihood in known, f"one of {', '.join(known)}", likelihood)
         _check("free_bits", free_bits >= 0, "a number of at least 0", free_bits)
-        _check("output", output in DISTANCE, f"one of {', '.join(DISTANCE)}", output)
+        _check("output", output in DISTANCES, f"one of {', '.join(DISTANCES)}", output)
         _check("prior_share", 0 <= prior_share <= 1, "a number in [0, 1]", prior_share)
         _check("map_steps", map_steps >= 1, "a whole number of at least 1", map_steps)
         _check("teacher", teacher is not student, "another network than the student (a copy)", "the same")
@@ -186,8 +185,8 @@ class Vae(Method):
         mapped.fit()
         losses: dict[str, Loss] = {
             "posterior": lambda: lesson.divergence(lesson.image, lesson.taught, lesson.mine).mean(),
-            "decoder": lambda: DISTANCE[self.output](lesson.decoded, lesson.goal).mean(),
-            "decoder_swap": lambda: DISTANCE[self.output](lesson.swapped, lesson.image).mean(),
+            "decoder": lambda: DISTANCES[self.output](lesson.decoded, lesson.goal).mean(),
+            "decoder_swap": lambda: DISTANCES[self.output](lesson.swapped, lesson.image).mean(),
         }
         if mapped.identity:
             losses["encoder_swap"] = lesson.encoder_swap
@@ -308,7 +307,7 @@ class _Lesson:
     def encoder_swap(self) -> Tensor:
         """Return how far T's decoder on S's latent is from the images."""
         swapped = self.method.told.decode(self.mine.at(self.drawn["vae.noise"]))
-        return DISTANCE[self.method.output](swapped, self.image).mean()
+        return DISTANCES[self.method.output](swapped, self.image).mean()
 
     def feature(self) -> Tensor:
         """Return the distance of the tapped features: those of the encoders on x, the others on `latent`."""
@@ -352,7 +351,7 @@ class _Lesson:
         method = self.method
         assert method.latent_attack is not None
         prior = self.drawn["vae.prior"]
-        distance = DISTANCE[method.output]
+        distance = DISTANCES[method.output]
 
         def apart(latent: Tensor) -> Tensor:
             latent = on_shell(latent, prior)

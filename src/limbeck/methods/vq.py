@@ -11,14 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
-from limbeck.losses.features import l1, l2
+from limbeck.losses.features import DISTANCES
 from limbeck.methods.base import Method
 from limbeck.networks.frozen import Frozen
 from limbeck.networks.roles import Autoencoder
 from limbeck.networks.vq_vae import VqVae
 from limbeck.types import Batch, Draw, Update
-
-DISTANCE = {"l1": l1, "l2": l2}
 
 
 @final
@@ -59,8 +57,8 @@ class Vq(Method):
         super().__init__()
         if teacher is student:
             raise RecipeError("vq.teacher: expected another network than the student (a copy), found the same")
-        if output not in DISTANCE:
-            raise RecipeError(f"vq.output: expected one of {', '.join(DISTANCE)}, found {output!r}")
+        if output not in DISTANCES:
+            raise RecipeError(f"vq.output: expected one of {', '.join(DISTANCES)}, found {output!r}")
         self.student, self.output = student, output
         self.teacher = None if teacher is None else Frozen(teacher)
         self.alike = teacher is not None and teacher.latent_shape == student.latent_shape
@@ -78,7 +76,7 @@ class Vq(Method):
         if batch.image is None:
             raise RecipeError("vq: expected batches with images, found none; choose another data set or task")
         lesson = _Lesson(self, batch.image)
-        apart = DISTANCE[self.output]
+        apart = DISTANCES[self.output]
         losses = {
             "reconstruction": lambda: apart(lesson.reconstructed, lesson.image).mean(),
             "codebook": lambda: F.mse_loss(lesson.codes, lesson.vectors.detach()),
