@@ -23,7 +23,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "limbeck"
 
 # Each level may import all levels above it in this list. Names are packages, or modules directly in limbeck.
 LEVELS: list[dict[str, tuple[str, ...]]] = [
-    {"ground": ("types", "errors", "randomness", "files", "arrays", "progress", "training")},
+    {"ground": ("types", "errors", "randomness", "files", "arrays", "progress", "resampling", "training")},
     {name: (name,) for name in ("losses", "networks", "data", "attacks", "metrics", "weighting")},
     {name: (name,) for name in ("tasks", "methods")},
     {"engine": ("launch", "engine", "job", "teacher_cache", "feed", "average", "checkpoint"), "report": ("report",)},

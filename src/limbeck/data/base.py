@@ -137,3 +137,27 @@ class Augmentation(ABC):
     @abstractmethod
     def __call__(self, image: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
         """Return the changed images (N, C, H, W) in [-1, 1]; differentiable with respect to `image`."""
+
+
+class Degradation(ABC):
+    """What images lose on the way to a network that restores them.
+
+    What it draws at random for an image depends on the image's seed alone, so it is the same in one process or many
+    and for images of any size.
+
+    Attributes:
+        scale: How many times smaller an image becomes.
+        masks: Whether the result has one more channel: 1 where there is a hole, -1 elsewhere.
+    """
+
+    scale: int = 1
+    masks: bool = False
+
+    @abstractmethod
+    def __call__(self, image: Tensor, seed: Tensor) -> Tensor:
+        """Return the degraded images (N, C or C + 1, H / scale, W / scale) in [-1, 1].
+
+        Args:
+            image: (N, C, H, W) in [-1, 1]; H and W are multiples of `scale`.
+            seed: (N,), int64, at least 0.
+        """

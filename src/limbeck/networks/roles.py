@@ -113,6 +113,54 @@ class VariationalAutoencoder(Autoencoder):
         return self.posterior(image)[0]
 
 
+class Restorer(nn.Module, ABC):
+    """Brings back what an image has lost: pixels, sharpness, or what was there before noise and holes.
+
+    It takes images of any size.
+
+    Attributes:
+        channels: Channels C of what it makes.
+        inputs: Channels of what it takes: C, or C + 1 where the last one is 1 in the holes and -1 elsewhere.
+        scale: How many times higher and wider its output is.
+    """
+
+    channels: int
+    inputs: int
+    scale: int
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> Tensor:
+        """Return images (N, C, scale H, scale W), about [-1, 1], of degraded ones (N, inputs, H, W) in [-1, 1]."""
+
+
+class ProbabilisticRestorer(Restorer):
+    """A restorer that also says how sure it is of every value."""
+
+    @abstractmethod
+    def distribution(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `forward` returns, and the logarithm of the scale around it, each (N, C, scale H, scale W)."""
+
+
+class Stylizer(nn.Module, ABC):
+    """Paints an image in the manner of another one. It takes images of any size.
+
+    Attributes:
+        styles: Number of styles S that it knows; 0 when it takes the style as an image.
+    """
+
+    styles: int
+
+    @abstractmethod
+    def forward(self, image: Tensor, style: Tensor | None = None) -> Tensor:
+        """Return stylized images (N, 3, H, W) in [-1, 1] of images (N, 3, H, W) in [-1, 1].
+
+        Args:
+            image: The content.
+            style: Numbers of styles (N,), int64, of use where there are several; or, where `styles` is 0, images
+                (N, 3, h, w) in [-1, 1] whose size need not be that of `image`.
+        """
+
+
 class Fitted(nn.Module, ABC):
     """A classical technique that is fitted to labelled images as a whole: a baseline, no network to distil.
 
