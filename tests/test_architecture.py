@@ -54,7 +54,7 @@ BASES = {
     "metrics": {"base", "drawing"},
     "weighting": {"base"},
     "tasks": {"base", "robustness", "real_images", "disagreement"},
-    "methods": {"base"},
+    "methods": {"base", "perceptual"},
 }
 FABRIC = {"launch", "engine", "estimate"}
 FORBIDDEN = {"torchvision", "timm", "lpips", "piq", "cleanfid", "open_clip", "torch_fidelity"}

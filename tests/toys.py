@@ -18,6 +18,7 @@ from limbeck.data.base import Data, InMemory, Split
 from limbeck.job import Job
 from limbeck.launch import fit
 from limbeck.methods.base import Method
+from limbeck.networks.roles import ProbabilisticRestorer
 from limbeck.tasks.base import Picture, Task
 from limbeck.training import Training
 from limbeck.types import Batch, Draw, Update
@@ -68,6 +69,23 @@ class ToyGan(Method):
         real = real.detach().requires_grad_()
         (slope,) = torch.autograd.grad(self.discriminator(real).sum(), real, create_graph=True)
         return slope.square().sum((1, 2, 3)).mean()
+
+
+class ToyRestorer(ProbabilisticRestorer):
+    """Two convolutions and a scale for every value: takes `inputs` channels, gives one, `scale` times as large."""
+
+    def __init__(self, width: int = 4, scale: int = 1, inputs: int = 1) -> None:
+        super().__init__()
+        self.channels, self.inputs, self.scale = 1, inputs, scale
+        self.body = nn.Sequential(nn.Conv2d(inputs, width, 3, padding=1), nn.Tanh())
+        self.tail = nn.Sequential(nn.Conv2d(width, 2 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.distribution(image)[0]
+
+    def distribution(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.tail(self.body(image))
+        return found[:, :1], found[:, 1:] - 1
 
 
 class ToyTask(Task):

@@ -82,12 +82,20 @@ def rooms() -> dict[str, type]:
     from limbeck.attacks.base import Attack  # noqa: PLC0415 (this file itself knows no room)
     from limbeck.attacks.boundary import BoundarySearch  # noqa: PLC0415
     from limbeck.attacks.strength import Strength  # noqa: PLC0415
-    from limbeck.data.base import Augmentation, Data  # noqa: PLC0415
+    from limbeck.data.base import Augmentation, Data, Degradation  # noqa: PLC0415
     from limbeck.losses.base import FeatureLoss, LogitLoss  # noqa: PLC0415
     from limbeck.methods.base import Method  # noqa: PLC0415
     from limbeck.metrics.base import FeatureExtractor  # noqa: PLC0415
     from limbeck.networks.external import External  # noqa: PLC0415
-    from limbeck.networks.roles import Autoencoder, Classifier, Discriminator, Fitted, Generator  # noqa: PLC0415
+    from limbeck.networks.roles import (  # noqa: PLC0415
+        Autoencoder,
+        Classifier,
+        Discriminator,
+        Fitted,
+        Generator,
+        Restorer,
+        Stylizer,
+    )
     from limbeck.tasks.base import Task  # noqa: PLC0415
     from limbeck.tasks.disagreement import Disagreement  # noqa: PLC0415
     from limbeck.tasks.robustness import Robustness  # noqa: PLC0415
@@ -95,6 +103,7 @@ def rooms() -> dict[str, type]:
     return {
         "data": Data,
         "augmentations": Augmentation,
+        "degradations": Degradation,
         "tasks": Task,
         "robustness": Robustness,
         "disagreement": Disagreement,
@@ -102,6 +111,8 @@ def rooms() -> dict[str, type]:
         "discriminators": Discriminator,
         "autoencoders": Autoencoder,
         "classifiers": Classifier,
+        "restorers": Restorer,
+        "stylizers": Stylizer,
         "external networks": External,
         "baselines": Fitted,
         "methods": Method,

@@ -13,7 +13,7 @@ Kernel = Literal["linear", "cubic", "lanczos3"]
 
 
 def resize(image: Tensor, size: tuple[int, int], kernel: Kernel = "cubic") -> Tensor:
-    """Return images of another size: separable, widened by the factor where they shrink (antialiased), mirrored borders.
+    """Return images of another size: antialiased where they shrink, mirrored at their borders.
 
     Args:
         image: (N, C, H, W), of any range; values may leave it, where a kernel has negative lobes.

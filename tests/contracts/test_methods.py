@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import Dying, Killed, differences, resumed, toy_job, trained
+from toys import Dying, Killed, ToyRestorer, differences, resumed, toy_job, trained
 
 import limbeck.methods
 from limbeck.attacks.boundary import DeepFoolBoundary
@@ -23,11 +23,16 @@ from limbeck.attacks.mixture import AttackMixture
 from limbeck.attacks.noise import GaussianNoise
 from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import ScheduledStrength, SteeredStrength
-from limbeck.data.base import InMemory
+from limbeck.data.add_noise import AddNoise
+from limbeck.data.base import Degradation, InMemory
+from limbeck.data.blur import Blur
 from limbeck.data.diffaugment import DiffAugment
+from limbeck.data.downscale import Downscale
+from limbeck.data.holes import Holes
 from limbeck.feed import Feed
 from limbeck.job import Job
 from limbeck.losses.crd import Crd
+from limbeck.losses.feature_affinity import FeatureAffinity
 from limbeck.losses.hint import Hint
 from limbeck.losses.kd import Kd
 from limbeck.losses.mgd import Mgd
@@ -37,6 +42,7 @@ from limbeck.methods.base import Method
 from limbeck.methods.boundary_distillation import BoundaryDistillation
 from limbeck.methods.gan import Gan
 from limbeck.methods.mutual import Mutual
+from limbeck.methods.restore import Restore
 from limbeck.methods.supervised import Supervised
 from limbeck.methods.vae import Vae
 from limbeck.methods.vq import Vq
@@ -50,6 +56,7 @@ from limbeck.tasks.base import Task
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.generation import Generation
 from limbeck.tasks.reconstruction import Reconstruction
+from limbeck.tasks.restoration import Restoration
 from limbeck.types import Batch, Update
 from limbeck.weighting.scheduled import Scheduled
 
@@ -147,8 +154,22 @@ def vq(taught: bool, **options: Any) -> Method:
     return Vq(VqVae(2, **small), VqVae(3, **small) if taught else None, **options)
 
 
+def restore(taught: bool, *, degradation: Degradation, **options: Any) -> Method:
+    channels, scale = 1 + degradation.masks, degradation.scale
+    made = {name: value() if callable(value) else value for name, value in options.items()}
+    if taught and "critic_features" in made:
+        made["teacher_discriminator"] = PatchDiscriminator(3, channels=1, size=8, halvings=1)
+    teacher = ToyRestorer(5, scale, channels) if taught else None
+    return Restore(ToyRestorer(3, scale, channels), teacher=teacher, **made)
+
+
+def restore_case(degradation: Degradation, weights: dict[str, float] | None = None, **options: Any) -> Case:
+    return Case(partial(restore, degradation=degradation, **options), Restoration(degradation), weights or {})
+
+
 SWAPPED = {"student.encoder_swap": 1.0, "student.decoder_swap": 1.0}
 SEEN = {"feature_network": lambda: SmallCnn(channels=1, size=8, classes=3), "perceptual_paths": ["blocks.0"]}
+LABELLED = {"student.likelihood": 0.5, "student.soft_label": 0.5}
 LATENT_PGD = partial(Pgd, 1.0, 0.5, 2, "l2", low=None, high=None, name="latent")
 RKD = partial(Rkd, {"blocks.3": "blocks.3"})
 FOLLOWED = {"features": {"blocks.0": "blocks.0"}, "critic_features": ["blocks.0", "score"]}
@@ -196,6 +217,26 @@ CASES: dict[type[Method], dict[str, Case]] = {
     BoundaryDistillation: {
         "plain": Case(boundary, Classification(), {}),
         "renewed": Case(partial(boundary, stored=12, interval=1), Classification(), {}),
+    },
+    Restore: {
+        "super-resolution": restore_case(Downscale(2), {"student.spectral": 0.5}, distance="charbonnier"),
+        "noise, distributions, affinity": restore_case(
+            AddNoise(25, 50), LABELLED, features=partial(FeatureAffinity, {"body": "body"}), distribution="gaussian"
+        ),
+        "holes, hints": restore_case(Holes(), LABELLED, features=partial(Hint, {"body.0": "body.0"})),
+        "perceptual, adversarial": restore_case(
+            Blur(1.0),
+            feature_network=SEEN["feature_network"],
+            perceptual_paths=["blocks.0"],
+            discriminator=lambda: PatchDiscriminator(2, 2, 8, halvings=1),
+            conditional=True,
+        ),
+        "teacher's critic": restore_case(
+            Downscale(2),
+            discriminator=lambda: PatchDiscriminator(2, 1, 8, halvings=1),
+            critic_features=["blocks.0"],
+            loss="hinge",
+        ),
     },
     Vae: {
         "plain": vae_case(),

@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from toys import differences
+from toys import ToyRestorer, differences
 
 import limbeck.tasks
+from limbeck.data.add_noise import AddNoise
 from limbeck.data.base import Data
+from limbeck.data.downscale import Downscale
+from limbeck.data.holes import Holes
 from limbeck.data.tensors import TensorImages
 from limbeck.feed import Feed
 from limbeck.metrics.features import ClassifierFeatures
@@ -30,6 +33,7 @@ from limbeck.tasks.classification import Classification
 from limbeck.tasks.disagreement import Disagreement
 from limbeck.tasks.generation import Generation
 from limbeck.tasks.reconstruction import Reconstruction
+from limbeck.tasks.restoration import Restoration
 
 K = 3
 
@@ -93,6 +97,13 @@ CASES: dict[type[Task], dict[str, Case]] = {
         ),
         "codes": Case(Reconstruction(40, sampled=False), lambda w: VqVae(w, 2, size=16, codes=5), False),
         "not sampled": Case(Reconstruction(40, sampled=False), lambda w: SpatialVae(w, 2, channels=1, size=16), False),
+    },
+    Restoration: {
+        "super-resolution": Case(Restoration(Downscale(2), samples=20), lambda w: ToyRestorer(w, 2), False),
+        "noise, tiles, all sides": Case(
+            Restoration(AddNoise(), samples=20, tile=9, self_ensemble=True), ToyRestorer, True
+        ),
+        "holes": Case(Restoration(Holes(), samples=20), lambda w: ToyRestorer(w, inputs=2), True),
     },
     Classification: {
         "plain": Case(Classification(), lambda w: SmallCnn(width=w, channels=1, size=16, classes=K), False)

@@ -95,6 +95,11 @@ def to_float(image: Tensor) -> Tensor:
     return image.to(torch.float32).div_(127.5).sub_(1.0)
 
 
+def to_levels(image: Tensor) -> Tensor:
+    """Return an image in [-1, 1] with its values rounded to 256 levels, as a file would hold it."""
+    return ((image.clamp(-1, 1) + 1) * 127.5).round().div(127.5).sub(1.0)
+
+
 class Data(ABC):
     """A data set. Its constructor is cheap and checks its arguments; `split` does the loading, once.
 
@@ -152,6 +157,10 @@ class Degradation(ABC):
 
     scale: int = 1
     masks: bool = False
+
+    def __repr__(self) -> str:
+        """Return the class with its arguments, by which evaluations are remembered."""
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     @abstractmethod
     def __call__(self, image: Tensor, seed: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from limbeck.losses.base import precise, same_shape
 
+EPSILON = 1e-3
+
 
 def l1(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the mean absolute difference of each sample (N,), in [0, ∞); in [0, 2] for images.
@@ -38,7 +40,23 @@ def l2(student: Tensor, teacher: Tensor) -> Tensor:
     return (precise(student) - precise(teacher)).square().flatten(1).mean(1)
 
 
-DISTANCES = {"l1": l1, "l2": l2}
+def charbonnier(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean of √((s - t)² + ε²) of each sample (N,), ε = 1e-3: an L1 distance that is smooth at 0.
+
+    Charbonnier et al. 1994; Lai et al. 2017 (arXiv:1704.03915), eq. 3.
+
+    Args:
+        student: (N, ...).
+        teacher: (N, ...), the same shape.
+
+    Raises:
+        RecipeError: The shapes differ.
+    """
+    same_shape(student, teacher, "charbonnier")
+    return ((precise(student) - precise(teacher)).square() + EPSILON**2).sqrt().flatten(1).mean(1)
+
+
+DISTANCES = {"l1": l1, "l2": l2, "charbonnier": charbonnier}
 """Distances of images by the name that methods know them by."""
 
 

@@ -20,6 +20,7 @@ from limbeck.losses.base import gathered
 from limbeck.losses.features import DISTANCES, feature_matching
 from limbeck.losses.soft_label import soft_label
 from limbeck.methods.base import Method
+from limbeck.methods.perceptual import perceptual
 from limbeck.networks.adapters import adapters
 from limbeck.networks.frozen import Frozen
 from limbeck.networks.modes import evaluating
@@ -338,11 +339,7 @@ class _Scene:
 
     def seen_by(self, network: Frozen, paths: list[str], *condition: Tensor) -> Tensor:
         """Return how far the student's and the teacher's images are apart in the features of `network`."""
-        with torch.no_grad(), Tap(network.network, paths) as goal:
-            network(self.teacher.image, *condition)
-        with Tap(network.network, paths) as tap:
-            network(self.student.image, *condition)
-        return feature_matching([tap[path] for path in paths], [goal[path] for path in paths]).mean()
+        return perceptual(network.network, paths, self.student.image, self.teacher.image, *condition)
 
     def condition(self, network: nn.Module) -> tuple[Tensor, ...]:
         """Return what a generator or discriminator is called with after its first input: the label, or nothing."""

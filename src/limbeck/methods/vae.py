@@ -18,6 +18,7 @@ from limbeck.losses import gan, vae
 from limbeck.losses.base import gathered, precise
 from limbeck.losses.features import DISTANCES, feature_matching, l1
 from limbeck.methods.base import Method
+from limbeck.methods.perceptual import perceptual
 from limbeck.networks.adapters import adapter, feature_shapes
 from limbeck.networks.frozen import Frozen
 from limbeck.networks.latent_map import LatentMap
@@ -321,12 +322,7 @@ class _Lesson:
     def seen(self, image: Tensor, goal: Tensor) -> Tensor:
         """Return how far two images are apart in the features of the feature network."""
         assert self.method.feature_network is not None
-        network, paths = self.method.feature_network.network, self.method.perceptual_paths
-        with torch.no_grad(), Tap(network, paths) as expected:
-            network(goal)
-        with Tap(network, paths) as found:
-            network(image)
-        return feature_matching([found[path] for path in paths], [expected[path] for path in paths]).mean()
+        return perceptual(self.method.feature_network.network, self.method.perceptual_paths, image, goal)
 
     def worst_posterior(self) -> Tensor:
         """Return the divergence at attacked images."""

@@ -18,6 +18,7 @@ WINDOW, SIGMA = 11, 1.5  # the Gaussian window of Wang et al. 2004, section III-
 DATA_RANGE = 2.0
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, section 3.2
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+STUDIO = (65.481, 128.553, 24.966)  # of 255, above an offset of 16
 LEVELS = 256
 
 
@@ -36,6 +37,25 @@ def psnr(image: Tensor, reference: Tensor) -> Tensor:
     """
     image, reference = _pair(image, reference)
     return 10 * torch.log10(DATA_RANGE**2 / (image - reference).square().mean(dim=(1, 2, 3)))
+
+
+def luminance(image: Tensor) -> Tensor:
+    """Return the Y of YCbCr as MATLAB's `rgb2ycbcr` has it, on which restoration is measured: (N, 1, H, W).
+
+    Y = (16 + 65.481 R + 128.553 G + 24.966 B) / 255 for R, G, B in [0, 1] (ITU-R BT.601, studio range), here scaled
+    like the images: it lies in [-0.875, 0.843], and differences are relative to the same 255 levels.
+
+    Args:
+        image: (N, 3, H, W) in [-1, 1].
+
+    Raises:
+        DataError: The images are not (N, 3, H, W).
+    """
+    if image.ndim != 4 or image.shape[1] != 3:
+        raise DataError(f"luminance: expected RGB images (N, 3, H, W), found {tuple(image.shape)}")
+    image = _at_least_float32(image)
+    weights = image.new_tensor(STUDIO) / 255
+    return torch.einsum("nchw,c->nhw", (image + 1) / 2, weights)[:, None] * 2 + (16 / 255 * 2 - 1)
 
 
 def ssim(image: Tensor, reference: Tensor) -> Tensor:

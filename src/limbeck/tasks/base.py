@@ -73,6 +73,13 @@ class Task(ABC):
     def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
         """Return pictures of what the network does."""
 
+    def references(self, data: Data, seed: int) -> Mapping[str, list[Picture]]:
+        """Return further pictures for the report, by the name that stands above them, such as inputs and truth.
+
+        Their titles are those of `preview`, so that they stand beside those of the arms.
+        """
+        return {}
+
     @property
     @abstractmethod
     def directions(self) -> Mapping[str, str]:

@@ -1,0 +1,240 @@
+"""Bringing back what images have lost: super-resolution, inpainting, denoising, deblurring, artefact removal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck.data.base import Data, Degradation, Split, to_levels
+from limbeck.data.photo_set import PhotoSet
+from limbeck.errors import RecipeError
+from limbeck.metrics.base import FeatureExtractor
+from limbeck.metrics.image import WINDOW, luminance, psnr, ssim
+from limbeck.networks.tiling import from_all_sides, tiled
+from limbeck.randomness import generator
+from limbeck.tasks.base import Picture, Task
+from limbeck.tasks.real_images import images_of, some
+from limbeck.types import Batch, Draw
+
+SEED = "restoration.seed"
+SEEDS = 2**31
+CHUNK = 16  # images at a time while evaluating
+SHOWN, SIDE, COLUMNS = 6, 48, 3  # cut-outs in the report, their side, and how many stand in a row
+ENLARGED = 3  # times, so that pixels can be seen
+OVERLAP = 32  # pixels around a tile
+
+
+class Restoration(Task):
+    """Degraded images in, whole ones out; in training the whole images are those of the data.
+
+    As the field measures it, outputs are rounded to 256 levels and `border` pixels are left out on every side.
+
+    * `psnr`, `ssim`: of all channels, in dB and at most 1. `psnr_y`, `ssim_y`: of the luminance of RGB images.
+    * `psnr_inside`, `l1_inside`: in the holes, where the degradation cuts some; the second in grey levels of 255.
+    * `psnr_to_teacher`, `ssim_to_teacher`: to what the teacher makes.
+
+    With `sets`, each metric is measured on the reference split for every set instead, e.g. `psnr_y[set5]`; on other
+    splits it is measured on the data's images, which choices are made by.
+
+    Args:
+        degradation: What images lose.
+        sets: Whole photographs to be measured on. The last is what the verdict is about.
+        border: Pixels left out on every side; null for the scale where that is above 1, else 0.
+        samples: The most images of a split that are measured; those of `sets` all are.
+        self_ensemble: Take the mean over all eight sides of an image, at eight times the cost.
+        tile: Restore images in squares of that many pixels, to save memory; null: as a whole.
+        unlabelled: Training images are the degraded ones, and nobody has them whole: only a teacher can be followed.
+
+    Raises:
+        RecipeError: An argument is out of its range.
+    """
+
+    directions: Mapping[str, str] = {
+        "psnr": "higher",
+        "ssim": "higher",
+        "psnr_y": "higher",
+        "ssim_y": "higher",
+        "psnr_inside": "higher",
+        "l1_inside": "lower",
+        "psnr_to_teacher": "higher",
+        "ssim_to_teacher": "higher",
+    }
+
+    def __init__(
+        self,
+        degradation: Degradation,
+        sets: Sequence[PhotoSet] = (),
+        *,
+        border: int | None = None,
+        samples: int = 1000,
+        self_ensemble: bool = False,
+        tile: int | None = None,
+        unlabelled: bool = False,
+    ) -> None:
+        for name, value, least in (("samples", samples, 1), ("border", border or 0, 0), ("tile", tile or 1, 1)):
+            if value < least:
+                raise RecipeError(f"task.{name}: expected a whole number of at least {least}, found {value}")
+        if len({photos.name for photos in sets}) < len(sets):
+            raise RecipeError(f"task.sets: expected different names, found {', '.join(s.name for s in sets)}")
+        self.degradation, self.sets = degradation, list(sets)
+        self.border = border if border is not None else degradation.scale if degradation.scale > 1 else 0
+        self.samples, self.self_ensemble, self.tile, self.unlabelled = samples, self_ensemble, tile, unlabelled
+
+    @property
+    def main_metric(self) -> str:
+        """The PSNR: in the holes where there are some, else of the luminance."""
+        return "psnr_inside" if self.degradation.masks else "psnr_y"
+
+    def draws(self) -> Mapping[str, Draw]:
+        """Return the seed of every image's degradation."""
+        return {SEED: Draw((), "integers", high=SEEDS)}
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Return the batch with degraded images and the whole ones as targets."""
+        assert batch.image is not None
+        if self.unlabelled:
+            return batch
+        return replace(batch, image=self.degradation(batch.image, batch.drawn[SEED]), target=batch.image)
+
+    def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
+        """Return degraded images (count, C, H, W)."""
+        return (self._pairs(data, "train", count)[0],)
+
+    def evaluate(
+        self,
+        network: nn.Module,
+        data: Data,
+        *,
+        split: Split,
+        seed: int,
+        features: FeatureExtractor | None = None,
+        teacher: nn.Module | None = None,
+        samples: int | None = None,
+    ) -> dict[str, float]:
+        """Return the metrics named above; `features` are of no use here."""
+        if split != data.reference_split or not self.sets:
+            return _means(
+                self._measured(network, teacher, *part) for part in self._of_split(data, split, seed, samples)
+            )
+        found: dict[str, float] = {}
+        for photos in reversed(self.sets):  # the first in the table is the one that the verdict is about
+            means = _means(self._measured(network, teacher, *part) for part in self._of_set(photos, seed))
+            found |= {f"{name}[{photos.name}]": value for name, value in means.items()}
+        return found
+
+    def per_image(self, network: nn.Module, photos: PhotoSet, seed: int = 0) -> dict[str, Tensor]:
+        """Return every metric of every photograph of a set, (N,) each."""
+        parts = [self._measured(network, None, *part) for part in self._of_set(photos, seed)]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
+        """Return enlarged cut-outs of what the network restores."""
+        degraded, whole = self._shown(data, seed)
+        return [self._cut(self._restored(network, degraded), whole)]
+
+    def references(self, data: Data, seed: int) -> Mapping[str, list[Picture]]:
+        """Return the same cut-outs of the degraded and of the whole images."""
+        degraded, whole = self._shown(data, seed)
+        seen = degraded[:, : whole.shape[1]]
+        if self.degradation.scale > 1:
+            seen = F.interpolate(seen, scale_factor=self.degradation.scale)
+        return {"input": [self._cut(seen, whole)], "truth": [self._cut(whole, whole)]}
+
+    def restored(self, network: nn.Module, degraded: Tensor) -> Tensor:
+        """Return what a network makes of degraded images (N, inputs, H, W): in [-1, 1], at 256 levels, on the CPU."""
+        return self._restored(network, degraded)
+
+    @torch.no_grad()
+    def _restored(self, network: nn.Module, degraded: Tensor) -> Tensor:
+        device = next(iter(network.parameters()), torch.empty(0)).device
+        restore: Callable[[Tensor], Tensor] = network
+        if self.self_ensemble:
+            restore = partial(from_all_sides, restore)
+        if self.tile is not None:
+            restore = partial(tiled, restore, tile=self.tile, overlap=OVERLAP, scale=self.degradation.scale)
+        return to_levels(restore(degraded.to(device)).float().cpu())
+
+    def _measured(
+        self, network: nn.Module, teacher: nn.Module | None, degraded: Tensor, whole: Tensor
+    ) -> dict[str, Tensor]:
+        """Return every metric of some images of one size, (N,) each."""
+        made = self._restored(network, degraded)
+        if made.shape != whole.shape:
+            raise RecipeError(
+                f"{type(network).__name__}: expected images {tuple(whole.shape[1:])} (C, H, W) of degraded ones"
+                f" {tuple(degraded.shape[1:])}, found {tuple(made.shape[1:])}; is its scale that of the degradation?"
+            )
+        edge = slice(self.border, -self.border or None)
+        inner, goal = made[..., edge, edge], whole[..., edge, edge]
+        found = _alike("", inner, goal)
+        if goal.shape[1] == 3:
+            found |= _alike("_y", luminance(inner), luminance(goal))
+        else:
+            found |= {"psnr_y": found["psnr"]} | ({"ssim_y": found["ssim"]} if "ssim" in found else {})
+        if self.degradation.masks:
+            found |= _inside(made, whole, degraded[:, -1:] > 0)
+        if teacher is not None:
+            theirs = self._restored(teacher, degraded)[..., edge, edge]
+            found |= {f"{name}_to_teacher": value for name, value in _alike("", inner, theirs).items()}
+        return found
+
+    def _of_split(self, data: Data, split: Split, seed: int, samples: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        degraded, whole = self._pairs(data, split, samples or self.samples, seed)
+        yield from zip(torch.split(degraded, CHUNK), torch.split(whole, CHUNK), strict=True)
+
+    def _of_set(self, photos: PhotoSet, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the degraded form of every photograph, and the photograph."""
+        seeds = torch.randint(SEEDS, (len(photos),), generator=generator(seed, "degradation", photos.name))
+        for (whole, given), one in zip(photos.photographs(self.degradation.scale), seeds, strict=True):
+            yield self.degradation(whole, one[None]) if given is None else given, whole
+
+    def _pairs(self, data: Data, split: Split, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Return up to `count` images of a split, degraded and whole."""
+        images = data.split(split)
+        indices = some(count, len(images)) if split == "train" else some(min(count, len(images)), len(images))
+        whole = images_of(images.read(indices))
+        seeds = torch.randint(SEEDS, (len(whole),), generator=generator(seed, "degradation"))
+        return self.degradation(whole, seeds), whole
+
+    def _shown(self, data: Data, seed: int) -> tuple[Tensor, Tensor]:
+        return self._pairs(data, data.reference_split, SHOWN, seed)
+
+    def _cut(self, image: Tensor, whole: Tensor) -> Picture:
+        """Return the liveliest square of each image, enlarged; where it lies depends on the whole image alone."""
+        squares = []
+        for one, reference in zip(image, whole, strict=True):
+            side = min(SIDE, *reference.shape[1:])
+            spread = reference.mean(0).unfold(0, side, side // 2 or 1).unfold(1, side, side // 2 or 1).std((2, 3))
+            best = int(spread.argmax())
+            top, left = (place * (side // 2 or 1) for place in divmod(best, spread.shape[1]))
+            squares.append(one[:, top : top + side, left : left + side])
+        enlarged = F.interpolate(torch.stack(squares).clamp(-1, 1), scale_factor=ENLARGED)
+        return Picture("cut-outs, enlarged three times", enlarged, COLUMNS)
+
+
+def _alike(suffix: str, image: Tensor, goal: Tensor) -> dict[str, Tensor]:
+    """Return PSNR and, where its window fits in, SSIM of each image."""
+    found = {f"psnr{suffix}": psnr(image, goal)}
+    return found | ({f"ssim{suffix}": ssim(image, goal)} if min(goal.shape[2:]) >= WINDOW else {})
+
+
+def _inside(image: Tensor, goal: Tensor, holes: Tensor) -> dict[str, Tensor]:
+    """Return PSNR and mean absolute difference in the holes (N, 1, H, W) of each image."""
+    share = holes.float().mean((1, 2, 3))
+    difference = (image - goal) * holes
+    square = difference.square().mean((1, 2, 3)) / share
+    return {
+        "psnr_inside": 10 * torch.log10(4 / square),
+        "l1_inside": difference.abs().mean((1, 2, 3)) / share * 127.5,
+    }
+
+
+def _means(parts: Iterator[dict[str, Tensor]]) -> dict[str, float]:
+    """Return the mean of each metric over all images."""
+    found = list(parts)
+    return {name: float(torch.cat([part[name] for part in found]).mean()) for name in found[0]}

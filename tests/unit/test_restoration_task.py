@@ -1,0 +1,138 @@
+"""tasks/restoration.py: figures by hand and as published, and pictures of the same places."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from toys import ToyRestorer
+
+from limbeck.data.add_noise import AddNoise
+from limbeck.data.downscale import Downscale
+from limbeck.data.holes import Holes
+from limbeck.data.photo_set import PhotoSet
+from limbeck.data.tensors import TensorImages
+from limbeck.errors import RecipeError
+from limbeck.metrics.image import luminance
+from limbeck.resampling import resize
+from limbeck.tasks.restoration import Restoration
+from limbeck.types import Batch
+
+
+class Enlarge(nn.Module):
+    def __init__(self, scale: int = 4) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, image: Tensor) -> Tensor:
+        return resize(image, (image.shape[2] * self.scale, image.shape[3] * self.scale))
+
+
+class Fill(nn.Module):
+    """Gives every pixel one value, in the holes or everywhere."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, image: Tensor) -> Tensor:
+        hole = image[:, -1:] > 0
+        return torch.where(hole, torch.full_like(image[:, :-1], self.value), image[:, :-1])
+
+
+def data(channels: int = 3, size: int = 32) -> TensorImages:
+    draw = torch.Generator().manual_seed(0)
+    coarse = torch.randint(40, 200, (40, channels, 8, 8), generator=draw).float()
+    image = nn.functional.interpolate(coarse, size, mode="bilinear").round().to(torch.uint8)
+    return TensorImages(image, validation=0.2, test=0.3)
+
+
+def test_luminance_of_the_corners_of_the_cube() -> None:
+    colours = torch.tensor([[-1.0, -1, -1], [1, 1, 1], [1, -1, -1], [-1, 1, -1]]).view(4, 3, 1, 1)
+    levels = (luminance(colours).flatten() + 1) * 127.5
+    torch.testing.assert_close(levels, torch.tensor([16.0, 235.0, 81.481, 144.553]))
+
+
+def test_a_hole_filled_with_a_wrong_value_has_the_psnr_of_its_error() -> None:
+    grey = TensorImages(torch.full((20, 1, 16, 16), 127, dtype=torch.uint8), validation=0.2, test=0.5)
+    task = Restoration(Holes("box", 0.2))
+    found = task.evaluate(Fill(64 / 127.5 - 1), grey, split="test", seed=0)
+    assert found["l1_inside"] == pytest.approx(63, abs=1e-3)
+    assert found["psnr_inside"] == pytest.approx(20 * np.log10(255 / 63), abs=1e-3)
+    assert found["psnr"] > found["psnr_inside"] + 6  # four fifths of the pixels are right
+    assert task.main_metric == "psnr_inside" and Restoration(AddNoise()).main_metric == "psnr_y"
+
+
+def test_the_border_is_left_out() -> None:
+    class Framed(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            found = image.clone()
+            found[..., :2] = -1
+            return found
+
+    spoilt = Framed()
+    task, clean = Restoration(AddNoise(1e-6), border=2), data(1)
+    assert task.evaluate(spoilt, clean, split="test", seed=0)["psnr"] > 60
+    assert Restoration(AddNoise(1e-6)).evaluate(spoilt, clean, split="test", seed=0)["psnr"] < 30
+    assert Restoration(Downscale(4)).border == 4
+
+
+def test_training_batches_have_the_whole_image_as_target_and_the_same_degradation_for_the_same_seed() -> None:
+    task, image = Restoration(AddNoise()), torch.zeros(4, 1, 8, 8)
+    batch = Batch(image=image, drawn={"restoration.seed": torch.arange(4)})
+    found, again = task.prepare(batch), task.prepare(batch)
+    assert found.target is not None and torch.equal(found.target, image)
+    assert found.image is not None and again.image is not None and torch.equal(found.image, again.image)
+    untouched = Restoration(AddNoise(), unlabelled=True).prepare(batch)
+    assert untouched.target is None and untouched.image is not None and torch.equal(untouched.image, image)
+
+
+def test_sets_replace_the_split_that_is_referred_to(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            pixels = np.random.default_rng(number).integers(0, 256, (30, 41 + number, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    sets = [PhotoSet(str(tmp_path / "one")), PhotoSet(str(tmp_path / "two"), name="zwei")]
+    task, network = Restoration(Downscale(2), sets), Enlarge(2)
+    found = task.evaluate(network, data(), split="test", seed=0)
+    assert next(iter(found)) == "psnr[zwei]" and {name.partition("[")[2] for name in found} == {"one]", "zwei]"}
+    assert found["psnr_y[one]"] == found["psnr_y[zwei]"]
+    assert "psnr_y" in task.evaluate(network, data(), split="validation", seed=0)
+    each = task.per_image(network, sets[0])["psnr_y"]
+    assert each.shape == (2,) and float(each.mean()) == pytest.approx(found["psnr_y[one]"])
+    with pytest.raises(RecipeError, match=r"task\.sets: expected different names, found one, one"):
+        Restoration(Downscale(2), sets[:1] * 2)
+
+
+def test_a_network_of_another_scale_is_refused_in_one_line() -> None:
+    with pytest.raises(RecipeError, match=r"ToyRestorer: expected images \(1, 32, 32\).* is its scale"):
+        Restoration(Downscale(2)).evaluate(ToyRestorer(scale=4), data(1), split="test", seed=0)
+
+
+def test_pictures_of_all_arms_and_of_the_truth_show_the_same_places() -> None:
+    task, images = Restoration(Downscale(2)), data()
+    (mine,) = task.preview(Enlarge(2), images, 0)
+    references = task.references(images, 0)
+    assert list(references) == ["input", "truth"]
+    (seen,), (truth,) = references["input"], references["truth"]
+    assert mine.images.shape == seen.images.shape == truth.images.shape
+    assert mine.title == seen.title == truth.title
+    errors = [float((picture.images - truth.images).abs().mean()) for picture in (mine, seen)]
+    assert errors[0] < errors[1] < 0.2
+
+
+@pytest.mark.skipif(
+    not (Path(os.environ.get("LIMBECK_DATA", "nowhere")) / "sr" / "Set5").is_dir(),
+    reason="needs sr/Set5 of LIMBECK_DATA",
+)
+@pytest.mark.parametrize("given", ["sr/Set5/LR_x4", None])
+def test_bicubic_on_set5_is_as_published(given: str | None) -> None:
+    task = Restoration(Downscale(4), [PhotoSet("sr/Set5/HR", given, name="set5")])
+    found = task.evaluate(Enlarge(), data(), split="test", seed=0)
+    assert found["psnr_y[set5]"] == pytest.approx(28.43, abs=0.005)
