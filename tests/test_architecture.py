@@ -28,7 +28,7 @@ LEVELS: list[dict[str, tuple[str, ...]]] = [
     {name: (name,) for name in ("tasks", "methods")},
     {"engine": ("launch", "engine", "job", "teacher_cache", "feed", "average", "checkpoint"), "report": ("report",)},
     {"recipe": ("recipe", "plan", "arm_section", "building", "catalogue", "tree")},
-    {"run": ("run", "arm", "estimate", "sampling")},
+    {"run": ("run", "arm", "estimate", "sampling", "applying")},
     {"door": ("cli", "api")},
 ]
 ROOM = {part: room for level in LEVELS for room, parts in level.items() for part in parts}

@@ -12,6 +12,7 @@ from PIL import Image
 from limbeck.arrays import write_arrays
 from limbeck.errors import RecipeError
 from limbeck.networks.cifar_resnet import CifarResNet
+from limbeck.networks.imdn import Imdn
 from limbeck.networks.small_cnn import SmallCnn
 from limbeck.networks.weights import save_weights
 from limbeck.plan import FeatureArm
@@ -19,23 +20,33 @@ from limbeck.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1] / "recipes"
 RECIPES = [str(path.relative_to(ROOT)) for path in sorted(ROOT.rglob("*.y*ml"))]
-COUNT = 29  # changes with every recipe that is added, so that none gets lost
+COUNT = 33  # changes with every recipe that is added, so that none gets lost
+
+
+SETS = [(f"sr/{name}", "RGB") for name in ("Set5/HR", "Set5/LR_x4", "Set14/HR", "Set14/LR_x4")]
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with the recipes and with what they ask their reader to bring."""
     (tmp_path / "recipes").symlink_to(ROOT)
-    for folder, mode in (("photographs", "RGB"), ("digits", "L"), ("sr/train_BSDS100", "RGB"), ("sr/BSD100", "RGB")):
+    for folder, mode in (
+        ("photographs", "RGB"),
+        ("digits", "L"),
+        ("sr/train_BSDS100", "RGB"),
+        ("sr/BSD100", "RGB"),
+        *SETS,
+    ):
         (tmp_path / folder).mkdir(parents=True)
         for number in range(5):
-            Image.new(mode, (70, 70)).save(tmp_path / folder / f"{number}.png")
+            Image.new(mode, (100, 100)).save(tmp_path / folder / f"{number}.png")
     pairs = {"latent": torch.zeros(10, 64), "image": torch.zeros(10, 1, 32, 32, dtype=torch.uint8)}
     write_arrays(tmp_path / "fashion-pairs.safetensors", pairs)
     generator = runpy.run_path(str(ROOT / "gan" / "mlp_generator.py"))["MlpGenerator"]()
     torch.save(generator.state_dict(), tmp_path / "digits_generator.pth")
     published = {f"module.{name}": tensor for name, tensor in CifarResNet(depth=56).state_dict().items()}
     torch.save({"state_dict": published}, tmp_path / "resnet56-4bfd9763.th")
+    torch.save(Imdn().state_dict(), tmp_path / "imdn_baseline.pth")
     for number in range(3):
         save_weights(SmallCnn(width=12), tmp_path / f"teacher-{number}.safetensors")
     monkeypatch.chdir(tmp_path)

@@ -130,6 +130,16 @@ def _parser() -> ArgumentParser:
     sample.add_argument("--to", type=str | None, help="the file; samples.png or pairs.safetensors by default")
     verbs.add_subcommand("sample", sample, help="draw samples of a trained arm")
 
+    apply = _Parser(description="Restore or repaint images of one's own with a student that a run exported.")
+    apply.add_argument("model", type=str, help="the NAME.safetensors of a student, in the folder of its run")
+    apply.add_argument("source", type=str, help="an image, or a folder of images")
+    apply.add_argument("--out", type=str, help="folder of the results, PNG files; originals are never overwritten")
+    apply.add_argument(
+        "--tile", type=int | None, default=256, help="side of the squares of large images; null for none"
+    )
+    apply.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, cuda or mps")
+    verbs.add_subcommand("apply", apply, help="a trained student on images of one's own")
+
     check = _Parser(description="Check a recipe, take a few steps of every arm, and estimate what it will cost.")
     _recipe(check)
     check.add_argument("--seeds", type=int, help="how many runs of student and control")
@@ -234,6 +244,17 @@ def _sample(options: Namespace, changes: list[tuple[str, str]], command: str) ->
     print(file)
 
 
+def _apply(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
+    from limbeck.applying import apply_to, exported  # noqa: PLC0415
+    from limbeck.training import device_of  # noqa: PLC0415
+
+    if options.out is None:
+        raise RecipeError("--out: expected a folder for the results, found none")
+    device = device_of(options.accelerator)
+    for file in apply_to(exported(Path(options.model)), Path(options.source), Path(options.out), device, options.tile):
+        print(file)
+
+
 def _check(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
     from limbeck.estimate import estimate  # noqa: PLC0415
     from limbeck.report.table import costs  # noqa: PLC0415
@@ -287,6 +308,7 @@ VERBS = {
     "evaluate": _evaluate,
     "compare": _compare,
     "sample": _sample,
+    "apply": _apply,
     "check": _check,
     "list": _list,
 }

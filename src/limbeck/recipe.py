@@ -82,6 +82,28 @@ def read_recipe(path: str | Path, overrides: Sequence[tuple[str, str]] = ()) -> 
     return recipe
 
 
+def network_of(tree: Mapping[str, Any], student: str) -> nn.Module:
+    """Return the untrained network of a student of a recipe, of which nothing else has to be at hand.
+
+    Args:
+        tree: The recipe as plain JSON.
+        student: Its name.
+
+    Raises:
+        RecipeError: The recipe has no such student, or its network cannot be built.
+    """
+    students = _Reader(tree, Mistakes()).networks()  # data and weights of the run need not be on this machine
+    if student not in students:
+        raise RecipeError(
+            f"no student {student!r} in the recipe{nearest(student, students)}; there is {', '.join(students)}"
+        )
+    mistakes = Mistakes()
+    description = students[student].description
+    part: Part[nn.Module] = read_part(nn.Module, description, f"{student}.network", mistakes)
+    mistakes.report("result.json")
+    return part.build()
+
+
 class _Reader:
     """Reads the sections of one tree; what it returns is only usable when there are no mistakes."""
 
@@ -115,6 +137,12 @@ class _Reader:
         )
         self.arms.report(self.mistakes)
         return recipe
+
+    def networks(self) -> dict[str, Part[nn.Module]]:
+        """Return the networks of the students by name."""
+        shared = {name: self.top[name] for name in SHARED if name in self.top}
+        students, _ = self._students(shared, None)
+        return {name: arm.network for name, arm in students.items()}
 
     def _students(
         self, shared: Mapping[str, Any], teacher: ArmRecipe | None

@@ -20,6 +20,7 @@ from limbeck.data.augmentation import AugmentationSequence, Crop, Flip, Rotation
 from limbeck.data.base import Augmentation, Data, Split
 from limbeck.data.cifar import CIFAR10, CIFAR100
 from limbeck.data.diffaugment import DiffAugment
+from limbeck.data.embedded_photos import EmbeddedPhotos
 from limbeck.data.few import FewImages
 from limbeck.data.folder import ImageFolder
 from limbeck.data.glyphs import Glyphs
@@ -118,6 +119,7 @@ EXAMPLES: dict[type, dict[str, Callable[[Path, int], Data]]] = {
     MNIST: {"mnist": idx(MNIST)},
     CIFAR10: {"cifar": cifar},
     CIFAR100: {"fine": cifar100, "coarse": lambda root, seed: cifar100(root, seed, coarse=True)},
+    EmbeddedPhotos: {"photographs": lambda _, seed: EmbeddedPhotos(size=60 + seed)},
     FewImages: {
         "memory": lambda root, seed: FewImages(tensors(root, seed), 3),
         "streaming": lambda root, seed: FewImages(image_folder(streaming=True)(root, seed), 4),

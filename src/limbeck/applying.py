@@ -1,0 +1,149 @@
+"""A trained network on images of one's own: files in, files out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
+
+from limbeck.data.base import to_float
+from limbeck.data.folder import list_images
+from limbeck.errors import DataError, RecipeError, WeightsError
+from limbeck.networks.roles import unwrap
+from limbeck.networks.tiling import tiled
+from limbeck.networks.weights import load_weights
+from limbeck.recipe import network_of
+
+OVERLAP = 32  # pixels around a tile
+
+
+def exported(weights: Path) -> nn.Module:
+    """Return the network that a run exported as RUN/NAME.safetensors, built as the run's `result.json` says.
+
+    Raises:
+        LimbeckError: There is no such file, or no result beside it that knows it.
+    """
+    if not weights.is_file():
+        raise WeightsError(f"{weights}: no such file; expected the NAME.safetensors of a student in a run's folder")
+    result = weights.parent / "result.json"
+    try:
+        tree = json.loads(result.read_text(encoding="utf-8"))["recipe"]
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{result}: expected the run's result beside {weights.name}, found none") from error
+    network = network_of(tree, weights.stem)
+    load_weights(network, weights)
+    return network.eval()
+
+
+def apply_to(network: nn.Module, source: Path, out: Path, device: torch.device, tile: int | None = 256) -> list[Path]:
+    """Write what a network makes of an image, or of all images below a folder, as PNG files, and return them.
+
+    Images are turned upright as their EXIF data say; their other EXIF data and their colour profile are kept.
+    Transparency is kept, enlarged with the image; for a network that fills holes the transparent pixels are the holes.
+
+    Args:
+        network: Takes images (N, C, H, W) in [-1, 1]: a restorer, or another network of any size of image.
+        source: A file or a folder.
+        out: Folder of the results, which has the subfolders of the source.
+        device: Where to compute.
+        tile: Side of the squares in which larger images are processed, in pixels; None for the whole image at once.
+
+    Raises:
+        LimbeckError: A file cannot be read or written, or would be overwritten.
+    """
+    if tile is not None and tile < 1:
+        raise RecipeError(f"--tile: expected a whole number of at least 1, found {tile}")
+    files = _sources(source)
+    targets = _targets(files, out)
+    network = network.to(device).eval()
+    described = track(list(files), description=f"{type(unwrap(network)).__name__}", console=Console(stderr=True))
+    for file in described:
+        made = _processed(network, files[file], device, tile)
+        target = targets[file]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_suffix(".part")
+        made.save(beside, "PNG", **{name: made.info[name] for name in ("exif", "icc_profile") if name in made.info})
+        beside.replace(target)
+    return list(targets.values())
+
+
+def _sources(source: Path) -> dict[Path, Path]:
+    """Return the images by their path inside the source."""
+    if source.is_file():
+        return {Path(source.name): source}
+    if not source.is_dir():
+        raise DataError(f"{source}: no such image or folder")
+    found = {file: source / file for file in list_images(source, source)}
+    if not found:
+        raise DataError(f"{source}: expected images, found none")
+    return found
+
+
+def _targets(files: dict[Path, Path], out: Path) -> dict[Path, Path]:
+    """Return where each result goes; a name that two images share gets the ending of each.
+
+    Raises:
+        DataError: A result would take the place of an image that is read.
+    """
+    names = [file.with_suffix("") for file in files]
+    targets = {
+        file: out / (file.with_suffix(".png") if names.count(file.with_suffix("")) == 1 else Path(f"{file}.png"))
+        for file in files
+    }
+    originals = {path.resolve() for path in files.values()}
+    for target in targets.values():
+        if target.resolve() in originals:
+            raise DataError(f"{target}: would overwrite an original; choose another folder with --out")
+    return targets
+
+
+@torch.no_grad()
+def _processed(network: nn.Module, file: Path, device: torch.device, tile: int | None) -> Image.Image:
+    inner = unwrap(network)
+    channels = int(getattr(inner, "channels", 3))
+    inputs, scale = int(getattr(inner, "inputs", channels)), int(getattr(inner, "scale", 1))
+    picture, alpha, kept = _read(file, channels)
+    image = _tensor(picture)
+    if inputs > channels:
+        hole = torch.zeros_like(image[:, :1]) if alpha is None else (_tensor(alpha) < 0).float()
+        image = torch.cat([torch.where(hole > 0, torch.zeros_like(image), image), hole * 2 - 1], 1)
+        alpha = None
+    whole = tile is None or max(image.shape[2:]) <= tile
+    image = image.to(device)
+    made = network(image) if tile is None or whole else tiled(network, image, tile, OVERLAP, scale)
+    result = _picture(made.cpu())
+    if alpha is not None:
+        result.putalpha(alpha.resize(result.size, Image.Resampling.BICUBIC))
+    result.info.update(kept)
+    return result
+
+
+def _read(file: Path, channels: int) -> tuple[Image.Image, Image.Image | None, dict[str, bytes]]:
+    """Return an upright image of 1 or 3 channels, its transparency if it has any, and what is kept of its header."""
+    try:
+        with Image.open(file) as opened:
+            upright = ImageOps.exif_transpose(opened)
+            clear = upright.has_transparency_data
+            kept = {"icc_profile": upright.info.get("icc_profile"), "exif": upright.getexif().tobytes()}
+            alpha = upright.convert("RGBA").getchannel("A") if clear else None
+            colours = upright.convert("RGBA" if clear else "RGB").convert("RGB" if channels == 3 else "L")
+    except Exception as error:  # a damaged image can raise anything
+        raise DataError(f"{file}: cannot be decoded ({error}); repair or remove it") from error
+    return colours, alpha, {name: value for name, value in kept.items() if value}
+
+
+def _tensor(picture: Image.Image) -> Tensor:
+    """Return (1, C, H, W) in [-1, 1]."""
+    pixels = torch.from_numpy(np.array(picture, np.uint8))
+    return to_float(pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))[None]
+
+
+def _picture(image: Tensor) -> Image.Image:
+    levels = ((image[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+    return Image.fromarray(levels[0] if len(levels) == 1 else np.ascontiguousarray(levels.transpose(1, 2, 0)))

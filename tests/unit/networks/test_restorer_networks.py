@@ -1,0 +1,110 @@
+"""Networks that restore: sizes and figures as published, and classical ones where their result is known."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from limbeck.data.downscale import Downscale
+from limbeck.data.photo_set import PhotoSet
+from limbeck.networks.diffusion_inpainting import DiffusionInpainting
+from limbeck.networks.dncnn import DnCnn
+from limbeck.networks.edsr import Edsr
+from limbeck.networks.fourier_upscaling import FourierUpscaling
+from limbeck.networks.imdn import Imdn
+from limbeck.networks.inpainting_unet import InpaintingUnet
+from limbeck.networks.uncertain_restorer import UncertainRestorer
+from limbeck.networks.weights import load_weights
+from limbeck.tasks.restoration import Restoration
+
+ROOT = Path(os.environ.get("LIMBECK_DATA", "nowhere"))
+
+
+def count(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_sizes_are_those_of_the_papers() -> None:
+    assert count(Edsr(64, 16, 2)) == 1_369_859  # Lim et al. 2017: 1.37 M at scale 2
+    assert count(Edsr(64, 16, 4)) == 1_517_571  # and 1.5 M at scale 4
+    assert count(DnCnn(64, 17, 1)) == 556_097  # Zhang et al. 2017: 0.56 M, grey, 17 layers
+    assert count(Imdn()) == 893_936  # the AIM 2020 challenge states 0.894 M
+
+
+@pytest.mark.skipif(not (ROOT / "weights" / "sr_x4").is_dir(), reason="needs weights/sr_x4 and sr of LIMBECK_DATA")
+def test_published_weights_of_imdn_give_the_published_figure() -> None:
+    network = Imdn()
+    load_weights(network, ROOT / "weights" / "sr_x4" / "imdn_baseline.pth")
+    photos = PhotoSet("sr/Set5/HR", "sr/Set5/LR_x4", name="set5")
+    found = Restoration(Downscale(4), [photos]).per_image(network.eval(), photos)
+    assert float(found["psnr_y"].mean()) == pytest.approx(32.25, abs=0.05)
+
+
+def wave(count: int, frequency: int, period: int, shift: float) -> Tensor:
+    """A cosine at the centres of `count` pixels of an image that is `period` long."""
+    at = (torch.arange(count, dtype=torch.float64) + 0.5) * period / count
+    return torch.cos(2 * math.pi * frequency * at / period + shift)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("size", [12, 13])
+def test_the_fourier_transform_is_exact_on_band_limited_images(scale: int, size: int) -> None:
+    def image(side: int) -> Tensor:
+        rows = wave(side, 3, size, 0.4) + 0.5 * wave(side, 5, size, 1.0)
+        columns = wave(side, 2, size, -1.1)
+        return (rows[:, None] * columns / 2)[None, None]
+
+    found = FourierUpscaling(scale, 1, mirrored=False)(image(size))
+    torch.testing.assert_close(found, image(size * scale), rtol=0, atol=1e-6)
+
+
+def test_mirrored_it_does_not_ring_from_one_border_to_the_other() -> None:
+    ramp = torch.linspace(-0.8, 0.8, 16).expand(1, 1, 16, 16)
+    truth = torch.nn.functional.interpolate(ramp, scale_factor=4, mode="bilinear")
+    error = [float((FourierUpscaling(4, 1, mirrored=m)(ramp) - truth).abs().max()) for m in (False, True)]
+    assert error[1] < 0.1 and error[0] > 0.3
+
+
+def holed(image: Tensor) -> Tensor:
+    hole = torch.full_like(image[:, :1], -1.0)
+    hole[..., 3:9, 4:12] = 1
+    return torch.cat([torch.where(hole > 0, 0.0, image), hole], 1)
+
+
+def test_harmonic_filling_is_exact_on_ramps_and_biharmonic_on_bowls() -> None:
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, 14), torch.linspace(-1, 1, 17), indexing="ij")
+    ramp, saddle, bowl = 0.5 * rows + 0.3 * columns, rows * columns, rows**2 - 0.5 + columns * rows
+    for image in (ramp[None, None], saddle[None, None]):
+        torch.testing.assert_close(DiffusionInpainting(1)(holed(image)), image, rtol=0, atol=1e-4)
+    curved = 0.5 * bowl[None, None]
+    torch.testing.assert_close(DiffusionInpainting(1, "biharmonic")(holed(curved)), curved, rtol=0, atol=1e-3)
+    assert float((DiffusionInpainting(1)(holed(curved)) - curved).abs().max()) > 0.05
+
+
+def test_an_image_that_is_all_hole_is_filled_with_nothing() -> None:
+    image = torch.cat([torch.zeros(1, 1, 6, 6), torch.ones(1, 1, 6, 6)], 1)
+    assert DiffusionInpainting(1)(image).abs().max() < 1e-5
+
+
+def test_partial_convolutions_see_no_hole() -> None:
+    torch.manual_seed(0)
+    network = InpaintingUnet(4, 1, halvings=2, convolution="partial").eval()
+    image = holed(torch.rand(2, 1, 16, 16) - 0.5)
+    other = image.clone()
+    other[:, :1] = torch.where(image[:, 1:] > 0, torch.rand(2, 1, 16, 16), image[:, :1])
+    with torch.no_grad():
+        assert torch.equal(network(image), network(other))
+
+
+def test_the_mean_of_an_uncertain_restorer_is_its_network_and_its_scale_is_bounded() -> None:
+    network = Edsr(4, 1, 2)
+    uncertain = UncertainRestorer(network, 4)
+    image = torch.rand(2, 3, 8, 8) * 2 - 1
+    mean, log_scale = uncertain.distribution(image)
+    assert torch.equal(mean, network(image)) and torch.equal(uncertain(image), mean)
+    assert log_scale.shape == mean.shape and -7 < float(log_scale.min()) <= float(log_scale.max()) < 1
