@@ -10,16 +10,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from limbeck.data.blur import Blur
 from limbeck.data.downscale import Downscale
 from limbeck.data.photo_set import PhotoSet
+from limbeck.metrics.image import psnr
+from limbeck.networks.back_projection import BackProjection
 from limbeck.networks.diffusion_inpainting import DiffusionInpainting
 from limbeck.networks.dncnn import DnCnn
 from limbeck.networks.edsr import Edsr
 from limbeck.networks.fourier_upscaling import FourierUpscaling
 from limbeck.networks.imdn import Imdn
 from limbeck.networks.inpainting_unet import InpaintingUnet
+from limbeck.networks.interpolation import Interpolation
 from limbeck.networks.uncertain_restorer import UncertainRestorer
 from limbeck.networks.weights import load_weights
+from limbeck.networks.wiener import Wiener
+from limbeck.resampling import resize
 from limbeck.tasks.restoration import Restoration
 
 ROOT = Path(os.environ.get("LIMBECK_DATA", "nowhere"))
@@ -108,3 +114,53 @@ def test_the_mean_of_an_uncertain_restorer_is_its_network_and_its_scale_is_bound
     mean, log_scale = uncertain.distribution(image)
     assert torch.equal(mean, network(image)) and torch.equal(uncertain(image), mean)
     assert log_scale.shape == mean.shape and -7 < float(log_scale.min()) <= float(log_scale.max()) < 1
+
+
+def photograph(side: int = 64) -> Tensor:
+    """Discs of several sizes: edges at all angles."""
+    at = torch.arange(side) + 0.5
+    image = torch.full((1, 1, side, side), -0.6)
+    for row, column, radius, value in ((20, 22, 14, 0.5), (40, 44, 12, -0.1), (45, 15, 8, 0.8), (12, 50, 6, 0.1)):
+        distance = torch.hypot(at[:, None] - row, at - column)
+        image = torch.where(distance < radius, torch.full_like(image, value), image)
+    return image
+
+
+def test_back_projection_comes_to_agree_with_the_image_given() -> None:
+    image = Downscale(2)(photograph(), torch.zeros(1))
+
+    def residual(iterations: int) -> float:
+        found = BackProjection(2, 1, iterations=iterations)(image)
+        return float((resize(found, (32, 32)) - image).abs().mean())
+
+    assert residual(1) > residual(3) > residual(10)
+    truth = photograph()
+    errors = [
+        float((network(image) - truth).square().mean()) for network in (BackProjection(2, 1), Interpolation(2, 1))
+    ]
+    assert errors[0] < errors[1]
+
+
+def test_wiener_undoes_a_known_blur_and_leaves_greys() -> None:
+    truth = photograph()
+    blurred = Blur(1.2)(truth, torch.zeros(1))
+    restored = Wiener(1, 1, noise=0.003, sigma=1.2)(blurred)
+    gain = psnr(restored, truth) - psnr(blurred, truth)
+    assert float(gain) > 2
+    small = Downscale(2)(truth, torch.zeros(1))
+    assert float(psnr(Wiener(2, 1, noise=0.05)(small), truth) - psnr(Interpolation(2, 1)(small), truth)) > 0.1
+    grey = torch.full((1, 1, 12, 12), 0.3)
+    torch.testing.assert_close(Wiener(2, 1)(grey), torch.full((1, 1, 24, 24), 0.3), rtol=0, atol=1e-4)
+
+
+def test_wiener_is_the_formula_along_a_line() -> None:
+    """Against the whole transform of the mirrored line; the other dimension has one pixel, which it leaves alone."""
+    network, image = Wiener(1, 1, noise=0.02, sigma=0.8), torch.rand(1, 1, 1, 16) - 0.5
+    mirrored = torch.cat([image, image.flip(3)], 3)[0, 0, 0].double()
+    kernel = torch.zeros(32, dtype=torch.float64)
+    for place, value in enumerate(network.response):
+        kernel[(place - len(network.response) // 2) % 32] += float(value)
+    transfer = torch.fft.fft(kernel)
+    filtered = torch.fft.fft(mirrored) * transfer.conj() / (transfer.abs() ** 2 + 0.02) * 1.02
+    expected = torch.fft.ifft(filtered).real[:16].float()
+    torch.testing.assert_close(network(image)[0, 0, 0], expected.clamp(-1, 1), rtol=1e-4, atol=1e-5)
