@@ -17,8 +17,8 @@ FACTORS: dict[int, tuple[int, ...]] = {1: (), 2: (2,), 3: (3,), 4: (2, 2)}
 class Rcan(Restorer):
     """Residual groups of blocks with channel attention; short and long skips let the low frequencies by.
 
-    The paper has 10 groups of 20 blocks, width 64 and a reduction of 16. groups.{i} are tap paths. Attention looks at the
-    whole image, so tiles are not restored exactly as the whole is.
+    The paper has 10 groups of 20 blocks, width 64 and a reduction of 16. groups.{i} are tap paths. Attention looks at
+    the whole image, so tiles are not restored exactly as the whole is.
 
     Args:
         width: Channels.

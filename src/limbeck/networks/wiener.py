@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from limbeck.errors import RecipeError
 from limbeck.networks.building import check_sizes
 from limbeck.networks.roles import Restorer
 from limbeck.resampling import resize
@@ -54,7 +55,7 @@ class Wiener(Restorer):
         return found[..., : size[0], : size[1]].clamp(-1, 1)
 
     def _along(self, image: Tensor, dim: int) -> Tensor:
-        """Return images deconvolved along one dimension, which they have become twice as long in: blurs are separable."""
+        """Return images deconvolved along one dimension, twice as long there: blurs are separable."""
         mirrored = torch.cat([image, image.flip(dim)], dim).movedim(dim, -1).contiguous()
         count, reach = mirrored.shape[-1], len(self.response) // 2
         kernel = self.response.new_zeros(count)

@@ -10,19 +10,25 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import toy_job, trained
+from toys import ToyRestorer, toy_job, trained
 
 from limbeck.attacks.boundary import DeepFoolBoundary
 from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import SteeredStrength
 from limbeck.data.base import InMemory
+from limbeck.data.downscale import Downscale
+from limbeck.losses.hint import Hint
 from limbeck.methods.adversarial_distillation import Iad
 from limbeck.methods.base import Method
 from limbeck.methods.boundary_distillation import BoundaryDistillation
+from limbeck.methods.restore import Restore
 from limbeck.methods.vae import Vae
+from limbeck.networks.patch_discriminator import PatchDiscriminator
 from limbeck.networks.vae import ResidualVae
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.reconstruction import Reconstruction
+from limbeck.tasks.restoration import Restoration
+from limbeck.weighting.scheduled import Scheduled
 
 
 class Perceptron(nn.Module):
@@ -70,6 +76,20 @@ def test_two_processes_follow_one_autoencoder(remembered: str, tmp_path: Path) -
 def test_two_processes_follow_one(make: Callable[[], Method], remembered: str, tmp_path: Path) -> None:
     image = torch.randint(0, 256, (32, 1, 6, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     follow(tmp_path, make, remembered, images=InMemory(image, torch.arange(32) % 3), task=Classification())
+
+
+def restorer() -> Method:
+    torch.manual_seed(0)
+    student, teacher, critic = ToyRestorer(2, 2), ToyRestorer(3, 2), PatchDiscriminator(2, 1, 8, halvings=1)
+    return Restore(student, critic, teacher, features=Hint({"body": "body"}))
+
+
+def test_restorers_with_a_discriminator_and_what_a_feature_loss_owns(tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (24, 1, 8, 8), generator=draw, dtype=torch.uint8)
+    optimizers = {name: partial(torch.optim.SGD, lr=0.05) for name in ("student", "discriminator")}
+    rest = {"task": Restoration(Downscale(2)), "weighting": Scheduled({}, Restore.losses), "optimizers": optimizers}
+    follow(tmp_path, restorer, "features.regressors.0.weight", images=InMemory(image), **rest)
 
 
 def follow(tmp_path: Path, make: Callable[[], Method], remembered: str, **rest: Any) -> None:
