@@ -18,7 +18,16 @@ from limbeck.errors import RecipeError
 from limbeck.networks.interpolation import Interpolation
 from limbeck.networks.roles import ProbabilisticRestorer, Restorer
 
-SMALL: dict[str, Any] = {"width": 4, "blocks": 2, "depth": 3, "groups": 1, "halvings": 2, "reduction": 1}
+SMALL: dict[str, Any] = {
+    "width": 4,
+    "blocks": 2,
+    "depth": 3,
+    "groups": 1,
+    "halvings": 2,
+    "reduction": 1,
+    "inner": 4,
+    "patch": 5,
+}
 NEEDED: dict[str, dict[str, Any]] = {"UncertainRestorer": {"network": lambda c: Interpolation(2, c, "linear")}}
 N = 3
 
@@ -77,7 +86,7 @@ every_case = pytest.mark.parametrize(("cls", "options"), ROWS)
 def test_the_known_ones_are_found() -> None:
     assert {c.__name__ for c in CLASSES} >= {
         "Edsr", "Imdn", "Espcn", "DnCnn", "InpaintingUnet", "UncertainRestorer", "Interpolation", "FourierUpscaling",
-        "DiffusionInpainting", "BackProjection", "Wiener", "Rcan",
+        "DiffusionInpainting", "BackProjection", "Wiener", "Rcan", "Rlfn", "EdgeDirected", "PatchInpainting",
     }  # fmt: skip
 
 

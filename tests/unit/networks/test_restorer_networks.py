@@ -13,15 +13,19 @@ from torch import Tensor, nn
 from limbeck.data.blur import Blur
 from limbeck.data.downscale import Downscale
 from limbeck.data.photo_set import PhotoSet
+from limbeck.errors import RecipeError
 from limbeck.metrics.image import psnr
 from limbeck.networks.back_projection import BackProjection
 from limbeck.networks.diffusion_inpainting import DiffusionInpainting
 from limbeck.networks.dncnn import DnCnn
+from limbeck.networks.edge_directed import EdgeDirected
 from limbeck.networks.edsr import Edsr
 from limbeck.networks.fourier_upscaling import FourierUpscaling
 from limbeck.networks.imdn import Imdn
 from limbeck.networks.inpainting_unet import InpaintingUnet
 from limbeck.networks.interpolation import Interpolation
+from limbeck.networks.patch_inpainting import PatchInpainting
+from limbeck.networks.rlfn import Rlfn
 from limbeck.networks.uncertain_restorer import UncertainRestorer
 from limbeck.networks.weights import load_weights
 from limbeck.networks.wiener import Wiener
@@ -164,3 +168,36 @@ def test_wiener_is_the_formula_along_a_line() -> None:
     filtered = torch.fft.fft(mirrored) * transfer.conj() / (transfer.abs() ** 2 + 0.02) * 1.02
     expected = torch.fft.ifft(filtered).real[:16].float()
     torch.testing.assert_close(network(image)[0, 0, 0], expected.clamp(-1, 1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not (ROOT / "weights" / "sr_x4").is_dir(), reason="needs weights/sr_x4 and sr of LIMBECK_DATA")
+def test_published_weights_of_rlfn_give_the_published_figure() -> None:
+    network = Rlfn()
+    load_weights(network, ROOT / "weights" / "sr_x4" / "team04_rlfn.pth")
+    photos = PhotoSet("sr/Set5/HR", "sr/Set5/LR_x4", name="set5")
+    found = Restoration(Downscale(4), [photos]).per_image(network.eval(), photos)
+    assert float(found["psnr_y"].mean()) == pytest.approx(32.10, abs=0.05)
+
+
+def test_edge_directed_interpolation_follows_an_edge_and_keeps_ramps() -> None:
+    at = torch.arange(96) + 0.5
+    edge = ((at[:, None] * 2 + at - 140) / 3).clamp(-1, 1)[None, None] * 0.8  # 27 degrees
+    small = Downscale(2)(edge, torch.zeros(1))
+    inner = (slice(None), slice(None), slice(8, -8), slice(8, -8))
+    errors = [float((n(small) - edge)[inner].square().mean()) for n in (EdgeDirected(2, 1), Interpolation(2, 1))]
+    assert errors[0] < errors[1]
+    ramp = (torch.linspace(-0.5, 0.5, 24)[:, None] + torch.linspace(-0.3, 0.3, 24))[None, None]
+    truth = torch.nn.functional.interpolate(ramp, scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(EdgeDirected(2, 1)(ramp)[inner], truth[inner], rtol=0, atol=2e-3)
+    with pytest.raises(RecipeError, match=r"EdgeDirected.scale: expected 2 or 4, as it can only double, found 3"):
+        EdgeDirected(3)
+
+
+def test_patches_continue_a_pattern_exactly() -> None:
+    tile = torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8
+    image = tile.repeat(1, 1, 5, 5)
+    hole = torch.full_like(image, -1.0)
+    hole[..., 11:19, 9:16] = 1
+    found = PatchInpainting(1, 7)(torch.cat([torch.where(hole > 0, 0.0, image), hole], 1))
+    torch.testing.assert_close(found, image)
+    assert PatchInpainting(1, 7)(torch.cat([image * 0, torch.ones_like(image)], 1)).abs().max() == 0
