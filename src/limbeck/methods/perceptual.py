@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.losses.features import feature_matching
-from limbeck.networks.tap import Tap
+from limbeck.networks.tap import features_at
 
 
 def perceptual(network: nn.Module, paths: Sequence[str], image: Tensor, goal: Tensor, *condition: Tensor) -> Tensor:
@@ -22,8 +22,6 @@ def perceptual(network: nn.Module, paths: Sequence[str], image: Tensor, goal: Te
         goal: The same shape; no gradient reaches it.
         condition: What the network takes besides, such as labels.
     """
-    with torch.no_grad(), Tap(network, paths) as expected:
-        network(goal, *condition)
-    with Tap(network, paths) as found:
-        network(image, *condition)
-    return feature_matching([found[path] for path in paths], [expected[path] for path in paths]).mean()
+    with torch.no_grad():
+        expected = features_at(network, paths, goal, *condition)
+    return feature_matching(features_at(network, paths, image, *condition), expected).mean()

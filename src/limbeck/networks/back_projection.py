@@ -1,27 +1,27 @@
-"""Iterative back-projection: an enlarged image is corrected until, made small again, it is the image given."""
+"""Classical super-resolution by iteration: the result, made small again, must be what was given."""
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 from torch import Tensor
 
 from limbeck.networks.building import check_choice, check_sizes
 from limbeck.networks.roles import Restorer
-from limbeck.resampling import KERNELS, resize
+from limbeck.resampling import Kernel, resize
 
 
 @final
 class BackProjection(Restorer):
-    """x ← x + up(y - down(x)), from x = up(y) on (Irani & Peleg 1991, eq. 4, of one image); it has no parameters.
+    """Iterative back-projection (Irani and Peleg 1991, equation 2) with one image.
 
-    `down` is the antialiased `resize` that the images were made small with. What it takes away for good is not brought
-    back, but what is left of the details is made as strong as it was.
+    From the interpolated image x on, what is missing of the given image y is interpolated and added:
+    x ← x + up(y - down(x)), where down is the antialiased resizing that made y. Without parameters, and differentiable.
 
     Args:
         scale: How many times larger images become.
         channels: Channels C of the image.
-        iterations: How often the image is corrected.
+        iterations: How often the difference is projected back.
         kernel: Of both directions: "linear", "cubic" or "lanczos3".
 
     Raises:
@@ -38,15 +38,16 @@ class BackProjection(Restorer):
     ) -> None:
         super().__init__()
         check_sizes(self, scale=scale, channels=channels, iterations=iterations)
-        check_choice(self, tuple(KERNELS), kernel=kernel)
-        self.channels = self.inputs = channels
-        self.scale, self.iterations, self.kernel = scale, iterations, kernel
+        check_choice(self, get_args(Kernel), kernel=kernel)
+        self.scale, self.channels, self.inputs = scale, channels, channels
+        self.iterations, self.kernel = iterations, kernel
 
     def forward(self, image: Tensor) -> Tensor:
         """Return images (N, C, scale H, scale W) in [-1, 1] of images (N, C, H, W) in [-1, 1]."""
-        small = (image.shape[2], image.shape[3])
-        large = (small[0] * self.scale, small[1] * self.scale)
+        height, width = image.shape[2:]
+        large = (self.scale * height, self.scale * width)
         found = resize(image, large, self.kernel)
         for _ in range(self.iterations):
-            found = found + resize(image - resize(found, small, self.kernel), large, self.kernel)
+            missing = image - resize(found, (height, width), self.kernel)
+            found = found + resize(missing, large, self.kernel)
         return found.clamp(-1, 1)

@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from limbeck.errors import RecipeError
+
 
 class Generator(nn.Module, ABC):
     """Makes an image from a latent and, when it is class-conditional, a label.
@@ -159,6 +161,20 @@ class Stylizer(nn.Module, ABC):
             style: Numbers of styles (N,), int64, of use where there are several; or, where `styles` is 0, images
                 (N, 3, h, w) in [-1, 1] whose size need not be that of `image`.
         """
+
+
+def style_images(stylizer: Stylizer, image: Tensor, style: Tensor | None) -> Tensor:
+    """Return the style (N, 3, h, w) of each of N images, for a stylizer that takes it as an image.
+
+    Raises:
+        RecipeError: There is none, or it is something else.
+    """
+    name = type(stylizer).__name__
+    if style is None:
+        raise RecipeError(f"{name}: expected style images (N, 3, h, w), found none")
+    if style.ndim != 4 or style.shape[1] != 3 or len(style) not in (1, len(image)):
+        raise RecipeError(f"{name}: expected style images ({len(image)}, 3, h, w), found {tuple(style.shape)}")
+    return style.to(image).expand(len(image), -1, -1, -1)
 
 
 class Fitted(nn.Module, ABC):

@@ -65,3 +65,14 @@ class Tap:
             self._outputs[path] = output
 
         return hook
+
+
+def features_at(network: nn.Module, paths: Sequence[str], *inputs: Tensor) -> list[Tensor]:
+    """Return the outputs of the modules at `paths` for these inputs, in their order.
+
+    Raises:
+        RecipeError: A path names no module of the network.
+    """
+    with Tap(network, paths) as tap:
+        network(*inputs)
+    return [tap[path] for path in paths]

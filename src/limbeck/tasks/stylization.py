@@ -1,0 +1,170 @@
+"""Painting images in the manner of others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.data.base import Data, Split
+from limbeck.data.pictures import picture
+from limbeck.errors import RecipeError
+from limbeck.losses.style import gram, gram_distance
+from limbeck.metrics.base import FeatureExtractor
+from limbeck.metrics.image import WINDOW, psnr, ssim
+from limbeck.networks.roles import unwrap
+from limbeck.networks.tap import Tap, features_at
+from limbeck.networks.weights import weights_hash
+from limbeck.tasks.base import Picture, Task
+from limbeck.tasks.real_images import images_of, some
+
+CHUNK = 8  # images at a time while evaluating
+SHOWN = 6  # images in the report
+SHIFT = 4  # pixels by which an image is moved to see whether the painting moves with it
+
+
+class Stylization(Task):
+    """Images in, paintings out, in each of the given styles.
+
+    * `content`: Σ_l ‖φ_l(y) - φ_l(x)‖² / ‖φ_l(x)‖² of painting y and image x, over `content_paths`.
+    * `style`: Σ_l ‖G_l(y) - G_l(s)‖² / ‖G_l(s)‖², G the Gram matrix and s the style, over `style_paths`.
+    * `total`: the sum of the two, the second times `style_weight`.
+    * `stability`: PSNR in dB between the painting of an image moved by 4 pixels and the moved painting, where both are.
+    * `psnr_to_teacher`, `ssim_to_teacher`: to the teacher's paintings.
+
+    A classical stylizer, which takes the style as an image, gets the pictures themselves.
+
+    Args:
+        styles: Pictures, each a style: files here, in the data root, or of scikit-image.
+        feature_network: A trained network that sees images, such as `Vgg16`.
+        content_paths: Module paths of it.
+        style_paths: Module paths of it.
+        style_weight: Weight of the style in `total`.
+        style_size: Height and width in pixels at which the styles are looked at.
+        samples: The most images of a split that are painted, each in every style.
+
+    Raises:
+        RecipeError: An argument is out of its range.
+        DataError: A picture cannot be read.
+    """
+
+    directions: Mapping[str, str] = {
+        "content": "lower",
+        "style": "lower",
+        "total": "lower",
+        "stability": "higher",
+        "psnr_to_teacher": "higher",
+        "ssim_to_teacher": "higher",
+    }
+    main_metric = "total"
+
+    def __init__(
+        self,
+        styles: Sequence[str],
+        feature_network: nn.Module,
+        content_paths: Sequence[str] = ("relu3_3",),
+        style_paths: Sequence[str] = ("relu1_2", "relu2_2", "relu3_3"),
+        *,
+        style_weight: float = 1.0,
+        style_size: int = 256,
+        samples: int = 100,
+    ) -> None:
+        for name, value, least in (("styles", len(styles), 1), ("style_size", style_size, 16), ("samples", samples, 1)):
+            if value < least:
+                raise RecipeError(f"task.{name}: expected at least {least}, found {value}")
+        if not style_weight > 0:
+            raise RecipeError(f"task.style_weight: expected a number above 0, found {style_weight}")
+        Tap(feature_network, [*content_paths, *style_paths])
+        self.styles, self.content_paths, self.style_paths = list(styles), list(content_paths), list(style_paths)
+        self.style_weight, self.style_size, self.samples = style_weight, style_size, samples
+        self.features = weights_hash(feature_network)[:12]  # evaluations are remembered by it
+        self._network = feature_network.eval()
+        self._pictures = torch.cat([picture(path, style_size) for path in styles])
+        with torch.no_grad():
+            self._grams = [gram(f) for f in features_at(self._network, self.style_paths, self._pictures)]
+
+    def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
+        """Return images (count, 3, H, W), and where there are several styles their numbers (count,)."""
+        train = data.split("train")
+        image = images_of(train.read(some(count, len(train))))
+        return (image, torch.arange(count) % len(self.styles)) if len(self.styles) > 1 else (image,)
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        network: nn.Module,
+        data: Data,
+        *,
+        split: Split,
+        seed: int,
+        features: FeatureExtractor | None = None,
+        teacher: nn.Module | None = None,
+        samples: int | None = None,
+    ) -> dict[str, float]:
+        """Return the metrics named above; `features` are of no use here."""
+        parts = []
+        images = torch.split(self._images(data, split, samples or self.samples), CHUNK)
+        for number in range(len(self.styles)):
+            parts += [self._measured(network, teacher, image, number) for image in images]
+        return {name: float(torch.cat([part[name] for part in parts]).mean()) for name in parts[0]}
+
+    @torch.no_grad()
+    def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
+        """Return paintings, a row for each style."""
+        image = self._images(data, data.reference_split, SHOWN)
+        painted = [self._painted(network, image, number) for number in range(len(self.styles))]
+        return [Picture("paintings, a row for each style", torch.cat(painted), len(image))]
+
+    def references(self, data: Data, seed: int) -> Mapping[str, list[Picture]]:
+        """Return the images, and the styles at their size."""
+        image = self._images(data, data.reference_split, SHOWN)
+        styles = nn.functional.interpolate(self._pictures, image.shape[2:], mode="bilinear", antialias=True)
+        title = "paintings, a row for each style"
+        return {
+            "images": [Picture(title, image.repeat(len(self.styles), 1, 1, 1), len(image))],
+            "styles": [Picture(title, styles.clamp(-1, 1), 1)],
+        }
+
+    def _images(self, data: Data, split: Split, count: int) -> Tensor:
+        images = data.split(split)
+        return images_of(images.read(some(min(count, len(images)), len(images))))
+
+    def _measured(self, network: nn.Module, teacher: nn.Module | None, image: Tensor, number: int) -> dict[str, Tensor]:
+        """Return every metric of some images painted in one style, (N,) each."""
+        painted = self._painted(network, image, number)
+        content, style = self._content(painted, image), self._style(painted, number)
+        moved = self._painted(network, image[..., SHIFT:, SHIFT:], number)
+        inner = slice(SHIFT, -SHIFT)  # borders are painted otherwise by right
+        stable = psnr(moved[..., inner, inner], painted[..., SHIFT:, SHIFT:][..., inner, inner]).clamp(max=100)
+        found = {"content": content, "style": style, "total": content + self.style_weight * style, "stability": stable}
+        if teacher is not None:
+            goal = self._painted(teacher, image, number)
+            found["psnr_to_teacher"] = psnr(painted, goal)
+            if min(goal.shape[2:]) >= WINDOW:
+                found["ssim_to_teacher"] = ssim(painted, goal)
+        return found
+
+    def _painted(self, network: nn.Module, image: Tensor, number: int) -> Tensor:
+        """Return images painted in a style, in [-1, 1], on the CPU."""
+        device = next(iter(network.parameters()), torch.empty(0)).device
+        known = getattr(unwrap(network), "styles", len(self.styles))
+        image = image.to(device)
+        if known == 0:
+            found = network(image, self._pictures[number : number + 1].to(device).expand(len(image), -1, -1, -1))
+        elif known == 1:
+            found = network(image)
+        else:
+            found = network(image, torch.full((len(image),), number, device=device))
+        return found.float().cpu().clamp(-1, 1)  # type: ignore[no-any-return]
+
+    def _content(self, painted: Tensor, image: Tensor) -> Tensor:
+        pairs = zip(*(features_at(self._network, self.content_paths, i) for i in (painted, image)), strict=True)
+        each = [(f - g).flatten(1).square().sum(1) / g.flatten(1).square().sum(1).clamp(min=1e-12) for f, g in pairs]
+        return torch.stack(each).sum(0)
+
+    def _style(self, painted: Tensor, number: int) -> Tensor:
+        found = features_at(self._network, self.style_paths, painted)
+        goals = [grams[number : number + 1] for grams in self._grams]
+        each = [gram_distance(f, g) / g.square().sum() for f, g in zip(found, goals, strict=True)]
+        return torch.stack(each).sum(0)

@@ -1,0 +1,117 @@
+"""What every stylizer promises, checked on every one that the package has, networks and classical ones alike."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import pickle
+import pkgutil
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from limbeck import networks
+from limbeck.errors import RecipeError
+from limbeck.networks.roles import Stylizer
+
+SMALL: dict[str, list[dict[str, Any]]] = {
+    "JohnsonStylizer": [
+        {"width": 2, "blocks": 1},
+        {"width": 2, "blocks": 1, "depthwise": True},
+        {"width": 2, "blocks": 1, "styles": 3},
+    ],
+}
+N = 2
+
+
+def _concrete() -> list[type[Stylizer]]:
+    for module in pkgutil.iter_modules(networks.__path__, "limbeck.networks."):
+        importlib.import_module(module.name)
+    found, below = set(), [Stylizer]
+    while below:
+        cls = below.pop()
+        below += cls.__subclasses__()
+        if cls.__module__.startswith("limbeck.") and not inspect.isabstract(cls):
+            found.add(cls)
+    return sorted(found, key=lambda c: c.__name__)
+
+
+ROWS = [pytest.param(c, o, id=f"{c.__name__}{o}") for c in _concrete() for o in SMALL.get(c.__name__, [{}])]
+every_case = pytest.mark.parametrize(("cls", "options"), ROWS)
+
+
+def build(cls: type[Stylizer], options: dict[str, Any], seed: int = 0) -> Stylizer:
+    torch.manual_seed(seed)
+    built = cls(**options)
+    for parameter in built.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return built.eval()
+
+
+def inputs(stylizer: Stylizer, size: tuple[int, int] = (18, 21), seed: int = 0) -> tuple[Tensor, ...]:
+    draw = torch.Generator().manual_seed(seed)
+    image = torch.rand(N, 3, *size, generator=draw) * 1.8 - 0.9
+    if stylizer.styles == 0:
+        return image, torch.rand(N, 3, 16, 23, generator=draw) * 1.2 - 0.8
+    return (image,) if stylizer.styles == 1 else (image, torch.tensor([2, 0]))
+
+
+def test_the_known_ones_are_found() -> None:
+    assert {c.__name__ for c in _concrete()} >= {
+        "JohnsonStylizer", "Reinhard", "HistogramMatching", "OptimalTransportColour", "FourierStyle", "PyramidStyle",
+    }  # fmt: skip
+
+
+@every_case
+def test_images_of_any_size(cls: type[Stylizer], options: dict[str, Any]) -> None:
+    stylizer = build(cls, options)
+    for size in ((18, 21), (16, 16)):
+        image, *style = inputs(stylizer, size)
+        found = stylizer(image, *style)
+        assert found.shape == image.shape and found.dtype == torch.float32 and found.abs().max() <= 1
+        assert found.std() > 0.01 and not torch.allclose(found, image, atol=0.05)
+
+
+@every_case
+def test_a_painted_image_depends_on_itself_and_its_style_alone(cls: type[Stylizer], options: dict[str, Any]) -> None:
+    stylizer = build(cls, options)
+    given = inputs(stylizer)
+    with torch.no_grad():
+        together = stylizer(*given)
+        torch.testing.assert_close(stylizer(*(t[1:] for t in given)), together[1:], rtol=1e-4, atol=1e-5)
+        if len(given) == 2:
+            other = given[1].flip(0)
+            assert not torch.allclose(stylizer(given[0], other), together, atol=0.01)
+
+
+@every_case
+def test_without_a_style_that_it_needs_it_says_so(cls: type[Stylizer], options: dict[str, Any]) -> None:
+    stylizer = build(cls, options)
+    image = inputs(stylizer)[0]
+    if stylizer.styles != 1:
+        with pytest.raises(RecipeError, match=f"{cls.__name__}: expected .*style.*, found none"):
+            stylizer(image)
+    if stylizer.styles == 0:
+        with pytest.raises(RecipeError, match="expected style images"):
+            stylizer(image, torch.zeros(N, dtype=torch.int64))
+
+
+@every_case
+def test_copies_and_gradients(cls: type[Stylizer], options: dict[str, Any]) -> None:
+    stylizer = build(cls, options)
+    given = inputs(stylizer)
+    with torch.no_grad():
+        expected = stylizer(*given)
+        for twin in (copy.deepcopy(stylizer), pickle.loads(pickle.dumps(stylizer))):
+            assert torch.equal(twin(*given), expected)
+        other = build(cls, options, seed=1)
+        other.load_state_dict(stylizer.state_dict())
+        assert torch.equal(other(*given), expected)
+    if any(True for _ in stylizer.parameters()):
+        found = stylizer(*given)
+        (found * torch.randn_like(found)).sum().backward()
+        for name, parameter in stylizer.named_parameters():
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), name
