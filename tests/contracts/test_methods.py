@@ -43,24 +43,34 @@ from limbeck.methods.boundary_distillation import BoundaryDistillation
 from limbeck.methods.gan import Gan
 from limbeck.methods.mutual import Mutual
 from limbeck.methods.restore import Restore
+from limbeck.methods.stylize import Stylize
 from limbeck.methods.supervised import Supervised
 from limbeck.methods.vae import Vae
 from limbeck.methods.vq import Vq
 from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.networks.frozen import Frozen
+from limbeck.networks.johnson import JohnsonStylizer
 from limbeck.networks.patch_discriminator import PatchDiscriminator
 from limbeck.networks.small_cnn import SmallCnn
 from limbeck.networks.vae import ConvVae, ResidualVae, SpatialVae
+from limbeck.networks.vgg import Vgg16
 from limbeck.networks.vq_vae import VqVae
 from limbeck.tasks.base import Task
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.generation import Generation
 from limbeck.tasks.reconstruction import Reconstruction
 from limbeck.tasks.restoration import Restoration
+from limbeck.tasks.stylization import Stylization
 from limbeck.types import Batch, Update
 from limbeck.weighting.scheduled import Scheduled
 
 STEPS = 4
+
+
+def images(channels: int = 1) -> InMemory:
+    draw = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (24, channels, 8, 8), generator=draw, dtype=torch.uint8)
+    return InMemory(image, torch.arange(24) % 3)
 
 
 @dataclass(frozen=True)
@@ -71,11 +81,13 @@ class Case:
         build: Makes the method, with its teacher or without.
         task: What makes its batches.
         weights: Weights that switch on what is off by default.
+        channels: Channels of the images.
     """
 
     build: Callable[[bool], Method]
     task: Task
     weights: dict[str, float]
+    channels: int = 1
 
     def method(self, taught: bool = True) -> Method:
         torch.manual_seed(0)
@@ -83,16 +95,17 @@ class Case:
 
     def job(self, folder: Path, taught: bool = True, **options: Any) -> Job:
         method = self.method(taught)
-        rest = {"images": images(), "steps": STEPS, "ema": 0.9, "checkpoint_every": 2, "task": self.task} | options
+        rest = {
+            "images": images(self.channels),
+            "steps": STEPS,
+            "ema": 0.9,
+            "checkpoint_every": 2,
+            "task": self.task,
+        } | options
         return toy_job(folder, method, weighting=Scheduled(self.weights, type(method).losses), **rest)
 
     def batch(self, method: Method, step: int = 0) -> Batch:
-        return next(Feed(images(), self.task, method.draws(), None, seed=0, batch=8).steps(step, step + 1))
-
-
-def images() -> InMemory:
-    draw = torch.Generator().manual_seed(0)
-    return InMemory(torch.randint(0, 256, (24, 1, 8, 8), generator=draw, dtype=torch.uint8), torch.arange(24) % 3)
+        return next(Feed(images(self.channels), self.task, method.draws(), None, seed=0, batch=8).steps(step, step + 1))
 
 
 def generator(width: int, classes: int) -> DcganGenerator:
@@ -167,6 +180,19 @@ def restore_case(degradation: Degradation, weights: dict[str, float] | None = No
     return Case(partial(restore, degradation=degradation, **options), Restoration(degradation), weights or {})
 
 
+def stylize(taught: bool, *, styles: int = 1, **options: Any) -> Method:
+    made = {name: value() if callable(value) else value for name, value in options.items()}
+    teacher = JohnsonStylizer(2, 1, styles) if taught else None
+    pictures = ["gravel.png", "brick.png"][:styles]
+    seen = {"content_paths": ["relu1_2"], "style_paths": ["relu1_1", "relu1_2"], "style_size": 16}
+    return Stylize(JohnsonStylizer(1, 1, styles), teacher, styles=pictures, feature_network=Vgg16(), **seen, **made)
+
+
+def stylize_case(weights: dict[str, float] | None = None, **options: Any) -> Case:
+    task = Stylization(["gravel.png"], Vgg16(), ["relu1_2"], ["relu1_2"], style_size=16)
+    return Case(partial(stylize, **options), task, weights or {}, 3)
+
+
 SWAPPED = {"student.encoder_swap": 1.0, "student.decoder_swap": 1.0}
 SEEN = {"feature_network": lambda: SmallCnn(channels=1, size=8, classes=3), "perceptual_paths": ["blocks.0"]}
 LABELLED = {"student.likelihood": 0.5, "student.soft_label": 0.5}
@@ -236,6 +262,12 @@ CASES: dict[type[Method], dict[str, Case]] = {
             discriminator=lambda: PatchDiscriminator(2, 1, 8, halvings=1),
             critic_features=["blocks.0"],
             loss="hinge",
+        ),
+    },
+    Stylize: {
+        "one style": stylize_case({"student.total_variation": 0.1, "student.gram": 0.5}),
+        "two styles, statistics, embedding": stylize_case(
+            {"student.statistics": 0.5}, styles=2, features=partial(Hint, {"blocks.0": "blocks.0"})
         ),
     },
     Vae: {
@@ -396,5 +428,5 @@ class TestMethod:
     def test_it_works_where_it_can_be_killed_at_once(self, case: Case, tmp_path: Path) -> None:
         """A step that has not ended leaves nothing behind."""
         with pytest.raises(Killed):
-            trained(case.job(tmp_path, images=Dying(images(), 0)))
+            trained(case.job(tmp_path, images=Dying(images(case.channels), 0)))
         assert not list(tmp_path.rglob("*.safetensors"))

@@ -25,8 +25,10 @@ from limbeck.data.tensors import TensorImages
 from limbeck.feed import Feed
 from limbeck.metrics.features import ClassifierFeatures
 from limbeck.networks.dcgan import DcganGenerator
+from limbeck.networks.johnson import JohnsonStylizer
 from limbeck.networks.small_cnn import SmallCnn
 from limbeck.networks.vae import ConvVae, SpatialVae
+from limbeck.networks.vgg import Vgg16
 from limbeck.networks.vq_vae import VqVae
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.classification import Classification
@@ -34,6 +36,7 @@ from limbeck.tasks.disagreement import Disagreement
 from limbeck.tasks.generation import Generation
 from limbeck.tasks.reconstruction import Reconstruction
 from limbeck.tasks.restoration import Restoration
+from limbeck.tasks.stylization import Stylization
 
 K = 3
 
@@ -46,11 +49,17 @@ class Case:
         task: The task.
         network: Builds the network from a width.
         drawn: Whether what is evaluated is drawn, so that another seed gives other numbers.
+        channels: Channels of the images.
     """
 
     task: Task
     network: Any
     drawn: bool
+    channels: int = 1
+
+    @property
+    def data(self) -> Data:
+        return DATA[self.channels]
 
     def build(self, width: int = 2) -> nn.Module:
         torch.manual_seed(width)
@@ -60,15 +69,19 @@ class Case:
         return built.eval()
 
     def evaluate(self, network: nn.Module | None = None, **options: Any) -> dict[str, float]:
-        return self.task.evaluate(network or self.build(), DATA, **{"split": "test", "seed": 0} | options)
+        return self.task.evaluate(network or self.build(), self.data, **{"split": "test", "seed": 0} | options)
 
 
-def data() -> Data:
+def data(channels: int = 1) -> Data:
     draw = torch.Generator().manual_seed(0)
     label = torch.arange(120) % K
-    image = torch.randint(0, 200, (120, 1, 16, 16), generator=draw, dtype=torch.uint8)
-    image[:, 0, 4:8] += (label * 27).to(torch.uint8)[:, None, None]
+    image = torch.randint(0, 200, (120, channels, 16, 16), generator=draw, dtype=torch.uint8)
+    image[:, :, 4:8] += (label * 27).to(torch.uint8)[:, None, None, None]
     return TensorImages(image, label, validation=0.2, test=0.3)
+
+
+def style_task(*styles: str) -> Stylization:
+    return Stylization(styles, Vgg16(), ["relu1_2"], ["relu1_1", "relu2_1"], style_size=16, samples=20)
 
 
 def features() -> ClassifierFeatures:
@@ -76,7 +89,7 @@ def features() -> ClassifierFeatures:
     return ClassifierFeatures(SmallCnn(width=1, channels=1, size=16, classes=K), "tiny")
 
 
-DATA = data()
+DATA = {channels: data(channels) for channels in (1, 3)}
 CASES: dict[type[Task], dict[str, Case]] = {
     Generation: {
         "unconditional": Case(Generation((4,), samples=40), lambda w: DcganGenerator(w, latent=4, size=16), True),
@@ -105,6 +118,10 @@ CASES: dict[type[Task], dict[str, Case]] = {
         ),
         "holes": Case(Restoration(Holes(), samples=20), lambda w: ToyRestorer(w, inputs=2), True),
     },
+    Stylization: {
+        "one style": Case(style_task("gravel.png"), lambda w: JohnsonStylizer(w, 1), False, 3),
+        "two styles": Case(style_task("gravel.png", "brick.png"), lambda w: JohnsonStylizer(w, 1, 2), False, 3),
+    },
     Classification: {
         "plain": Case(Classification(), lambda w: SmallCnn(width=w, channels=1, size=16, classes=K), False)
     },
@@ -131,13 +148,13 @@ def test_the_direction_of_a_better_number_is_the_declared_one() -> None:
     """A network that has learnt the labels is better than one that has not, in the declared sense."""
     task, network = Classification(), CASES[Classification]["plain"].build()
     optimizer = torch.optim.Adam(network.parameters(), 0.01)
-    batch = DATA.split("train").read(torch.arange(60))
-    before = task.evaluate(network, DATA, split="train", seed=0)
+    batch = DATA[1].split("train").read(torch.arange(60))
+    before = task.evaluate(network, DATA[1], split="train", seed=0)
     for _ in range(30):
         optimizer.zero_grad()
         nn.functional.cross_entropy(network.train()(batch.image), batch.label).backward()
         optimizer.step()
-    after = task.evaluate(network.eval(), DATA, split="train", seed=0)
+    after = task.evaluate(network.eval(), DATA[1], split="train", seed=0)
     better = {name: "higher" if after[name] > before[name] else "lower" for name in ("top1", "nll", "brier")}
     assert better.items() <= task.directions.items()
 
@@ -180,34 +197,34 @@ class TestTask:
         network = case.build()
         before = deepcopy(network.state_dict())
         case.evaluate(network, features=features(), teacher=case.build(3))
-        case.task.preview(network, DATA, 0)
-        case.task.alarm(network, DATA)
+        case.task.preview(network, case.data, 0)
+        case.task.alarm(network, case.data)
         assert differences(before, network.state_dict()) == []
         assert not network.training and all(p.grad is None for p in network.parameters())
 
     def test_what_is_drawn_reaches_the_method(self, case: Case) -> None:
         task = case.task
         draws = task.draws()
-        feed = Feed(DATA.split("train"), task, {}, None, seed=0, batch=8)
+        feed = Feed(case.data.split("train"), task, {}, None, seed=0, batch=8)
         (batch,) = feed.steps(3, 4)
         assert len(batch) == 8 and set(batch.drawn) == set(draws)
         assert all(batch.drawn[name].shape == (8, *draw.shape) for name, draw in draws.items())
         if "latent" in draws:
             assert batch.latent is batch.drawn["latent"]
-        (again,) = Feed(DATA.split("train"), task, {}, None, seed=0, batch=8).steps(3, 4)
+        (again,) = Feed(case.data.split("train"), task, {}, None, seed=0, batch=8).steps(3, 4)
         assert differences(tensors(batch), tensors(again)) == []
 
     def test_the_example_is_how_the_network_is_called(self, case: Case) -> None:
-        inputs = case.task.example(DATA, 5)
+        inputs = case.task.example(case.data, 5)
         assert {len(tensor) for tensor in inputs} == {5}
         with torch.no_grad():
             assert len(case.build()(*inputs)) == 5
-        assert differences(list(inputs), list(case.task.example(DATA, 5))) == []
+        assert differences(list(inputs), list(case.task.example(case.data, 5))) == []
 
     def test_pictures(self, case: Case) -> None:
-        pictures = case.task.preview(case.build(), DATA, 0)
-        again = case.task.preview(case.build(), DATA, 0)
-        other = case.task.preview(case.build(3), DATA, 0)
+        pictures = case.task.preview(case.build(), case.data, 0)
+        again = case.task.preview(case.build(), case.data, 0)
+        other = case.task.preview(case.build(3), case.data, 0)
         assert pictures and len(pictures) == len(other)
         for picture, twin, beside in zip(pictures, again, other, strict=True):
             assert isinstance(picture, Picture) and picture.title and picture.columns >= 1
@@ -216,11 +233,11 @@ class TestTask:
             assert torch.equal(picture.images, twin.images)
 
     def test_the_floor_has_names_of_the_evaluation(self, case: Case) -> None:
-        floor = case.task.floor(DATA, features=features())
+        floor = case.task.floor(case.data, features=features())
         assert set(floor) <= set(case.evaluate(features=features()))
 
     def test_the_alarm_is_a_line_or_nothing(self, case: Case) -> None:
-        alarm = case.task.alarm(case.build(), DATA)
+        alarm = case.task.alarm(case.build(), case.data)
         assert alarm is None or (isinstance(alarm, str) and "\n" not in alarm)
 
 

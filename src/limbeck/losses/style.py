@@ -58,7 +58,8 @@ def statistics_distance(features: Tensor, other: Tensor) -> Tensor:
     """
     (mean, spread), (their_mean, their_spread) = statistics(features), statistics(other)
     same_shape(mean, their_mean, "statistics")
-    return (mean - their_mean).norm(dim=1) + (spread - their_spread).norm(dim=1)
+    found: Tensor = (mean - their_mean).norm(dim=1) + (spread - their_spread).norm(dim=1)
+    return found
 
 
 def statistics_kl(teacher: Tensor, student: Tensor) -> Tensor:

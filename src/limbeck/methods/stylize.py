@@ -26,10 +26,10 @@ STYLE = "stylize.style"
 
 @final
 class Stylize(Method):
-    """One player: the student keeps what an image shows and takes how the style is painted; from a teacher, its paintings.
+    """One player: the student keeps what an image shows and paints as the style is painted, or as its teacher paints.
 
-    Without a teacher this is Johnson's training, and so its own control arm. x is an image, S and T student and teacher,
-    φ_l the features of `feature_network` at a layer, G their Gram matrix, s the style.
+    Without a teacher this is Johnson's training, and so its own control arm. x is an image, S and T are student and
+    teacher, φ_l the features of `feature_network` at a layer, G their Gram matrix, s the style.
 
     * `student.content`: Σ_l ‖φ_l(S(x)) - φ_l(x)‖² / ‖φ_l(x)‖² over `content_paths`.
     * `student.style`: Σ_l ‖G_l(S(x)) - G_l(s)‖² / ‖G_l(s)‖² over `style_paths`. Divided like that, both are numbers
@@ -83,9 +83,7 @@ class Stylize(Method):
         _check("teacher", teacher is not student or teacher is None, "another network (a copy)", "the student")
         for network in (student, teacher):
             known = getattr(network, "styles", len(styles))
-            _check(
-                "styles", known == len(styles), f"as many pictures as the network knows styles ({known})", len(styles)
-            )
+            _check("styles", known == len(styles), f"{known} pictures, as many as the network's styles", len(styles))
         self.student, self.styles = student, list(styles)
         self.teacher = None if teacher is None else Frozen(teacher)
         self.feature_network = Frozen(feature_network)

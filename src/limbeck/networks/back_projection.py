@@ -1,27 +1,27 @@
-"""Classical super-resolution by iteration: the result, made small again, must be what was given."""
+"""Iterative back-projection: an enlarged image is corrected until, made small again, it is the image given."""
 
 from __future__ import annotations
 
-from typing import Literal, final, get_args
+from typing import Literal, final
 
 from torch import Tensor
 
 from limbeck.networks.building import check_choice, check_sizes
 from limbeck.networks.roles import Restorer
-from limbeck.resampling import Kernel, resize
+from limbeck.resampling import KERNELS, resize
 
 
 @final
 class BackProjection(Restorer):
-    """Iterative back-projection (Irani and Peleg 1991, equation 2) with one image.
+    """x ← x + up(y - down(x)), from x = up(y) on (Irani & Peleg 1991, eq. 4, of one image); it has no parameters.
 
-    From the interpolated image x on, what is missing of the given image y is interpolated and added:
-    x ← x + up(y - down(x)), where down is the antialiased resizing that made y. Without parameters, and differentiable.
+    `down` is the antialiased `resize` that the images were made small with. What it takes away for good is not brought
+    back, but what is left of the details is made as strong as it was.
 
     Args:
         scale: How many times larger images become.
         channels: Channels C of the image.
-        iterations: How often the difference is projected back.
+        iterations: How often the image is corrected.
         kernel: Of both directions: "linear", "cubic" or "lanczos3".
 
     Raises:
@@ -38,16 +38,15 @@ class BackProjection(Restorer):
     ) -> None:
         super().__init__()
         check_sizes(self, scale=scale, channels=channels, iterations=iterations)
-        check_choice(self, get_args(Kernel), kernel=kernel)
-        self.scale, self.channels, self.inputs = scale, channels, channels
-        self.iterations, self.kernel = iterations, kernel
+        check_choice(self, tuple(KERNELS), kernel=kernel)
+        self.channels = self.inputs = channels
+        self.scale, self.iterations, self.kernel = scale, iterations, kernel
 
     def forward(self, image: Tensor) -> Tensor:
         """Return images (N, C, scale H, scale W) in [-1, 1] of images (N, C, H, W) in [-1, 1]."""
-        height, width = image.shape[2:]
-        large = (self.scale * height, self.scale * width)
+        small = (image.shape[2], image.shape[3])
+        large = (small[0] * self.scale, small[1] * self.scale)
         found = resize(image, large, self.kernel)
         for _ in range(self.iterations):
-            missing = image - resize(found, (height, width), self.kernel)
-            found = found + resize(missing, large, self.kernel)
+            found = found + resize(image - resize(found, small, self.kernel), large, self.kernel)
         return found.clamp(-1, 1)

@@ -16,7 +16,8 @@ RIDGE = 1e-5
 class OptimalTransportColour(Stylizer):
     """x ↦ T (x - μ_c) + μ_s, T = Σ_c^-½ (Σ_c^½ Σ_s Σ_c^½)^½ Σ_c^-½: the Monge-Kantorovich map of Gaussians.
 
-    It is the closed form of Pitié & Kokaram 2007, section 4. Means and covariances of the colours become the style's, with the least change. It has no parameters.
+    It is the closed form of Pitié & Kokaram 2007, section 4. Means and covariances of the colours become those of the
+    style, with the least change. It has no parameters.
     """
 
     def __init__(self) -> None:

@@ -17,14 +17,15 @@ STAGES = ((3, 64, 2), (64, 128, 2), (128, 256, 3))  # channels before and after,
 
 @final
 class Vgg16(nn.Module):
-    """The first seven convolutions in their Caffe form: BGR, 0..255, less the mean of ImageNet. Nothing of it is trained.
+    """The first seven convolutions in their Caffe form: BGR, 0..255, less the mean of ImageNet. None is trained.
 
-    relu1_1, relu1_2, relu2_1, relu2_2, relu3_1, relu3_2 and relu3_3 are tap paths. Images have at least 16 pixels a side.
+    relu1_1, relu1_2, relu2_1, relu2_2, relu3_1, relu3_2 and relu3_3 are tap paths.
 
     Args:
-        weights: A .npz file with conv1_1.weight or conv1_1_W (O, I, 3, 3) and its bias for each convolution; relative to
-            the working directory. Null for random ones (He et al. 2015, drawn with a fixed seed): their Gram matrices
-            tell textures apart as well, less like people do (Ustyuzhaninov et al. 2016, arXiv:1606.00021).
+        weights: A .npz file with block1_conv1.weight (64, 3, 3, 3), block1_conv1.bias and so on to block3_conv3, as
+            Keras names them; relative to the working directory. Null for random ones (He et al. 2015, drawn with a
+            fixed seed): their Gram matrices tell textures apart as well, less like people do (Ustyuzhaninov et al.
+            2016, arXiv:1606.00021).
 
     Raises:
         WeightsError: The file cannot be read, or holds other weights.
@@ -55,29 +56,25 @@ class Vgg16(nn.Module):
         return hidden
 
 
-def _convolutions(network: Vgg16) -> dict[str, nn.Conv2d]:
-    return {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
-
-
 def _load(network: Vgg16, path: Path) -> None:
     try:
         with np.load(path, allow_pickle=False) as file:
             held = {name: file[name] for name in file.files}
     except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{path}: expected the weights of VGG-16 as a .npz file, which cannot be read: {error}"
-        ) from error
-    for name, layer in _convolutions(network).items():
-        for part, parameter in (("weight", layer.weight), ("bias", layer.bias)):
-            found = next((held[key] for key in (f"{name}.{part}", f"{name}_{part[0].upper()}") if key in held), None)
-            if found is None or found.shape != tuple(parameter.shape):
-                shape = "none" if found is None else found.shape
-                raise WeightsError(f"{path}: expected {name}.{part} {tuple(parameter.shape)}, found {shape}")
-            parameter.data.copy_(torch.from_numpy(found.astype(np.float32)))
+        raise WeightsError(f"{path}: expected the weights of VGG-16 as a .npz file, found none ({error})") from error
+    for name, parameter in network.named_parameters():
+        key = name.replace("conv", "block", 1).replace("_", "_conv", 1)  # conv1_2.bias is block1_conv2.bias there
+        found = held.get(key)
+        if found is None or found.shape != tuple(parameter.shape):
+            shape = "none" if found is None else found.shape
+            raise WeightsError(f"{path}: expected {key} {tuple(parameter.shape)}, found {shape}")
+        parameter.data.copy_(torch.from_numpy(found.astype(np.float32)))
 
 
 def _draw(network: Vgg16) -> None:
     draw = torch.Generator().manual_seed(16)
-    for layer in _convolutions(network).values():
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=draw)
-        nn.init.zeros_(layer.bias)
+    for name, parameter in network.named_parameters():
+        if name.endswith("weight"):
+            nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=draw)
+        else:
+            nn.init.zeros_(parameter)

@@ -1,4 +1,4 @@
-"""Classical restoration by frequencies: Wiener's filter undoes a known blur as far as noise lets it."""
+"""Wiener deconvolution: a known blur is undone as far as the noise allows."""
 
 from __future__ import annotations
 
@@ -11,77 +11,73 @@ from torch import Tensor
 from limbeck.errors import RecipeError
 from limbeck.networks.building import check_sizes
 from limbeck.networks.roles import Restorer
-from limbeck.resampling import KERNELS, resize
+from limbeck.resampling import resize
+
+TAIL = 8  # how far an impulse response is followed, in pixels of the small image
 
 
 @final
 class Wiener(Restorer):
-    """The linear filter of least mean square error against a known blur and noise (Wiener 1949, chapter 3).
+    """F⁻¹[ H* / (|H|² + κ) · F(y) ], H the transfer function of the blur (Wiener 1949; Gonzalez & Woods, eq. 5.8-6).
 
-    With H the frequency response of the blur, real here since blurs are symmetric, the spectrum of the image is
-    multiplied by H / (H² + S_n / S_f) (Gonzalez and Woods 2018, section 5.8). The power S_f of photographs falls with
-    the square of the frequency f (Field 1987, figure 5) and that of noise, S_n, is the same everywhere, so
-    S_n / S_f = noise · (2 |f|)² for f in cycles a pixel.
-
-    Where `scale` is above 1, images are first interpolated (bicubic); then H is what bicubic downscaling and bicubic
-    interpolation do together, on the average over where pixels lie. The image is mirrored at its borders. Without
-    parameters, and differentiable.
+    At scale 1 the blur is a Gaussian. Above 1 an image is enlarged bicubically first, and H is that of making small and
+    enlarging together: what it does on average to a single bright pixel, wherever that lies (aliasing is left to κ).
+    Images are mirrored at their borders. It has no parameters.
 
     Args:
         scale: How many times larger images become.
         channels: Channels C of the image.
-        blur: Standard deviation, in pixels of the output, of a Gaussian blur that the image also has; null for none.
-        noise: Power of the noise over that of the image at half a cycle a pixel.
+        noise: κ, the power of the noise by that of the image, above 0.
+        sigma: Standard deviation of the blur in pixels, at scale 1.
 
     Raises:
-        RecipeError: An argument cannot be used, or there is neither a scale above 1 nor a blur.
+        RecipeError: An argument cannot be used.
     """
 
-    def __init__(self, scale: int = 4, channels: int = 3, *, blur: float | None = None, noise: float = 0.05) -> None:
+    response: Tensor
+
+    def __init__(self, scale: int = 4, channels: int = 3, *, noise: float = 0.01, sigma: float = 1.6) -> None:
         super().__init__()
         check_sizes(self, scale=scale, channels=channels)
-        if blur is None and scale == 1:
-            raise RecipeError("Wiener.blur: expected a number of pixels above 0 where the scale is 1, found null")
-        if blur is not None and not 0 < blur < math.inf:
-            raise RecipeError(f"Wiener.blur: expected a number of pixels above 0, or null, found {blur}")
-        if not 0 < noise < math.inf:
-            raise RecipeError(f"Wiener.noise: expected a number above 0, found {noise}")
-        self.scale, self.channels, self.inputs = scale, channels, channels
-        self.blur, self.noise = blur, noise
+        for name, value in (("noise", noise), ("sigma", sigma)):
+            if not value > 0:
+                raise RecipeError(f"Wiener.{name}: expected a number above 0, found {value}")
+        self.channels = self.inputs = channels
+        self.scale, self.noise = scale, noise
+        self.register_buffer("response", _gaussian(sigma) if scale == 1 else _resampled(scale), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return images (N, C, scale H, scale W) in [-1, 1] of images (N, C, H, W) in [-1, 1]."""
-        height, width = (self.scale * side for side in image.shape[2:])
-        image = resize(image, (height, width)) if self.scale > 1 else image
-        mirrored = torch.cat([image, image.flip(2)], 2)
-        mirrored = torch.cat([mirrored, mirrored.flip(3)], 3)
-        rows = torch.fft.fftfreq(2 * height, device=image.device, dtype=image.dtype)[:, None]
-        columns = torch.fft.rfftfreq(2 * width, device=image.device, dtype=image.dtype)
-        spectrum = torch.fft.rfft2(mirrored) * self._filter(rows, columns)
-        return torch.fft.irfft2(spectrum, mirrored.shape[2:])[..., :height, :width].clamp(-1, 1)
+        size = (image.shape[2] * self.scale, image.shape[3] * self.scale)
+        found = image if self.scale == 1 else resize(image, size)
+        for dim in (2, 3):
+            found = self._along(found, dim)
+        return found[..., : size[0], : size[1]].clamp(-1, 1)
 
-    def _filter(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Return the filter (2H, W + 1) at frequencies (2H, 1) and (W + 1,) in cycles a pixel."""
-        response = self._response(rows) * self._response(columns)
-        return response / (response.square() + self.noise * 4 * (rows.square() + columns.square()))
-
-    def _response(self, frequency: Tensor) -> Tensor:
-        """Return H along one axis: 1 at frequency 0, of the shape of `frequency`."""
-        response = torch.ones_like(frequency)
-        if self.blur is not None:
-            response = torch.exp(-2 * (math.pi * self.blur * frequency) ** 2)
-        return response * resizing(frequency, self.scale).square() if self.scale > 1 else response
+    def _along(self, image: Tensor, dim: int) -> Tensor:
+        """Return images deconvolved along one dimension, twice as long there: blurs are separable."""
+        mirrored = torch.cat([image, image.flip(dim)], dim).movedim(dim, -1).contiguous()
+        count, reach = mirrored.shape[-1], len(self.response) // 2
+        kernel = self.response.new_zeros(count)
+        kernel.index_add_(0, (torch.arange(len(self.response), device=image.device) - reach) % count, self.response)
+        transfer = torch.fft.rfft(kernel.to(image))
+        inverse = transfer.conj() / (transfer.abs().square() + self.noise) * (1 + self.noise)  # so that greys stay
+        found: Tensor = torch.fft.irfft(torch.fft.rfft(mirrored) * inverse, count).movedim(-1, dim)
+        return found
 
 
-def resizing(frequency: Tensor, scale: int) -> Tensor:
-    """Return the frequency response of bicubic downscaling, and as well of bicubic interpolation, along one axis.
+def _gaussian(sigma: float) -> Tensor:
+    """Return a Gaussian (2 r + 1,) that sums to 1."""
+    at = torch.arange(-math.ceil(4 * sigma), math.ceil(4 * sigma) + 1)
+    return torch.softmax(-at.square() / (2 * sigma**2), 0)
 
-    Both weigh pixels of the large image by the cubic kernel, `scale` times as wide, around the centre of a pixel of the
-    small one, which lies on a pixel of the large one where `scale` is odd and between two where it is even.
-    """
-    function, support = KERNELS["cubic"]
-    place = torch.arange(-support * scale, support * scale + 1, dtype=torch.float64)
-    place = place + 0.5 * (scale % 2 == 0)
-    weight = function(place / scale)
-    waves = torch.cos(2 * math.pi * frequency[..., None] * place.to(frequency))
-    return waves @ (weight / weight.sum()).to(frequency)
+
+def _resampled(scale: int) -> Tensor:
+    """Return the mean impulse response (2 r + 1,) of making small and large again, over the phases of the impulse."""
+    reach = TAIL * scale
+    count = 4 * reach
+    middle = torch.arange(scale) + count // 2
+    impulses = torch.zeros(scale, 1, 1, count)
+    impulses[torch.arange(scale), 0, 0, middle] = 1
+    seen = resize(resize(impulses, (1, count // scale)), (1, count))[:, 0, 0]
+    return torch.stack([line[m - reach : m + reach + 1] for line, m in zip(seen, middle.tolist(), strict=True)]).mean(0)

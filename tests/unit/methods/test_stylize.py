@@ -1,0 +1,156 @@
+"""methods/stylize.py and tasks/stylization.py: losses against their formulas, and that a student learns to paint."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from toys import toy_job, trained
+
+from limbeck.data.pictures import picture
+from limbeck.data.tensors import TensorImages
+from limbeck.errors import DataError, RecipeError, WeightsError
+from limbeck.losses.style import gram, statistics_kl
+from limbeck.methods.stylize import Stylize
+from limbeck.networks.johnson import JohnsonStylizer
+from limbeck.networks.reinhard import Reinhard
+from limbeck.networks.tap import features_at
+from limbeck.networks.vgg import Vgg16
+from limbeck.tasks.stylization import Stylization
+from limbeck.types import Batch
+from limbeck.weighting.scheduled import Scheduled
+
+PATHS = ["relu1_2", "relu2_1"]
+SEEN: dict[str, Any] = {"content_paths": ["relu1_2"], "style_paths": PATHS, "style_size": 32}
+GRAVEL = "gravel.png"
+
+
+def network(width: int = 2, seed: int = 0, **options: Any) -> JohnsonStylizer:
+    torch.manual_seed(seed)
+    return JohnsonStylizer(width, 1, **options)
+
+
+def batch(styles: int = 1) -> Batch:
+    draw = torch.Generator().manual_seed(0)
+    image = torch.rand(4, 3, 16, 16, generator=draw) * 2 - 1
+    return Batch(image=image, drawn={"stylize.style": torch.arange(4) % styles})
+
+
+def losses(method: Stylize, given: Batch) -> dict[str, Tensor]:
+    (update,) = method.updates(given, 0)
+    return {name: (loss() if callable(loss) else loss).detach() for name, loss in update.losses.items()}
+
+
+def test_every_loss_is_that_of_its_formula() -> None:
+    student, teacher, vgg, given = network(), network(3, 1), Vgg16(), batch()
+    found = losses(Stylize(student, teacher, styles=[GRAVEL], feature_network=vgg, **SEEN), given)
+    assert given.image is not None
+    mine, taught = student(given.image), teacher.eval()(given.image)
+    seen, goal, shown = (dict(zip(PATHS, features_at(vgg, PATHS, i), strict=True)) for i in (mine, taught, given.image))
+    style = dict(zip(PATHS, features_at(vgg, PATHS, picture(GRAVEL, 32)), strict=True))
+
+    def relative(one: Tensor, other: Tensor) -> Tensor:
+        return (one - other).flatten(1).square().sum(1) / other.flatten(1).square().sum(1)
+
+    expected = {
+        "content": relative(seen["relu1_2"], shown["relu1_2"]).mean(),
+        "style": sum(relative(gram(seen[p]), gram(style[p]).expand(4, -1, -1)).mean() for p in PATHS),
+        "gram": sum(relative(gram(seen[p]), gram(goal[p])).mean() for p in PATHS),
+        "statistics": sum(statistics_kl(goal[p], seen[p]).mean() for p in PATHS),
+        "output": (mine - taught).abs().mean(),
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], torch.as_tensor(value).detach(), rtol=1e-4, atol=1e-6, msg=name)
+    assert set(found) == {*expected, "total_variation"}
+
+
+def test_each_image_is_compared_with_its_own_style() -> None:
+    method = Stylize(network(styles=2), styles=[GRAVEL, "brick.png"], feature_network=Vgg16(), **SEEN)
+    given = batch(2)
+    both = losses(method, given)["style"]
+    alone = [losses(method, given[i : i + 1])["style"] for i in range(4)]
+    torch.testing.assert_close(both, torch.stack(alone).mean(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "says", "error"),
+    [
+        ({"styles": []}, "stylize.styles: expected at least one picture", RecipeError),
+        ({"styles": [GRAVEL] * 2}, "stylize.styles: expected 1 pictures", RecipeError),
+        ({"styles": ["nobody.png"]}, "no such picture: nobody.png", DataError),
+        ({"styles": [GRAVEL], "style_paths": ["relu9"]}, "feature path 'relu9': no such module", RecipeError),
+    ],
+)
+def test_what_cannot_be_is_refused(options: dict[str, Any], says: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match=says):
+        Stylize(network(), feature_network=Vgg16(), **{**SEEN, **options})
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "vgg.npz").write_bytes(b"nothing")
+    with pytest.raises(WeightsError, match=r"expected the weights of VGG-16 as a \.npz file, found none"):
+        Vgg16(str(tmp_path / "vgg.npz"))
+
+
+VGG = Path(os.environ.get("LIMBECK_DATA", "nowhere")) / "weights" / "vgg16_relu3_3" / "vgg16_to_conv3_3_fp16.npz"
+
+
+@pytest.mark.skipif(not VGG.is_file(), reason="needs weights/vgg16_relu3_3 of LIMBECK_DATA")
+def test_given_weights_tell_textures_from_photographs() -> None:
+    """Two cut-outs of one texture are nearer in style than cut-outs of two; the file is read in the right order."""
+    vgg = Vgg16(str(VGG))
+    gravel, brick = picture(GRAVEL, 256), picture("brick.png", 256)
+    one, two, other = (gram(vgg(i)) for i in (gravel[..., :128, :128], gravel[..., 128:, 128:], brick[..., :128, :128]))
+    assert float((one - two).norm()) < float((one - other).norm()) / 2
+
+
+def data() -> TensorImages:
+    draw = torch.Generator().manual_seed(0)
+    coarse = torch.randint(60, 200, (40, 3, 4, 4), generator=draw).float()
+    image = torch.nn.functional.interpolate(coarse, 24, mode="bilinear").round().to(torch.uint8)
+    return TensorImages(image, validation=0.2, test=0.3)
+
+
+def test_a_student_learns_to_paint_and_a_teacher_helps_it(tmp_path: Path) -> None:
+    vgg = Vgg16()
+    task = Stylization([GRAVEL], vgg, **SEEN)
+
+    def taught(name: str, student: JohnsonStylizer, teacher: JohnsonStylizer | None, steps: int) -> JohnsonStylizer:
+        method = Stylize(student, teacher, styles=[GRAVEL], feature_network=vgg, **SEEN)
+        job = toy_job(
+            tmp_path / name,
+            method,
+            images=data().split("train"),
+            task=task,
+            weighting=Scheduled({"student.output": 5.0}, Stylize.losses),
+            steps=steps,
+            batch=8,
+            optimizers={"student": partial(torch.optim.Adam, lr=0.003)},
+        )
+        student.load_state_dict(trained(job)["student"])
+        return student.eval()
+
+    def total(one: JohnsonStylizer, teacher: JohnsonStylizer | None = None) -> dict[str, float]:
+        return task.evaluate(one, data(), split="test", seed=0, teacher=teacher)
+
+    start = total(network(4).eval())["total"]
+    teacher = taught("teacher", network(4), None, 120)
+    assert total(teacher)["total"] < start * 0.6
+    control = taught("control", network(2, 1), None, 60)
+    student = taught("student", network(2, 1), teacher, 60)
+    assert total(student, teacher)["psnr_to_teacher"] > total(control, teacher)["psnr_to_teacher"] + 1
+
+
+def test_metrics_of_what_is_known() -> None:
+    task, images = Stylization([GRAVEL], Vgg16(), **SEEN), data()
+    same = task.evaluate(torch.nn.Identity(), images, split="test", seed=0)
+    assert same["content"] == 0 and same["stability"] == 100 and same["total"] == same["style"] > 0
+    colours = task.evaluate(Reinhard(), images, split="test", seed=0)
+    assert colours["style"] < same["style"] and colours["content"] > 0
+    with pytest.raises(RecipeError, match=r"task\.styles: expected at least 1, found 0"):
+        Stylization([], Vgg16())
