@@ -161,7 +161,7 @@ def judged(story: Story) -> Result:
     for name, group in story.students.items():
         results[name] = _measured("student", group, story, story.teacher)
     for name, part in recipe.baselines.items():
-        network = _fitted(part.build(), data).to(setting.device).eval()
+        network = task.ready(_fitted(part.build(), data)).to(setting.device).eval()
         quality = task.evaluate(network, data, split=data.reference_split, seed=0, features=story.features)
         results[name] = ArmResult("baseline", {k: Quality.of([v]) for k, v in quality.items()}, _cost(network, story))
     if floor := task.floor(data, features=story.features):
@@ -240,7 +240,7 @@ def _report(story: Story, result: Result, out: Path, command: str) -> None:
     metric = _main_metric(result, task)
     pictures = {name: task.preview(arm.network().to(device), data, 0) for name, arm in firsts.items()}
     for name, part in story.recipe.baselines.items():
-        pictures[name] = task.preview(_fitted(part.build(), data).to(device).eval(), data, 0)
+        pictures[name] = task.preview(task.ready(_fitted(part.build(), data)).to(device).eval(), data, 0)
     write_report(
         out / "report.html",
         result,

@@ -34,7 +34,7 @@ def _concrete() -> list[type[Stylizer]]:
     while below:
         cls = below.pop()
         below += cls.__subclasses__()
-        if cls.__module__.startswith("limbeck.") and not inspect.isabstract(cls):
+        if cls.__module__.startswith("limbeck.networks.") and not inspect.isabstract(cls):
             found.add(cls)
     return sorted(found, key=lambda c: c.__name__)
 

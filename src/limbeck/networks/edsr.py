@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from limbeck.networks.building import check_choice, check_sizes
 from limbeck.networks.roles import Restorer
+from limbeck.resampling import resize
 
 
 @final
@@ -23,19 +24,28 @@ class Edsr(Restorer):
         scale: How many times larger images become: 1, 2, 3 or 4.
         channels: Channels C of the image.
         residual_scale: What a block's change is multiplied by, which keeps wide networks stable (section 3.3).
+        residual: What the layers give is added to the image enlarged bicubically (Kim et al. 2016, arXiv:1511.04587):
+            short trainings begin where interpolation ends. The paper's network makes the whole image.
 
     Raises:
         RecipeError: A size cannot be used.
     """
 
     def __init__(
-        self, width: int = 64, blocks: int = 16, scale: int = 4, channels: int = 3, *, residual_scale: float = 1.0
+        self,
+        width: int = 64,
+        blocks: int = 16,
+        scale: int = 4,
+        channels: int = 3,
+        *,
+        residual_scale: float = 1.0,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(self, width=width, blocks=blocks, channels=channels)
         check_choice(self, (1, 2, 3, 4), scale=scale)
         self.channels = self.inputs = channels
-        self.scale = scale
+        self.scale, self.residual = scale, residual
         self.head = nn.Conv2d(channels, width, 3, padding=1)
         self.blocks = nn.ModuleList(PlainResidual(width, residual_scale) for _ in range(blocks))
         self.body = nn.Conv2d(width, width, 3, padding=1)
@@ -48,6 +58,8 @@ class Edsr(Restorer):
         for block in self.blocks:
             hidden = block(hidden)
         found: Tensor = self.tail(self.upscale(start + self.body(hidden)))
+        if self.residual:
+            found = found + resize(image, (image.shape[2] * self.scale, image.shape[3] * self.scale))
         return found
 
 

@@ -233,8 +233,8 @@ def _cost_table(result: Result) -> dict[str, Any]:
 def _grids(result: Result, pictures: Mapping[str, Sequence[Picture]]) -> list[dict[str, Any]]:
     """Return, for each title, the pictures of all arms that have it."""
     titles = dict.fromkeys(picture.title for shown in pictures.values() for picture in shown)
-    names = [name for name in _arm_names(result) if name in pictures]
-    names += [name for name in pictures if name not in result.arms]
+    others = [name for name in pictures if name not in result.arms]  # the inputs first, the truth last
+    names = [*others[:1], *(name for name in _arm_names(result) if name in pictures), *others[1:]]
     grids = []
     for title in titles:
         shown = [(name, picture) for name in names for picture in pictures[name] if picture.title == title]

@@ -73,6 +73,10 @@ class Task(ABC):
     def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
         """Return pictures of what the network does."""
 
+    def ready(self, network: nn.Module) -> nn.Module:
+        """Return a network as this task calls it, such as a classical technique with all that it needs to be told."""
+        return network
+
     def references(self, data: Data, seed: int) -> Mapping[str, list[Picture]]:
         """Return further pictures for the report, by the name that stands above them, such as inputs and truth.
 

@@ -13,7 +13,7 @@ from limbeck.errors import RecipeError
 from limbeck.losses.style import gram, gram_distance
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import WINDOW, psnr, ssim
-from limbeck.networks.roles import unwrap
+from limbeck.networks.roles import Stylizer, unwrap
 from limbeck.networks.tap import Tap, features_at
 from limbeck.networks.weights import weights_hash
 from limbeck.tasks.base import Picture, Task
@@ -84,6 +84,11 @@ class Stylization(Task):
         with torch.no_grad():
             self._grams = [gram(f) for f in features_at(self._network, self.style_paths, self._pictures)]
 
+    def ready(self, network: nn.Module) -> nn.Module:
+        """Return a stylizer that takes the style as an image together with the pictures of the styles."""
+        known = getattr(unwrap(network), "styles", None)
+        return Styled(network, self._pictures) if known == 0 else network
+
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
         """Return images (count, 3, H, W), and where there are several styles their numbers (count,)."""
         train = data.split("train")
@@ -148,15 +153,9 @@ class Stylization(Task):
     def _painted(self, network: nn.Module, image: Tensor, number: int) -> Tensor:
         """Return images painted in a style, in [-1, 1], on the CPU."""
         device = next(iter(network.parameters()), torch.empty(0)).device
-        known = getattr(unwrap(network), "styles", len(self.styles))
-        image = image.to(device)
-        if known == 0:
-            found = network(image, self._pictures[number : number + 1].to(device).expand(len(image), -1, -1, -1))
-        elif known == 1:
-            found = network(image)
-        else:
-            found = network(image, torch.full((len(image),), number, device=device))
-        return found.float().cpu().clamp(-1, 1)  # type: ignore[no-any-return]
+        which = [torch.full((len(image),), number, device=device)] if len(self.styles) > 1 else []
+        found: Tensor = self.ready(network)(image.to(device), *which)
+        return found.float().cpu().clamp(-1, 1)
 
     def _content(self, painted: Tensor, image: Tensor) -> Tensor:
         pairs = zip(*(features_at(self._network, self.content_paths, i) for i in (painted, image)), strict=True)
@@ -168,3 +167,25 @@ class Stylization(Task):
         goals = [grams[number : number + 1] for grams in self._grams]
         each = [gram_distance(f, g) / g.square().sum() for f, g in zip(found, goals, strict=True)]
         return torch.stack(each).sum(0)
+
+
+class Styled(Stylizer):
+    """A stylizer that takes the style as an image, with the pictures of the styles that it is to be asked for.
+
+    Args:
+        network: The stylizer.
+        pictures: (S, 3, h, w) in [-1, 1].
+    """
+
+    pictures: Tensor
+
+    def __init__(self, network: nn.Module, pictures: Tensor) -> None:
+        super().__init__()
+        self.network, self.styles = network, len(pictures)
+        self.register_buffer("pictures", pictures, persistent=False)
+
+    def forward(self, image: Tensor, style: Tensor | None = None) -> Tensor:
+        """Return stylized images (N, 3, H, W), in the first style where `style` (N,) does not say which."""
+        number = torch.zeros(len(image), dtype=torch.int64, device=image.device) if style is None else style
+        found: Tensor = self.network(image, self.pictures[number])
+        return found
