@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from torch import nn
 
 from limbeck.cli import main
+from limbeck.errors import RecipeError
 from limbeck.networks.small_cnn import SmallCnn
 from limbeck.recipe import Recipe, read_recipe
 from limbeck.run import tell
@@ -126,3 +127,24 @@ def test_the_weights_of_a_library_count_where_a_network_goes_on_from_them(folder
     assert {name for name in before[1] if after[1][name] != before[1][name]} == {"teacher", "student"}
     network = tell(replace(learns, seeds=(0,)), Path("out")).arms()["teacher"][0].network()
     assert isinstance(network, nn.Module) and network(torch.zeros(2, 3, 16, 16)).shape == (2, 4)
+
+
+def test_an_ensemble_brings_the_weights_of_its_members(folder: Path) -> None:
+    given = {"class_path": "OnnxClassifier", "init_args": {"weights": "teacher.onnx"}}
+    fresh = {"class_path": "SmallCnn", "init_args": {"width": 4, "channels": 3, "size": 16, "classes": 4}}
+
+    def recipe(*members: dict[str, object]) -> Recipe:
+        network = {"class_path": "Ensemble", "init_args": {"members": list(members)}}
+        return read_recipe("onnx.yaml", [("teacher.network", json.dumps(network))])
+
+    two = recipe(given, given)
+    two.rehearse()
+    ensemble = tell(two, Path("out")).arms()["teacher"][0].network()
+    alone = tell(recipe(given), Path("out")).arms()["teacher"][0].network()
+    image = torch.rand(4, 3, 16, 16) * 2 - 1
+    assert torch.allclose(ensemble(image), alone(image).log_softmax(1), atol=1e-6)  # of twice the same opinion
+    with pytest.raises(RecipeError, match=r"teacher\.training: missing"):
+        recipe(given, fresh)
+    before = hashes(two)
+    export(shift=-3.0)
+    assert {name for name, value in hashes(two).items() if value != before[name]} == {"teacher", "student"}

@@ -148,9 +148,16 @@ def brings_weights(part: Part[nn.Module], *, head: bool = True) -> bool:
         part: The network.
         head: All of them; else it may have a new, untrained last layer.
     """
-    given = part.description.get("init_args", {}) if part.cls is not None else {}
+    return part.cls is not None and _described_with_weights(part.description, head)
+
+
+def _described_with_weights(network: Mapping[str, Any], head: bool) -> bool:
+    given = network.get("init_args", {})
     if given.get("weights") is not None:
         return True
+    members = given.get("members")  # of an ensemble, each of which may bring its own
+    if members:
+        return all(_described_with_weights(member, head) for member in members)
     return is_pretrained(str(given.get("target")), given.get("arguments") or {}, head=head)
 
 

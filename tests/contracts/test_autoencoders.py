@@ -147,3 +147,17 @@ def test_the_codes_are_the_nearest_and_carry_the_gradient_of_the_codebook() -> N
 def test_a_spatial_vae_takes_images_of_any_size() -> None:
     network = build("SpatialVae", {}).eval()
     assert network(torch.zeros(1, 3, 32, 48)).shape == (1, 3, 32, 48)
+
+
+def test_dropout_is_for_training_alone() -> None:
+    network = build("ConvVae", {"dropout": 0.5})
+    shown = image(network)
+    torch.manual_seed(0)
+    assert not torch.equal(network.train().encode(shown), network.encode(shown))
+    latent = torch.ones(N, *network.latent_shape)
+    assert not torch.equal(network.decode(latent), network.decode(latent))
+    whole = build("ConvVae", {})
+    whole.load_state_dict(network.state_dict())
+    assert torch.equal(network.eval()(shown), whole.eval()(shown))
+    with pytest.raises(RecipeError, match="dropout"):
+        build("ConvVae", {"dropout": 1.0})

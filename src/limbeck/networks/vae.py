@@ -11,7 +11,7 @@ from typing import Literal, final, get_args
 import torch.nn.functional as F
 from torch import Tensor, full, nn
 
-from limbeck.networks.building import check_choice, check_sizes, doublings
+from limbeck.networks.building import check_choice, check_dropout, check_sizes, doublings
 from limbeck.networks.convolutional import Decoder, Encoder, latent_side, normalization_of, widths
 from limbeck.networks.roles import VariationalAutoencoder
 
@@ -57,6 +57,7 @@ class ConvVae(_Parts):
         decoder_width: `width` of the decoder; null for the same.
         normalization: "batch" as in DCGAN; "group" keeps samples independent, and is what a student needs whose decoder
             follows a teacher's: latents of the posterior and of the prior have other statistics.
+        dropout: Probability with which, in training, a feature before the latent and one after it is left out.
 
     Raises:
         RecipeError: A size cannot be used, or there is no such normalisation.
@@ -71,14 +72,18 @@ class ConvVae(_Parts):
         *,
         decoder_width: int | None = None,
         normalization: Normalization = "batch",
+        dropout: float = 0.0,
     ) -> None:
+        check_dropout(self, dropout)
         other = width if decoder_width is None else decoder_width
         check_sizes(self, width=width, latent=latent, channels=channels, decoder_width=other)
         check_choice(self, get_args(Normalization), normalization=normalization)
         stages = doublings(self, size)
         super().__init__(
-            _ConvEncoder([channels] + [width << stage for stage in range(stages)], latent, normalization),
-            _ConvDecoder([other << stage for stage in reversed(range(stages))] + [channels], latent, normalization),
+            _ConvEncoder([channels] + [width << stage for stage in range(stages)], latent, normalization, dropout),
+            _ConvDecoder(
+                [other << stage for stage in reversed(range(stages))] + [channels], latent, normalization, dropout
+            ),
             (latent,),
             (channels, size, size),
         )
@@ -181,8 +186,9 @@ class _Chain(nn.Sequential):
 class _ConvEncoder(nn.Module):
     """4x4 convolutions of stride 2 with normalisation and leaky ReLU, then a linear layer."""
 
-    def __init__(self, counts: list[int], latent: int, kind: Normalization) -> None:
+    def __init__(self, counts: list[int], latent: int, kind: Normalization, dropout: float) -> None:
         super().__init__()
+        self.dropout = dropout
         self.blocks = nn.ModuleList(
             _Down(*pair, kind if number else None) for number, pair in enumerate(_pairs(counts))
         )
@@ -192,21 +198,22 @@ class _ConvEncoder(nn.Module):
         hidden = image
         for block in self.blocks:
             hidden = block(hidden)
-        found: Tensor = self.latent(hidden.flatten(1))
+        found: Tensor = self.latent(F.dropout(hidden.flatten(1), self.dropout, self.training))
         return found
 
 
 class _ConvDecoder(nn.Module):
     """A linear layer to 4x4, then transposed convolutions of stride 2 with normalisation and ReLU."""
 
-    def __init__(self, counts: list[int], latent: int, kind: Normalization) -> None:
+    def __init__(self, counts: list[int], latent: int, kind: Normalization, dropout: float) -> None:
         super().__init__()
+        self.dropout = dropout
         self.latent = nn.Sequential(nn.Linear(latent, 16 * counts[0]), nn.Unflatten(1, (counts[0], 4, 4)), nn.ReLU())
         self.blocks = nn.ModuleList(_Up(*pair, kind) for pair in _pairs(counts[:-1]))
         self.output = nn.ConvTranspose2d(counts[-2], counts[-1], 4, stride=2, padding=1)
 
     def forward(self, latent: Tensor) -> Tensor:
-        hidden = self.latent(latent)
+        hidden = F.dropout(self.latent(latent), self.dropout, self.training)
         for block in self.blocks:
             hidden = block(hidden)
         found: Tensor = self.output(hidden)
