@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from limbeck.checkpoint import load
@@ -18,10 +22,10 @@ from limbeck.data.base import Data, InMemory, Split
 from limbeck.job import Job
 from limbeck.launch import fit
 from limbeck.methods.base import Method
-from limbeck.networks.roles import ProbabilisticRestorer
+from limbeck.networks.roles import ProbabilisticRestorer, Segmenter
 from limbeck.tasks.base import Picture, Task
 from limbeck.training import Training
-from limbeck.types import Batch, Draw, Update
+from limbeck.types import VOID, Batch, Draw, Update
 from limbeck.weighting.base import Weighting
 
 
@@ -71,6 +75,22 @@ class ToyGan(Method):
         return slope.square().sum((1, 2, 3)).mean()
 
 
+class ToyPairs(Data):
+    """The images of a data set, whose targets are their negatives and whose masks say how bright a pixel is."""
+
+    mask_classes = ("dark", "grey", "bright")
+
+    def __init__(self, images: Data) -> None:
+        self.images, self.name, self.image_shape = images, f"{images.name}-negatives", images.image_shape
+
+    def split(self, name: Split) -> InMemory:
+        found = self.images.split(name)
+        assert isinstance(found, InMemory)
+        mask = found.image[:, 0] // 86
+        mask[:, :1] = VOID
+        return InMemory(found.image, found.label, mask, target=255 - found.image)
+
+
 class ToyRestorer(ProbabilisticRestorer):
     """Two convolutions and a scale for every value: takes `inputs` channels, gives one, `scale` times as large."""
 
@@ -86,6 +106,20 @@ class ToyRestorer(ProbabilisticRestorer):
     def distribution(self, image: Tensor) -> tuple[Tensor, Tensor]:
         found = self.tail(self.body(image))
         return found[:, :1], found[:, 1:] - 1
+
+
+class ToySegmenter(Segmenter):
+    """Two convolutions: takes one channel, tells three classes."""
+
+    def __init__(self, width: int = 4, channels: int = 1, classes: int = 3) -> None:
+        super().__init__()
+        self.channels, self.classes = channels, classes
+        self.body = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.Tanh())
+        self.head = nn.Conv2d(width, classes, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        found: Tensor = self.head(self.body(image))
+        return found
 
 
 class ToyTask(Task):
@@ -134,7 +168,7 @@ class Dying(InMemory):
     """Images whose reading ends the process's life at the given step."""
 
     def __init__(self, images: InMemory, step: int) -> None:
-        super().__init__(images.image, images.label)
+        super().__init__(images.image, images.label, images.mask, images.target)
         self.left = step
 
     def read(self, indices: Tensor) -> Batch:
@@ -210,3 +244,47 @@ class Stopped(ToyGan):
             os.kill(self.stop[1], signal.SIGTERM)
             time.sleep(0.5)  # the process may be another one, and hand the signal on
         yield from super().updates(batch, step)
+
+
+def toy_scene(seed: int, width: int = 48, height: int = 36, classes: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Return a noisy picture (H, W, 3) of upright stripes of random widths, and their classes (H, W), uint8."""
+    random = np.random.default_rng(seed)
+    stripes = np.sort(random.integers(0, classes, width))
+    mask = np.broadcast_to((stripes + seed) % classes, (height, width)).astype(np.uint8)
+    colours = np.random.default_rng(0).integers(0, 200, (classes, 3))
+    return (colours[mask] + random.integers(0, 50, (height, width, 3))).astype(np.uint8), mask
+
+
+def encoded(pixels: np.ndarray, kind: str) -> bytes:
+    """Return an image file of this kind, "PNG" or "JPEG"."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+def write_camvid(root: Path, seed: int = 0, train: int = 44, test: int = 3) -> Path:
+    """Write the archive of street scenes that `CamVid` reads into a data root, in tiny; classes 0..10, 11 is void."""
+    file = root / "camvid" / "camvid_240x180.zip"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(file, "w") as archive:
+        for part, count in (("train", train), ("test", test)):
+            for number in range(count):
+                image, mask = toy_scene(1000 * seed + number + (500 if part == "test" else 0))
+                archive.writestr(f"{part}/images/scene_{number:03}.jpg", encoded(image, "JPEG"))
+                archive.writestr(f"{part}/masks/scene_{number:03}.png", encoded(mask, "PNG"))
+    return file
+
+
+def write_facades(root: Path, seed: int = 0, train: int = 6, val: int = 2, test: int = 3) -> Path:
+    """Write the archive of houses that `Facades` reads into a data root, in tiny: photographs left, labels right."""
+    file = root / "facades" / "facades_110.zip"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    number = 0
+    with zipfile.ZipFile(file, "w") as archive:
+        for part, count in (("train", train), ("val", val), ("test", test)):
+            for _ in range(count):
+                number += 1
+                photograph, mask = toy_scene(1000 * seed + number, 32, 32)
+                colours = np.random.default_rng(1).integers(0, 256, (12, 3), dtype=np.uint8)
+                archive.writestr(f"{part}/{number}.jpg", encoded(np.hstack([photograph, colours[mask]]), "JPEG"))
+    return file

@@ -19,6 +19,7 @@ from limbeck.errors import LimbeckError, RecipeError
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.networks.fine_tuning import copy_part, start
+from limbeck.networks.roles import Fitted, Segmenter
 from limbeck.tasks.base import Task
 from limbeck.training import Training
 from limbeck.tree import dump
@@ -208,8 +209,17 @@ def _check_fit(key: str, network: Any, data: Data, task: Task, mistakes: Mistake
         mistakes.add(key, f"expected images {data.image_shape} (C, H, W) as in {data.name}, found {image}")
     if latent is not None and drawn is not None and prod(latent) != prod(drawn.shape):
         mistakes.add(key, f"expected latents {drawn.shape} as the task draws them, found {latent}")
-    if 0 < getattr(network, "classes", 0) < len(data.classes):
-        mistakes.add(key, f"expected the {len(data.classes)} classes of {data.name}, found {network.classes}")
+    told = data.mask_classes if isinstance(network, Segmenter) or _of_pixels(network) else data.classes
+    if 0 < getattr(network, "classes", 0) < len(told):
+        mistakes.add(key, f"expected the {len(told)} classes of {data.name}, found {network.classes}")
+    if isinstance(network, Segmenter) and network.channels != data.image_shape[0]:
+        mistakes.add(
+            key, f"expected images of {data.image_shape[0]} channels as in {data.name}, found {network.channels}"
+        )
+
+
+def _of_pixels(network: Any) -> bool:
+    return isinstance(network, Fitted) and network.truth == "mask"
 
 
 def _networks(arm: ArmRecipe, mistakes: Mistakes) -> dict[str, Any]:

@@ -185,9 +185,11 @@ def _fitted(network: nn.Module, data: Data) -> nn.Module:
         say(f"fitting {type(network).__name__}")
         train = data.split("train")
         batch = train.read(torch.randperm(len(train), generator=generator(0, "fit"))[: network.train_images])
-        if batch.image is None or batch.label is None:
-            raise DataError(f"{data.name}: expected images with labels, found no labels; choose a labelled set")
-        network.fit(batch.image, batch.label)
+        truth: torch.Tensor | None = getattr(batch, network.truth)
+        if batch.image is None or truth is None:
+            what = f"{network.truth}s"
+            raise DataError(f"{data.name}: expected images with {what}, found no {what}; choose a labelled set")
+        network.fit(batch.image, truth)
     return network
 
 
@@ -210,6 +212,7 @@ def _quality(group: list[Arm], story: Story, teacher: Arm | None, *, best: bool 
 def _cost(network: nn.Module, story: Story) -> dict[str, float | None]:
     setting = story.setting
     say(f"measuring the cost of {type(unwrap(network)).__name__}")
+    network = setting.task.ready(network).to(setting.device)
     return cost(network, lambda count: tuple(t.to(setting.device) for t in setting.task.example(setting.data, count)))
 
 

@@ -17,6 +17,9 @@ Loss = Tensor | Callable[[], Tensor]
 """A scalar, or a function that computes it: the function is called only when the loss has a weight."""
 
 
+VOID = 255
+"""The class of a pixel that counts nowhere: nobody said what it is. Class numbers of pixels are below it."""
+
 MAPS = ("drawn", "taught")  # fields of a batch that hold tensors by name
 
 
@@ -59,7 +62,7 @@ class Batch:
         image: (N, C, H, W), float in [-1, 1].
         label: (N,), int64 class numbers.
         target: What `image` should become (N, C', H', W'), float in [-1, 1].
-        mask: (N, H, W), int64 class of each pixel.
+        mask: (N, H, W), int64 class of each pixel, or `VOID`. All of an image without labels is void.
         text: (N, L), int64 tokens.
         audio: (N, T), float in [-1, 1].
         latent: (N, ...), float.

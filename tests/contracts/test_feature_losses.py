@@ -20,7 +20,11 @@ from limbeck.losses.base import FeatureLoss
 N, COUNT = 8, 12
 STUDENT, TEACHER = [(4, 8, 8), (6, 4, 4)], [(7, 8, 8), (9, 4, 4)]
 PATHS = {"layer1": "stage1", "layer2": "stage2"}
-SMALL = {"paths": PATHS, "count": COUNT, "negatives": 7}
+SMALL = {
+    "paths": PATHS, "count": COUNT, "negatives": 7,
+    "classes": 3, "pixels": 12, "regions": 6, "pixel_anchors": 15, "region_anchors": 6, "stored": 2,
+}  # fmt: skip
+MASKS = {"Ifvd", "CirkdMemory"}  # those whose labels are the classes of pixels
 
 
 @dataclass
@@ -73,6 +77,8 @@ def inputs(loss: FeatureLoss, seed: int = 1) -> dict[str, Any]:
     draw = torch.Generator().manual_seed(seed)
     drawn = {name: declared.sample(N, draw) for name, declared in loss.draws().items()}
     label = torch.arange(N) % 3 if loss.needs_label else None
+    if type(loss).__name__ in MASKS:
+        label = torch.randint(3, (N, 16, 16), generator=draw)
     index = torch.randperm(COUNT, generator=draw)[:N] if loss.needs_index else None
     return {"label": label, "index": index, "drawn": drawn}
 
@@ -80,7 +86,7 @@ def inputs(loss: FeatureLoss, seed: int = 1) -> dict[str, Any]:
 def test_the_known_losses_are_found() -> None:
     assert {c.__name__ for c in LOSSES} >= {
         "Hint", "AttentionTransfer", "SimilarityPreserving", "Vid", "Pkt", "FactorTransfer", "Cwd", "Mgd", "Review",
-        "Rkd", "CorrelationCongruence", "Crd",
+        "Rkd", "CorrelationCongruence", "Crd", "PairwiseStructure", "Ifvd", "Cirkd", "CirkdMemory",
     }  # fmt: skip
     assert any(case.options.get("masks") == "channels" for case in CASES)
 
@@ -216,6 +222,16 @@ def test_other_ranks_are_refused_in_one_line(case: Case, shape: tuple[int, ...])
         case.build([STUDENT[0], shape], TEACHER)
     message = str(caught.value)
     assert "\n" not in message and "'layer2' -> 'stage2'" in message and str(shape) in message
+
+
+@pytest.mark.parametrize("label", [torch.arange(N) % 3, torch.zeros(N - 1, 16, 16, dtype=torch.int64)])
+@pytest.mark.parametrize("case", [case for case in CASES if case.loss.__name__ in MASKS], ids=str)
+def test_labels_in_the_place_of_masks_are_refused_in_one_line(case: Case, label: Tensor) -> None:
+    loss = case.build()
+    with pytest.raises(RecipeError) as caught:
+        loss(features(STUDENT, 2), features(TEACHER, 3), **inputs(loss) | {"label": label})
+    message = str(caught.value)
+    assert "\n" not in message and message.startswith(f"{case.loss.__name__}: expected masks (8, H, W) int64")
 
 
 @every_case

@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import Dying, Killed, ToyRestorer, differences, resumed, toy_job, trained
+from toys import Dying, Killed, ToyRestorer, ToySegmenter, differences, resumed, toy_job, trained
 
 import limbeck.methods
 from limbeck.attacks.boundary import DeepFoolBoundary
@@ -32,21 +32,29 @@ from limbeck.data.holes import Holes
 from limbeck.feed import Feed
 from limbeck.job import Job
 from limbeck.losses.crd import Crd
+from limbeck.losses.cwd import Cwd
+from limbeck.losses.dkd import Dkd
 from limbeck.losses.feature_affinity import FeatureAffinity
 from limbeck.losses.hint import Hint
+from limbeck.losses.ifvd import Ifvd
 from limbeck.losses.kd import Kd
 from limbeck.losses.mgd import Mgd
+from limbeck.losses.pairwise_structure import PairwiseStructure
 from limbeck.losses.rkd import Rkd
 from limbeck.methods.adversarial_distillation import AdversarialMethod, AdversarialTraining, Ard, Iad, Rslad, Trades
+from limbeck.methods.adversarial_segment import AdversarialSegment
 from limbeck.methods.base import Method
 from limbeck.methods.boundary_distillation import BoundaryDistillation
 from limbeck.methods.gan import Gan
 from limbeck.methods.mutual import Mutual
+from limbeck.methods.pseudo_label import PseudoLabel
 from limbeck.methods.restore import Restore
+from limbeck.methods.segment import Segment
 from limbeck.methods.stylize import Stylize
 from limbeck.methods.supervised import Supervised
 from limbeck.methods.vae import Vae
 from limbeck.methods.vq import Vq
+from limbeck.networks.adaptive_stylizer import AdaptiveStylizer
 from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.networks.frozen import Frozen
 from limbeck.networks.johnson import JohnsonStylizer
@@ -60,8 +68,9 @@ from limbeck.tasks.classification import Classification
 from limbeck.tasks.generation import Generation
 from limbeck.tasks.reconstruction import Reconstruction
 from limbeck.tasks.restoration import Restoration
+from limbeck.tasks.segmentation import Segmentation
 from limbeck.tasks.stylization import Stylization
-from limbeck.types import Batch, Update
+from limbeck.types import VOID, Batch, Update
 from limbeck.weighting.scheduled import Scheduled
 
 STEPS = 4
@@ -70,7 +79,10 @@ STEPS = 4
 def images(channels: int = 1) -> InMemory:
     draw = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (24, channels, 8, 8), generator=draw, dtype=torch.uint8)
-    return InMemory(image, torch.arange(24) % 3)
+    mask = image[:, 0] // 86
+    mask[:, :2, :2] = VOID
+    mask[::3] = VOID  # nobody has labelled these
+    return InMemory(image, torch.arange(24) % 3, mask)
 
 
 @dataclass(frozen=True)
@@ -188,9 +200,29 @@ def stylize(taught: bool, *, styles: int = 1, **options: Any) -> Method:
     return Stylize(JohnsonStylizer(1, 1, styles), teacher, styles=pictures, feature_network=Vgg16(), **seen, **made)
 
 
+def stylize_by_picture(taught: bool) -> Method:
+    """A stylizer that takes the style as a picture, its encoder following the teacher's through an embedding."""
+
+    def built(width: int) -> AdaptiveStylizer:
+        return AdaptiveStylizer(Vgg16(width=width, until="relu2_1", trained=width < 4))
+
+    seen = {"content_paths": ["relu1_2"], "style_paths": ["relu1_1", "relu1_2"], "style_size": 16}
+    pictures, features = ["gravel.png", "brick.png"], Hint({"encoder.relu2_1": "encoder.relu2_1"})
+    teacher = built(4) if taught else None
+    return Stylize(built(2), teacher, styles=pictures, feature_network=Vgg16(), features=features, **seen)
+
+
 def stylize_case(weights: dict[str, float] | None = None, **options: Any) -> Case:
     task = Stylization(["gravel.png"], Vgg16(), ["relu1_2"], ["relu1_2"], style_size=16)
     return Case(partial(stylize, **options), task, weights or {}, 3)
+
+
+def segmenting(cls: type[Method], weights: dict[str, float] | None = None, **options: Any) -> Case:
+    def build(taught: bool) -> Method:
+        made = {name: value() if callable(value) else value for name, value in options.items()}
+        return cls(ToySegmenter(3), teacher=ToySegmenter(5) if taught else None, **made)
+
+    return Case(build, Segmentation(), weights or {})
 
 
 SWAPPED = {"student.encoder_swap": 1.0, "student.decoder_swap": 1.0}
@@ -269,6 +301,7 @@ CASES: dict[type[Method], dict[str, Case]] = {
         "two styles, statistics, embedding": stylize_case(
             {"student.statistics": 0.5}, styles=2, features=partial(Hint, {"blocks.0": "blocks.0"})
         ),
+        "styles as pictures": replace(stylize_case(), build=stylize_by_picture),
     },
     Vae: {
         "plain": vae_case(),
@@ -285,6 +318,33 @@ CASES: dict[type[Method], dict[str, Case]] = {
             latent_attack=LATENT_PGD,
             strength=SteeredStrength,
             likelihood="discretized_gaussian",
+        ),
+    },
+    Segment: {
+        "logits, borders": segmenting(Segment, {"student.boundary": 0.5}, logits=Kd),
+        "logits of known pixels": segmenting(Segment, logits=Dkd),
+        "features, relations": segmenting(
+            Segment, features=partial(Cwd, {"body": "body"}), relations=partial(Ifvd, {"body": "body"})
+        ),
+        "pairs, drawn masks": segmenting(
+            Segment,
+            features=partial(PairwiseStructure, {"body": "body"}),
+            relations=partial(Mgd, {"body": "body"}),
+            size=8,
+        ),
+        "holistic": segmenting(Segment, discriminator=lambda: PatchDiscriminator(2, 4, 8, halvings=1)),
+        "holistic, hinge": segmenting(
+            Segment, discriminator=lambda: PatchDiscriminator(2, 4, 8, halvings=1), loss="hinge"
+        ),
+    },
+    PseudoLabel: {
+        "teacher's masks": segmenting(PseudoLabel, threshold=0.0),
+        "views": segmenting(PseudoLabel, {"student.agreed": 1.0}, threshold=0.0),
+    },
+    AdversarialSegment: {
+        "plain": segmenting(AdversarialSegment, size=8, attack=partial(Pgd, steps=2)),
+        "steered strength": segmenting(
+            AdversarialSegment, size=(8, 8), attack=partial(Pgd, steps=2), strength=SteeredStrength
         ),
     },
     Vq: {"plain": Case(vq, Reconstruction(8), {"student.decoder": 1.0})},

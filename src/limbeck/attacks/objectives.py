@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.errors import RecipeError
+from limbeck.types import VOID
 
 
 def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
@@ -19,7 +20,7 @@ def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
 
     Args:
         logits: (N, K) or (N, K, ...), e.g. (N, K, H, W) of a segmentation.
-        label: (N,) or (N, ...), int64.
+        label: (N,) or (N, ...), int64; void pixels count as 0.
 
     Returns:
         (N,), at least float32.
@@ -28,7 +29,8 @@ def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
         RecipeError: The shapes do not belong together.
     """
     _check_label(logits, label, "cross_entropy")
-    return _averaged(F.cross_entropy(_precise(logits), label, reduction="none"))
+    void = VOID if label.ndim > 1 else -100  # of whole images 255 is a class like any other
+    return _averaged(F.cross_entropy(_precise(logits), label, ignore_index=void, reduction="none"))
 
 
 def cw_margin(logits: Tensor, label: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -52,7 +53,7 @@ class InMemory(Images):
     Args:
         image: (N, C, H, W), uint8.
         label: (N,), int64, or None.
-        mask: (N, H, W), uint8 class of each pixel, or None.
+        mask: (N, H, W), uint8 class of each pixel (255 is void), or None.
         target: (N, C', H', W'), uint8, or None.
     """
 
@@ -90,6 +91,35 @@ class InMemory(Images):
         return digest.hexdigest()[:16]
 
 
+class Subset(Images):
+    """Some of the samples of a split.
+
+    Args:
+        images: The split.
+        kept: (M,), int64, their indices in it.
+    """
+
+    def __init__(self, images: Images, kept: Tensor) -> None:
+        self.images, self.kept = images, kept
+        self.streaming = images.streaming
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def read(self, indices: Tensor) -> Batch:
+        """Return the samples at `indices` (N,) of the M."""
+        return replace(self.images.read(self.kept[indices]), index=indices)
+
+    def labels(self) -> Tensor | None:
+        """Return the labels (M,), or None."""
+        label = self.images.labels()
+        return None if label is None else label[self.kept]
+
+    def fingerprint(self) -> str:
+        """Return a hash of the whole split's fingerprint and of what is kept of it."""
+        return hashlib.sha256(repr((self.images.fingerprint(), self.kept.tolist())).encode()).hexdigest()[:16]
+
+
 def to_float(image: Tensor) -> Tensor:
     """Return a uint8 image 0..255 as float32 in [-1, 1]."""
     return image.to(torch.float32).div_(127.5).sub_(1.0)
@@ -107,12 +137,14 @@ class Data(ABC):
         name: What results are filed under, e.g. "fashion-mnist"; a part of a set says so ("cifar10-10k").
         image_shape: (C, H, W) of an image.
         classes: Names of the classes, in order of their numbers; () without labels.
+        mask_classes: Names of the classes of pixels, in order of their numbers; () without masks.
         reference_split: The split that results are measured against.
     """
 
     name: str
     image_shape: tuple[int, int, int]
     classes: tuple[str, ...] = ()
+    mask_classes: tuple[str, ...] = ()
     reference_split: Split = "test"
 
     @abstractmethod
@@ -142,6 +174,17 @@ class Augmentation(ABC):
     @abstractmethod
     def __call__(self, image: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
         """Return the changed images (N, C, H, W) in [-1, 1]; differentiable with respect to `image`."""
+
+    def on_mask(self, mask: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
+        """Return the classes of pixels (N, H, W), int64, moved as the images are; void where nothing is known.
+
+        Here they stay: what only changes colours, or covers pixels, does not change what they are.
+        """
+        return mask
+
+    def on_target(self, target: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
+        """Return targets (N, C', H, W) moved as the images are; here they stay."""
+        return target
 
 
 class Degradation(ABC):

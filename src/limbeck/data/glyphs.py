@@ -165,6 +165,7 @@ class Glyphs(Data):
             _expect(count >= 1, split, "at least 1 image", count)
         self.image_shape = (channels, size, size)
         self.classes = tuple(classes)
+        self.mask_classes = ("background", *classes)
         self.colours, self.rotation, self.scale, self.shift, self.target = colours, rotation, scale, shift, target
         self._splits: dict[Split, InMemory] = {}
 

@@ -63,6 +63,13 @@ def embedding(features: Tensor) -> Tensor:
     return precise(features).flatten(2).mean(2) if features.ndim > 2 else precise(features)
 
 
+def place_cosines(features: Tensor) -> Tensor:
+    """Return how alike any two places of an image are: the cosines (N, HW, HW) of features (N, C, H, W), in [-1, 1]."""
+    places = unit(precise(features).flatten(2))
+    with full_precision(places):
+        return places.transpose(1, 2) @ places
+
+
 def pooled_alike(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Return both, at least float32, average-pooled to the smaller height and width; vectors as they are."""
     student, teacher = precise(student), precise(teacher)
@@ -109,6 +116,47 @@ def own_part(count: int) -> slice:
     """Return where the `count` samples of this process stand in what `gathered` returns."""
     rank = distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
     return slice(rank * count, (rank + 1) * count)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of `values` where `mask` is true, over the samples of all processes; 0 where there are none.
+
+    A process has only its own part of the sum, so it is scaled such that the mean of what all of them return, by which
+    the engine averages gradients, is the mean over the pixels of the global batch.
+
+    Args:
+        values: Any shape.
+        mask: The same shape, bool.
+    """
+    same_shape(values, mask, "masked_mean")
+    count = mask.sum().to(values.dtype)
+    total = values.where(mask, 0).sum()  # what is not finite outside the mask stays outside
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+        distributed.all_reduce(count)
+        total = total * distributed.get_world_size()
+    return total / count.clamp(min=1)
+
+
+def pixel_classes(label: Tensor | None, features: Tensor, what: str) -> Tensor:
+    """Return the class of each place of `features` (N, C, h, w): that of the nearest pixel, (N, h, w), int64, or void.
+
+    "Nearest" is the one of the published codes: of the pixels that a place stands for, the upper left.
+
+    Args:
+        label: Masks (N, H, W), int64.
+        features: (N, C, h, w).
+        what: What the message begins with.
+
+    Raises:
+        RecipeError: There are no masks, or something else in their place.
+    """
+    if label is None or label.ndim != 3 or len(label) != len(features) or label.dtype != torch.int64:
+        found = "none" if label is None else f"{tuple(label.shape)} {label.dtype}"
+        raise RecipeError(
+            f"{what}: expected masks ({len(features)}, H, W) int64 with the class of each pixel, found {found};"
+            " choose a set with masks"
+        )
+    return F.interpolate(label[:, None].float(), features.shape[2:], mode="nearest")[:, 0].long()
 
 
 def positive(value: float, key: str) -> None:
@@ -244,7 +292,8 @@ class FeatureLoss(nn.Module, ABC):
         Args:
             student: Features of each path, (N, C, H, W) or (N, D).
             teacher: The same of the teacher, without gradient.
-            label: Classes (N,), int64; never None where `needs_label`.
+            label: Classes (N,), int64, of images, or (N, H, W) of pixels where those are to be told; never None where
+                `needs_label`.
             index: Positions (N,) in the data set, int64; never None where `needs_index`.
             drawn: What `draws` declared.
         """

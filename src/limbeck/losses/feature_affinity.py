@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from limbeck.losses.base import FeatureLoss, check_paths, full_precision, pairs, pooled_alike, same_shape, unit
+from limbeck.losses.base import FeatureLoss, check_paths, pairs, place_cosines, pooled_alike, same_shape
 
 
 def feature_affinity(student: Tensor, teacher: Tensor) -> Tensor:
@@ -24,16 +24,9 @@ def feature_affinity(student: Tensor, teacher: Tensor) -> Tensor:
     Raises:
         RecipeError: The numbers of samples differ.
     """
-    student, teacher = pooled_alike(student, teacher)
-    with full_precision(student):
-        mine, goal = _affinity(student), _affinity(teacher)
+    mine, goal = map(place_cosines, pooled_alike(student, teacher))
     same_shape(mine, goal, "feature_affinity")
     return (mine - goal).abs().mean((1, 2))
-
-
-def _affinity(features: Tensor) -> Tensor:
-    places = unit(features.flatten(2))
-    return places.transpose(1, 2) @ places
 
 
 @final

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from limbeck.losses.base import full_precision, precise, same_shape
 
 EPSILON = 1e-5  # in the variance of a channel
+TINY = 1e-12  # so that nothing is divided by 0
 
 
 def gram(features: Tensor) -> Tensor:
@@ -37,6 +40,39 @@ def gram_distance(features: Tensor, style: Tensor) -> Tensor:
     found = gram(features)
     same_shape(found, style.expand_as(found) if style.shape[1:] == found.shape[1:] else style, "style")
     return (found - style).square().sum((1, 2))
+
+
+def content_distance(features: Sequence[Tensor], goals: Sequence[Tensor]) -> Tensor:
+    """Return Σ_l ‖φ_l - φ'_l‖² / ‖φ'_l‖² of each sample (N,): about 1, whatever the network.
+
+    Johnson et al. 2016, eq. 2, divide by the number of features, so that a weight would fit one network alone.
+
+    Args:
+        features: (N, C_l, H_l, W_l) of each layer l.
+        goals: The same shapes.
+
+    Raises:
+        RecipeError: The shapes differ.
+    """
+    each = []
+    for found, goal in zip(map(precise, features), map(precise, goals), strict=True):
+        same_shape(found, goal, "content")
+        each.append((found - goal).flatten(1).square().sum(1) / goal.flatten(1).square().sum(1).clamp(min=TINY))
+    return torch.stack(each).sum(0)
+
+
+def style_distance(features: Sequence[Tensor], grams: Sequence[Tensor]) -> Tensor:
+    """Return Σ_l ‖G_l - G'_l‖² / ‖G'_l‖² of each sample (N,): about 1, whatever the network (see `gram_distance`).
+
+    Args:
+        features: (N, C_l, H_l, W_l) of each layer l.
+        grams: Gram matrices (N, C_l, C_l) or (1, C_l, C_l).
+
+    Raises:
+        RecipeError: The numbers of channels differ.
+    """
+    pairs = zip(features, grams, strict=True)
+    return torch.stack([gram_distance(f, g) / g.square().sum((1, 2)).clamp(min=TINY) for f, g in pairs]).sum(0)
 
 
 def statistics(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ that it can be called in the same way (see `external.Import`). Features are tapp
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -177,24 +178,66 @@ def style_images(stylizer: Stylizer, image: Tensor, style: Tensor | None) -> Ten
     return style.to(image).expand(len(image), -1, -1, -1)
 
 
+class Segmenter(nn.Module, ABC):
+    """Tells the class of every pixel. It takes images of any size.
+
+    Attributes:
+        channels: Channels C of the image.
+        classes: Number of classes K.
+    """
+
+    channels: int
+    classes: int
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits (N, K, H, W) from images (N, C, H, W) in [-1, 1]."""
+
+
+class EdgeDetector(nn.Module, ABC):
+    """Tells where the edges of an image are, without being trained. It takes images of any size."""
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> Tensor:
+        """Return how strong the edge at every pixel is, (N, 1, H, W) in [0, 1], from images (N, C, H, W) in [-1, 1].
+
+        From `threshold` on, a pixel counts as an edge.
+        """
+
+    threshold: float = 0.5
+
+
+class Regions(nn.Module, ABC):
+    """Divides an image into regions that look alike, without knowing what they are. It takes images of any size."""
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the number of the region of every pixel, (N, H, W), int64, from images (N, C, H, W) in [-1, 1].
+
+        The regions of each image are numbered from 0 without a gap.
+        """
+
+
 class Fitted(nn.Module, ABC):
     """A classical technique that is fitted to labelled images as a whole: a baseline, no network to distil.
 
-    It is called like a `Classifier`, passes no gradient, and has no layer before the last.
+    It is called like a `Classifier` or a `Segmenter`, passes no gradient, and has no layer before the last.
 
     Attributes:
+        truth: What it is fitted to: the label of each image, or the mask with the class of each pixel.
         image_shape: (C, H, W) of what it classifies.
         classes: Number of classes K.
         train_images: The most training images that it is to be fitted to.
     """
 
+    truth: ClassVar[Literal["label", "mask"]] = "label"
     image_shape: tuple[int, int, int]
     classes: int
     train_images: int
 
     @abstractmethod
     def fit(self, image: Tensor, label: Tensor) -> None:
-        """Fit it to images (N, C, H, W) in [-1, 1] with their classes (N,); they are in random order.
+        """Fit it to images (N, C, H, W) in [-1, 1] with their classes (N,), or masks (N, H, W); in random order.
 
         Raises:
             RecipeError: Images or classes are not those that it is made for.
@@ -202,7 +245,7 @@ class Fitted(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits (N, K) from images (N, C, H, W) in [-1, 1], once it is fitted."""
+        """Return logits (N, K), or (N, K, H, W), from images (N, C, H, W) in [-1, 1], once it is fitted."""
 
 
 class Wrapper(nn.Module, ABC):

@@ -1,0 +1,240 @@
+"""Telling the class of every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.attacks.base import Attack, loss_and_gradient
+from limbeck.attacks.objectives import cross_entropy
+from limbeck.data.base import Data, Split
+from limbeck.errors import DataError, RecipeError
+from limbeck.metrics.confusion_picture import class_picture
+from limbeck.metrics.mask_picture import error_picture, legend_picture, overlay
+from limbeck.metrics.segmentation import (
+    boundary_f1,
+    class_iou,
+    edge_f1,
+    mask_boundaries,
+    mean_iou,
+    pixel_accuracy,
+    pixel_confusion,
+)
+from limbeck.networks.roles import EdgeDetector, unwrap
+from limbeck.networks.tiling import tiled
+from limbeck.randomness import generator
+from limbeck.tasks.base import Picture, Task
+from limbeck.tasks.real_images import images_of
+from limbeck.types import Batch
+
+CHUNK = 10  # images at a time while evaluating
+SHOWN, COLUMNS = 6, 3  # images in the report, and how many stand in a row
+
+
+class Segmentation(Task):
+    """Images in, a class for every pixel out. It draws nothing. Void pixels count in no metric.
+
+    * `miou`: the mean over classes of intersection over union, from the pixels of all images together.
+    * `pixel_accuracy`: the share of pixels whose class is right.
+    * `boundary_f1`: how well the borders of each class are met (Csurka et al. 2013).
+    * `edge_f1`: how well the borders between classes are met, whatever the classes; all that edge detectors have.
+    * `agreement`: the share of pixels that get the same class from the teacher.
+    * `robust_miou`: `miou` of the first `attacked` images after an attack; of networks that pass a gradient.
+
+    The IoU of each class is a picture rather than a metric: a verdict for each would be noise.
+
+    Args:
+        tolerance: How far a border may be from its place, in pixels; null for 0.75 % of the image's diagonal.
+        samples: The most images of a split that are measured.
+        tile: Images are cut into squares of that many pixels; null: seen as a whole.
+        overlap: Pixels around a square that are seen too.
+        attack: Makes the mean cross-entropy of an image's pixels large, for `robust_miou`; null: not measured.
+        attacked: How many images are attacked.
+
+    Raises:
+        RecipeError: An argument is out of its range.
+    """
+
+    directions: Mapping[str, str] = {
+        "miou": "higher",
+        "pixel_accuracy": "higher",
+        "boundary_f1": "higher",
+        "edge_f1": "higher",
+        "agreement": "higher",
+        "robust_miou": "higher",
+    }
+    main_metric = "miou"
+
+    def __init__(
+        self,
+        *,
+        tolerance: int | None = None,
+        samples: int = 1000,
+        tile: int | None = None,
+        overlap: int = 32,
+        attack: Attack | None = None,
+        attacked: int = 20,
+    ) -> None:
+        for name, value, least in (
+            ("tolerance", tolerance or 1, 1),
+            ("samples", samples, 1),
+            ("tile", tile or 1, 1),
+            ("overlap", overlap, 0),
+            ("attacked", attacked, 1),
+        ):
+            if value < least:
+                raise RecipeError(f"task.{name}: expected a whole number of at least {least}, found {value}")
+        self.tolerance, self.samples, self.tile, self.overlap = tolerance, samples, tile, overlap
+        self.attack, self.attacked = attack, attacked
+
+    def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
+        """Return the first `count` training images."""
+        images = data.split("train")
+        return (images_of(images.read(torch.arange(count) % len(images))),)
+
+    def evaluate(
+        self,
+        network: nn.Module,
+        data: Data,
+        *,
+        split: Split,
+        seed: int,
+        features: Any = None,
+        teacher: nn.Module | None = None,
+        samples: int | None = None,
+    ) -> dict[str, float]:
+        """Return the metrics named above; `features` are of no use here.
+
+        Raises:
+            DataError: The data has no masks, or more classes than the network.
+        """
+        parts = list(_parts(data, split, min(samples or self.samples, self.samples)))
+        if isinstance(unwrap(network), EdgeDetector):
+            edges = [edge_f1(self._edges(network, image), mask, self.tolerance) for image, mask in parts]
+            return {"edge_f1": _mean(edges)}
+        classes = len(data.mask_classes)
+        confusion = torch.zeros(classes, classes, dtype=torch.int64)
+        borders, edges, same = [], [], []
+        for image, mask in parts:
+            found = self._classes(network, image, mask, data)
+            confusion += pixel_confusion(found, mask, classes)
+            borders.append(boundary_f1(found, mask, self.tolerance))
+            edges.append(edge_f1(mask_boundaries(found), mask, self.tolerance))
+            if teacher is not None:
+                same.append((found == self._classes(teacher, image, mask, data)).double().mean((1, 2)))
+        metrics = {
+            "miou": mean_iou(confusion),
+            "pixel_accuracy": pixel_accuracy(confusion),
+            "boundary_f1": _mean(borders),
+            "edge_f1": _mean(edges),
+        }
+        if teacher is not None:
+            metrics["agreement"] = _mean(same)
+        if self.attack is not None:
+            device = _device(network)
+            if _differentiable(network, *(t[:1].to(device) for t in parts[0])):
+                metrics["robust_miou"] = self._robust(network, data, parts, seed)
+        return metrics
+
+    def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
+        """Return what the network makes of some images of the reference split, where it errs, and the IoU by class."""
+        image, mask = next(_parts(data, data.reference_split, SHOWN))
+        if isinstance(unwrap(network), EdgeDetector):
+            edges = self._edges(network, image).float()[:, None].expand(-1, 3, -1, -1)
+            return [Picture("masks", 1 - 2 * edges, COLUMNS)]
+        found = self._classes(network, image, mask, data)
+        pictures = [
+            Picture("masks", overlay(image, found, len(data.mask_classes)), COLUMNS),
+            Picture("errors, in red", error_picture(found, mask), COLUMNS),
+        ]
+        confusion = sum(
+            pixel_confusion(self._classes(network, image, mask, data), mask, len(data.mask_classes))
+            for image, mask in _parts(data, data.reference_split, self.samples)
+        )
+        assert isinstance(confusion, Tensor)
+        return [*pictures, Picture("IoU by class", class_picture(class_iou(confusion), list(data.mask_classes)), 1)]
+
+    def references(self, data: Data, seed: int) -> Mapping[str, list[Picture]]:
+        """Return the images, their true masks, and which colour is which class."""
+        image, mask = next(_parts(data, data.reference_split, SHOWN))
+        truth = overlay(image, mask, len(data.mask_classes))
+        return {
+            "input": [Picture("masks", image.expand(-1, 3, -1, -1), COLUMNS)],
+            "truth": [Picture("masks", truth, COLUMNS), Picture("colours", legend_picture(list(data.mask_classes)), 1)],
+        }
+
+    @torch.no_grad()
+    def _classes(self, network: nn.Module, image: Tensor, mask: Tensor, data: Data) -> Tensor:
+        """Return the class of every pixel (N, H, W), on the CPU."""
+        device = _device(network)
+        if getattr(unwrap(network), "oracle", False):
+            logits: Tensor = network(image.to(device), mask.to(device))
+        else:
+            see = network if self.tile is None else partial(tiled, network, tile=self.tile, overlap=self.overlap)
+            logits = see(image.to(device))
+        expected = (len(data.mask_classes), *image.shape[2:])
+        if logits.shape[1:] != expected:
+            raise DataError(
+                f"{type(unwrap(network)).__name__}: expected logits {expected} (K, H, W) for the {expected[0]} classes"
+                f" of {data.name}, found {tuple(logits.shape[1:])}"
+            )
+        return logits.argmax(1).cpu()
+
+    @torch.no_grad()
+    def _edges(self, network: nn.Module, image: Tensor) -> Tensor:
+        """Return where a detector sees edges (N, H, W), bool."""
+        detector = unwrap(network)
+        assert isinstance(detector, EdgeDetector)
+        return network(image.to(_device(network)))[:, 0].cpu() >= detector.threshold
+
+    def _robust(self, network: nn.Module, data: Data, parts: list[tuple[Tensor, Tensor]], seed: int) -> float:
+        """Return the mean IoU of the first images after the attack."""
+        assert self.attack is not None
+        classes, device, left = len(data.mask_classes), _device(network), self.attacked
+        confusion = torch.zeros(classes, classes, dtype=torch.int64)
+        for number, (image, mask) in enumerate(parts):
+            x, y = image[:left].to(device), mask[:left]
+            if not len(x):
+                break
+            draw = generator(seed, "robust segmentation", number)
+            drawn = {n: d.sample(len(x), draw).to(device) for n, d in self.attack.draws(x.shape[1:]).items()}
+            target = y.to(device)
+            changed = self.attack(lambda image, y=target: cross_entropy(network(image), y), x, drawn)  # type: ignore[misc]
+            confusion += pixel_confusion(self._classes(network, changed.cpu(), y, data), y, classes)
+            left -= len(x)
+        return mean_iou(confusion)
+
+
+def _parts(data: Data, split: Split, most: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield at most `most` images (N, C, H, W) and masks (N, H, W) of a split, at equal distances."""
+    images = data.split(split)
+    for part in torch.split(torch.linspace(0, len(images) - 1, min(most, len(images))).long(), CHUNK):
+        yield _masked(images.read(part), data)
+
+
+def _masked(batch: Batch, data: Data) -> tuple[Tensor, Tensor]:
+    if batch.image is None or batch.mask is None or not data.mask_classes:
+        raise DataError(f"{data.name}: expected images with masks, found no masks; choose a set with masks")
+    return batch.image, batch.mask
+
+
+def _differentiable(network: nn.Module, image: Tensor, mask: Tensor) -> bool:
+    try:
+        loss_and_gradient(lambda x: cross_entropy(network(x), mask), image, "Segmentation")
+    except RecipeError:
+        return False
+    return True
+
+
+def _mean(parts: list[Tensor]) -> float:
+    """Return the mean over all images that have a value."""
+    return float(torch.cat(parts).nanmean())
+
+
+def _device(network: nn.Module) -> torch.device:
+    """Return where a network is: classical ones have no parameters, perhaps buffers."""
+    return next((t.device for t in (*network.parameters(), *network.buffers())), torch.device("cpu"))

@@ -1,0 +1,277 @@
+"""Segmenters: losses against formulas written here, and students that learn more than without their teacher."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from toys import ToySegmenter, toy_job, trained
+
+from limbeck.attacks.objectives import cross_entropy
+from limbeck.attacks.pgd import Pgd
+from limbeck.data.base import InMemory, to_float
+from limbeck.errors import RecipeError
+from limbeck.losses.cwd import Cwd
+from limbeck.losses.dkd import Dkd
+from limbeck.losses.kd import Kd
+from limbeck.methods.adversarial_segment import AdversarialSegment
+from limbeck.methods.base import Method
+from limbeck.methods.pseudo_label import PseudoLabel
+from limbeck.methods.segment import Segment
+from limbeck.metrics.segmentation import mean_iou, pixel_confusion
+from limbeck.networks.patch_discriminator import PatchDiscriminator
+from limbeck.networks.roles import Segmenter
+from limbeck.tasks.segmentation import Segmentation
+from limbeck.types import VOID, Batch
+from limbeck.weighting.scheduled import Scheduled
+
+N, K, SIDE = 24, 3, 8
+
+
+class Knows(Segmenter):
+    """A teacher that is right: three classes by how bright a pixel is."""
+
+    channels, classes = 1, K
+
+    def __init__(self, sure: float = 40.0) -> None:
+        super().__init__()
+        self.sure = sure
+
+    def forward(self, image: Tensor) -> Tensor:
+        levels = image.new_tensor([-0.66, 0.0, 0.66])[:, None, None]
+        return -self.sure * (image - levels).square()
+
+
+def pictures() -> tuple[Tensor, Tensor]:
+    """Return images of three levels with some noise, uint8, and their true masks."""
+    draw = torch.Generator().manual_seed(0)
+    mask = (
+        torch.randint(0, K, (N, SIDE // 2, SIDE // 2), generator=draw).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    )
+    noise = torch.randint(-25, 26, mask.shape, generator=draw)
+    return (43 + 84 * mask + noise).to(torch.uint8)[:, None], mask
+
+
+def batch(**given: Any) -> Batch:
+    image, mask = pictures()
+    mask = mask.clone()
+    mask[:, 0] = VOID
+    values: dict[str, Any] = {"image": to_float(image)[:4], "mask": mask[:4], "drawn": {}}
+    return Batch(**values | given)
+
+
+def losses(method: Method, given: Batch) -> dict[str, float]:
+    found = {}
+    for update in method.updates(given, 0):
+        for name, loss in update.losses.items():
+            found[f"{update.player}.{name}"] = float((loss() if callable(loss) else loss).detach())
+    return found
+
+
+def student(seed: int = 0, **options: int) -> ToySegmenter:
+    torch.manual_seed(seed)
+    return ToySegmenter(6, **options)
+
+
+def iou(network: nn.Module) -> float:
+    image, mask = pictures()
+    return mean_iou(pixel_confusion(network.eval()(to_float(image)).argmax(1), mask, K))
+
+
+def learnt(
+    method: Method,
+    mask: Tensor,
+    folder: Path,
+    weights: dict[str, float],
+    *,
+    steps: int = 60,
+    image: Tensor | None = None,
+) -> nn.Module:
+    images = InMemory(pictures()[0] if image is None else image, None, mask.to(torch.uint8))
+    trained(
+        toy_job(
+            folder,
+            method,
+            images=images,
+            task=Segmentation(),
+            steps=steps,
+            weighting=Scheduled(weights, type(method).losses),
+            optimizers={"student": partial(torch.optim.Adam, lr=0.02)},
+        )
+    )
+    return method.student
+
+
+def test_values() -> None:
+    given, mine, teacher = batch(), student(), Knows()
+    assert given.image is not None and given.mask is not None
+    method = Segment(mine, teacher=teacher, logits=Kd(2.0), boundary_gain=0.0, temperature=2.0)
+    s, t = mine(given.image).double(), teacher(given.image).double()
+    log_q, log_p = (z.log_softmax(1) for z in (s, t))
+    known = given.mask != VOID
+    picked = -log_q.gather(1, given.mask.where(known, 0)[:, None])[:, 0]
+    p, soft_p, soft_q = log_p.exp(), (t / 2).softmax(1), (s / 2).log_softmax(1)
+    divergence = 4 * (soft_p * ((t / 2).log_softmax(1) - soft_q)).sum(1)
+    assert p.sum(1).allclose(torch.ones(()).double())
+    found = losses(method, given)
+    assert found["student.cross_entropy"] == pytest.approx(float(picked[known].mean()), rel=1e-5)
+    assert found["student.logits"] == pytest.approx(
+        float(divergence.mean()), rel=1e-5
+    )  # void or not: it is the teacher's
+    assert found["student.boundary"] == pytest.approx(float(divergence.mean()), rel=1e-5)  # all pixels weigh the same
+    near = losses(Segment(mine, teacher=teacher, boundary_gain=9.0), given)["student.boundary"]
+    assert near != pytest.approx(found["student.boundary"], rel=1e-3)
+
+
+def test_a_loss_that_needs_the_class_sees_no_void_pixel() -> None:
+    given, mine = batch(), student()
+    assert given.image is not None and given.mask is not None
+    method = Segment(mine, teacher=Knows(), logits=Dkd())
+    known = given.mask != VOID
+    rows = [z.movedim(1, 3)[known] for z in (mine(given.image), Knows()(given.image))]
+    expected = Dkd()(*rows, given.mask[known]).mean()
+    assert losses(method, given)["student.logits"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_without_a_teacher_the_true_masks_are_real() -> None:
+    class Remembers(PatchDiscriminator):  # type: ignore[misc]
+        def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+            shown.append(image.detach())
+            return super().forward(image, label)
+
+    shown: list[Tensor] = []
+    given, mine = batch(), student()
+    assert given.image is not None and given.mask is not None
+    losses(Segment(mine, Remembers(2, 1 + K, 8, halvings=1), loss="hinge"), given)
+    real, fake = shown[0][:, 1:], shown[1][:, 1:]
+    known = given.mask != VOID
+    assert torch.equal(real.argmax(1)[known], given.mask[known]) and torch.equal(
+        real.movedim(1, 3)[known].amax(1), torch.ones(int(known.sum()))
+    )
+    assert torch.equal(real.movedim(1, 3)[~known], fake.movedim(1, 3)[~known])
+    assert torch.allclose(fake, mine(given.image).softmax(1))
+
+
+def test_a_teacher_helps_where_masks_are_wrong(tmp_path: Path) -> None:
+    """Half of the pixels have any class; the teacher knows better. Three seeds, a margin of 0.1."""
+    _, mask = pictures()
+    draw = torch.Generator().manual_seed(1)
+    noisy = torch.where(
+        torch.rand(mask.shape, generator=draw) < 0.6, torch.randint(0, K, mask.shape, generator=draw), mask
+    )
+    for seed in range(3):
+        weights = {"student.cross_entropy": 0.1, "student.logits": 0.9}
+        taught = learnt(Segment(student(seed), teacher=Knows(), logits=Kd(2.0)), noisy, tmp_path / f"t{seed}", weights)
+        alone = learnt(Segment(student(seed)), noisy, tmp_path / f"a{seed}", {})
+        assert iou(taught) > iou(alone) + 0.1 and iou(taught) > 0.8
+
+
+def test_a_teachers_masks_serve_where_there_are_none(tmp_path: Path) -> None:
+    """Of 24 images one has a mask, and that of one class. Three seeds, a margin of 0.2."""
+    _, mask = pictures()
+    few = torch.full_like(mask, VOID)
+    few[0] = mask[0].where(mask[0] == 1, VOID)
+    for seed in range(3):
+        taught = learnt(PseudoLabel(student(seed), Knows()), few, tmp_path / f"t{seed}", {})
+        alone = learnt(PseudoLabel(student(seed)), few, tmp_path / f"a{seed}", {})
+        assert iou(taught) > iou(alone) + 0.2
+
+
+def test_only_what_is_sure_is_learnt_of_images_without_masks() -> None:
+    given = batch()
+    assert given.image is not None and given.mask is not None
+    mask = given.mask.clone()
+    mask[2:] = VOID
+    mine, teacher = student(), Knows(1.5)
+    found = losses(PseudoLabel(mine, teacher, threshold=0.6), batch(mask=mask))
+    sure, label = teacher(given.image[2:]).softmax(1).max(1)
+    values = nn.functional.cross_entropy(mine(given.image[2:]), label, reduction="none")
+    kept = sure >= 0.6
+    assert 0 < kept.double().mean() < 1
+    assert found["student.pseudo"] == pytest.approx(float((values * kept).sum() / kept.numel()), rel=1e-5)
+    assert losses(PseudoLabel(mine, teacher), batch())["student.pseudo"] == 0  # every image has a mask
+    assert losses(PseudoLabel(mine, teacher), batch(mask=torch.full_like(mask, VOID)))["student.cross_entropy"] == 0
+
+
+def test_views_that_do_not_agree_teach_nothing() -> None:
+    class Left(Segmenter):
+        """Says class 1 in the left half, whatever it sees: the mirrored view says the opposite."""
+
+        channels, classes = 1, 2
+
+        def __init__(self, by_place: bool) -> None:
+            super().__init__()
+            self.by_place, self.weight = by_place, nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, image: Tensor) -> Tensor:
+            side = torch.linspace(1, -1, image.shape[3]).sign() if self.by_place else image[:, 0].sign()
+            score = self.weight * side.expand(len(image), *image.shape[2:])
+            return torch.stack([-score, score], 1)
+
+    plain = torch.ones(2, 1, SIDE, SIDE)
+    plain[1] = -1
+    nothing = torch.full((2, SIDE, SIDE), VOID)
+    given = batch(image=plain, mask=nothing)
+    assert losses(PseudoLabel(Left(by_place=True), threshold=0.0), given)["student.agreed"] == 0
+    assert losses(PseudoLabel(Left(by_place=False)), given)["student.agreed"] > 0
+    assert losses(PseudoLabel(Left(by_place=False), threshold=0.99), given)["student.agreed"] == 0
+
+
+def test_a_student_that_was_attacked_stands_up_to_attacks(tmp_path: Path) -> None:
+    """A strong feature is right nine times in ten, a weak one always: whoever trusts that is wrong under attack.
+
+    The setting of Tsipras et al. 2019. Three seeds, a margin of 0.3.
+    """
+    mask = pictures()[1] % 2
+    draw = torch.Generator().manual_seed(2)
+    sign = 2 * mask - 1
+    strong = torch.where(torch.rand(mask.shape, generator=draw) < 0.9, sign, -sign)
+    image = torch.stack([127.5 + 76 * strong, 127.5 + 13 * sign], 1).to(torch.uint8)
+    attack = Pgd(0.25, 0.1, 5)
+
+    def after(method: Method, folder: str) -> float:
+        network = learnt(method, mask, tmp_path / folder, {}, steps=100, image=image).eval()
+        starts = {n: d.sample(N, torch.Generator().manual_seed(0)) for n, d in attack.draws((2, SIDE, SIDE)).items()}
+        attacked = attack(lambda x: cross_entropy(network(x), mask), to_float(image), starts)
+        return mean_iou(pixel_confusion(network(attacked).argmax(1), mask, 2))
+
+    for seed in range(3):
+        hardened, plain = (student(seed, channels=2, classes=2) for _ in range(2))
+        taught = AdversarialSegment(hardened, size=SIDE, attack=attack)
+        assert after(taught, f"h{seed}") > after(Segment(plain), f"p{seed}") + 0.3
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (
+            lambda: Segment(student(), boundary_width=0),
+            "boundary_width: expected a whole number of at least 1, found 0",
+        ),
+        (lambda: Segment(student(), temperature=0), "temperature: expected a number above 0, found 0"),
+        (lambda: Segment(student(), loss="square"), "loss: expected one of logistic, hinge, wasserstein"),  # type: ignore[arg-type]
+        (
+            lambda: Segment(nn.Conv2d(1, 3, 1), teacher=Knows(), features=Cwd({"body": "body"})),
+            "expected Conv2d to state its number of `channels`, found none",
+        ),
+        (lambda: PseudoLabel(student(), threshold=1), r"threshold: expected a number in \[0, 1\), found 1"),
+        (lambda: PseudoLabel(student(), scales=[0.0]), r"scales: expected zooms above 0, found \[0.0\]"),
+        (lambda: AdversarialSegment(student(), size=0), "size: expected pixels of at least 1, found 0"),
+        (lambda: list(Segment(student()).updates(batch(mask=None), 0)), "expected data with images and masks"),
+        (lambda: list(PseudoLabel(student()).updates(batch(mask=None), 0)), "expected data with images and masks"),
+    ],
+)
+def test_bad_input(make: Any, says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        make()
+
+
+def test_a_student_is_not_its_own_teacher() -> None:
+    one = student()
+    for method in (Segment, PseudoLabel, partial(AdversarialSegment, size=8)):
+        with pytest.raises(RecipeError, match="expected another network"):
+            method(one, teacher=one)
