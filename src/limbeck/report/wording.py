@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from limbeck.report.result import ArmResult, Result, Verdict, decimals, number
 from limbeck.report.statistics import base_name, better
 
-ACRONYMS = {"fid", "rfid", "kid", "is", "psnr", "ssim", "ms", "lpips", "mse", "iou", "auc", "nll", "ece", "kl"}
+ACRONYMS = {"fid", "rfid", "kid", "is", "psnr", "ssim", "ms", "lpips", "mse", "auc", "nll", "ece", "kl", "f1"}
+SPELT = {"iou": "IoU", "miou": "mIoU"}
 COST_LABELS = {
     "parameters": "Parameters",
     "macs": "MACs / image",
@@ -23,7 +24,7 @@ COST_LABELS = {
 def metric_label(metric: str) -> str:
     """Return a heading for a metric: "FID" of "fid[fashion-cnn]", "precision" of "precision"."""
     words = base_name(metric).split("_")
-    return " ".join(word.upper() if word in ACRONYMS else word for word in words)
+    return " ".join(word.upper() if word in ACRONYMS else SPELT.get(word, word) for word in words)
 
 
 def metric_features(metric: str) -> str:
