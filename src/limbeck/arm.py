@@ -190,6 +190,11 @@ class Arm:
             load_weights(network, self.recipe.load)
         return network.eval()
 
+    @cached_property
+    def answering(self) -> nn.Module:
+        """The trained network, one for all who are compared with it: a task may remember what it answers."""
+        return self.network()
+
     def player(self, name: str) -> nn.Module:
         """Return a new copy of another player's trained network, e.g. the "discriminator"."""
         if name not in self.recipe.networks or self.loaded:
@@ -235,7 +240,7 @@ class Arm:
             split=data.reference_split,
             seed=0,
             features=features,
-            teacher=teacher.network().to(device) if teacher else None,
+            teacher=teacher.answering.to(device) if teacher else None,
         )
         write_atomically(known, json.dumps(metrics).encode())
         return metrics

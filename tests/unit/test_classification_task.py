@@ -184,3 +184,22 @@ def test_importing_the_task_loads_no_matplotlib() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "False"
+
+
+def test_a_teacher_is_asked_once_until_it_changes() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.asked = nn.Parameter(torch.ones(K)), 0
+
+        def forward(self, image: Tensor) -> Tensor:
+            self.asked += len(image)
+            return self.weight * image[:, 0, 0, :K]
+
+    set_, teacher = data(), Counts()
+    first = evaluate(Cheat(), set_, teacher=teacher)
+    assert evaluate(Cheat(), set_, teacher=teacher) == first and teacher.asked == len(set_.split("test"))
+    with torch.no_grad():
+        teacher.weight.mul_(-1)
+    assert evaluate(Cheat(), set_, teacher=teacher)["kl_to_teacher"] != first["kl_to_teacher"]
+    assert evaluate(Cheat(), data(), teacher=Counts())["agreement"] == first["agreement"]

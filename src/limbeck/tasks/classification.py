@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from limbeck.types import Batch
 
 CHUNK = 250
 PREVIEWED = 64
+_TOLD: WeakKeyDictionary[nn.Module, dict[tuple[str, int, int], Tensor]] = WeakKeyDictionary()  # what teachers answered
 CONFUSED = 10000  # the most images of a split that the pictures of its classes count
 
 
@@ -88,7 +90,7 @@ class Classification(Task):
         Raises:
             DataError: The data has no labels, or classes that the network or the teacher has not.
         """
-        (logits, *others), label = _logits([network] if teacher is None else [network, teacher], data, split, samples)
+        logits, label = _logits(network, data, split, samples)
         metrics = {"top1": top_k_accuracy(logits, label)}
         if logits.shape[1] > 5:
             metrics["top5"] = top_k_accuracy(logits, label, 5)
@@ -97,7 +99,8 @@ class Classification(Task):
             "ece": expected_calibration_error(logits, label),
             "brier": brier_score(logits, label),
         }
-        for other in others:
+        if teacher is not None:
+            other = _answers(teacher, data, split, samples)
             metrics |= {"agreement": agreement(logits, other), "kl_to_teacher": kl_to_teacher(logits, other)}
         if self.robustness is not None:
             image, truth = _some(data, split, min(samples or self.robustness.samples, self.robustness.samples))
@@ -121,7 +124,7 @@ class Classification(Task):
         image = _labelled(images.read(torch.arange(min(PREVIEWED, len(images)))), data)[0]
         with torch.no_grad():
             found = network(image.to(_device(network))).argmax(1).cpu()
-        (logits,), label = _logits([network], data, data.reference_split, CONFUSED)
+        logits, label = _logits(network, data, data.reference_split, CONFUSED)
         confusion = confusion_matrix(logits, label)
         names = [*data.classes, *map(str, range(len(data.classes), len(confusion)))]
         return [
@@ -142,20 +145,25 @@ class Classification(Task):
 
 
 @torch.no_grad()
-def _logits(
-    networks: Sequence[nn.Module], data: Data, split: Split, samples: int | None
-) -> tuple[list[Tensor], Tensor]:
-    """Return the logits (N, K) of each network and the labels (N,) of a split, on the CPU."""
+def _logits(network: nn.Module, data: Data, split: Split, samples: int | None) -> tuple[Tensor, Tensor]:
+    """Return the logits (N, K) of a network and the labels (N,) of a split, on the CPU."""
     images = data.split(split)
     count = min(samples or len(images), len(images))
-    found: list[list[Tensor]] = [[] for _ in networks]
-    labels = []
+    logits, labels = [], []
     for part in torch.split(torch.linspace(0, len(images) - 1, count).long(), CHUNK):
         image, label = _labelled(images.read(part), data)
         labels.append(label)
-        for network, parts in zip(networks, found, strict=True):
-            parts.append(network(image.to(_device(network))).float().cpu())
-    return [torch.cat(parts) for parts in found], torch.cat(labels)
+        logits.append(network(image.to(_device(network))).float().cpu())
+    return torch.cat(logits), torch.cat(labels)
+
+
+def _answers(teacher: nn.Module, data: Data, split: Split, samples: int | None) -> Tensor:
+    """Return the logits (N, K) of a teacher, who is asked once for all that are compared with it, until it changes."""
+    changes = sum(t._version for t in (*teacher.parameters(), *teacher.buffers()))
+    known, key = _TOLD.setdefault(teacher, {}), (data.split(split).fingerprint(), samples or 0, changes)
+    if key not in known:
+        known[key], _ = _logits(teacher, data, split, samples)
+    return known[key]
 
 
 def _some(data: Data, split: Split, most: int) -> tuple[Tensor, Tensor]:
