@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from limbeck.errors import LimbeckError, RecipeError
+from limbeck.data.mask_folder import MaskFolder
+from limbeck.errors import DataError, LimbeckError, RecipeError
 from limbeck.recipe import read_recipe
 
 GOOD = """
@@ -311,7 +313,40 @@ GIVEN = [
     ),
 ]
 
-CASES = [*FILES, *SECTIONS, *CLASSES, *ARMS, *BUILDING, *GIVEN]
+
+def bad_data(name: str, arguments: str, *words: str) -> Case:
+    """The good recipe with this data."""
+    return flag("data", f"{{class_path: {name}, init_args: {{{arguments}}}}}", "data: ", *words)
+
+
+def folder_of_masks(name: str, image: str, mask: tuple[int, int], *words: str) -> Case:
+    """A folder of one image, 8x6, and one black mask of the given width and height, with this name of the image."""
+
+    def act(folder: Path) -> object:
+        for part, file, size in (("images", image, (8, 6)), ("masks", "a.png", mask)):
+            (folder / part).mkdir()
+            Image.new("L", size, 9 if part == "masks" else 0).save(folder / part / file)
+        return MaskFolder(".", ["sky", "road"], validation=0, test=0).split("train")
+
+    return Case(name, act, words, DataError)
+
+
+DATA = [
+    flag("data", "{class_path: CamVid, init_args: {part: half}}", "data.init_args.part: expected 'full' or 'pack' or"),
+    bad_data("CamVid", "validation: 0", "CamVid.validation: expected at least 1 scene, found 0"),
+    bad_data("Facades", "root: .", "facades: expected facades/train", "facades_110.zip, found none"),
+    bad_data("SideBySide", "path: maps.zip, input: right", "no such folder or archive of pairs: maps.zip"),
+    bad_data("MaskFolder", "path: scenes, classes: [sky]", "no such folder of images: scenes"),
+    bad_data("MaskFolder", "path: ., classes: [sky]", "expected subfolders images and masks, found no images"),
+    bad_data("MaskFolder", "path: ., classes: [sky, sky]", "MaskFolder.classes: expected 1 to 255 different names"),
+    bad_data("PartlyLabelled", "data: Glyphs, share: 2", "PartlyLabelled.share: expected a part in (0, 1], found 2"),
+    bad_data("PartlyLabelled", "data: FashionMNIST, share: 0.5", "PartlyLabelled.data: expected data with masks"),
+    folder_of_masks("a mask of another size", "a.png", (8, 5), "masks/a.png: expected a mask of 8x6", "found 8x5"),
+    folder_of_masks("a label that is no class", "a.png", (8, 6), "masks/a.png: expected the values 0..1", "found 9"),
+    folder_of_masks("a mask without image", "b.png", (8, 6), "masks/a.png: expected an image of this name, found none"),
+]
+
+CASES = [*FILES, *SECTIONS, *CLASSES, *ARMS, *BUILDING, *GIVEN, *DATA]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -31,7 +31,7 @@ class Feed:
         images: What to read.
         task: Makes a method's batch of a data batch.
         draws: Everything random that a step needs, by name, beside what task and augmentation declare.
-        augmentation: Applied to `image`, or None.
+        augmentation: Applied to `image`, and to `mask` and `target` along with it, or None.
         seed: The arm's seed.
         batch: Samples a step, over all processes.
         rank: Number of this process.
@@ -70,8 +70,8 @@ class Feed:
         """Yield the batches of steps `first` to `last` - 1, on the CPU."""
         for step, batch in zip(range(first, last), self._read(first, last), strict=True):
             drawn = {name: self._draw(name, draw, step) for name, draw in self.draws.items()}
-            if self.augmentation is not None and batch.image is not None:
-                batch = replace(batch, image=self.augmentation(batch.image, drawn))  # noqa: PLW2901
+            if self.augmentation is not None:
+                batch = augmented(batch, self.augmentation, drawn)  # noqa: PLW2901
             taught = self.cache.of(batch, self._positions(step)) if self.cache else {}
             yield self.task.prepare(replace(batch, drawn=drawn, taught=taught))
 
@@ -87,6 +87,29 @@ class Feed:
             return map(self.images.read, steps)
         loader = DataLoader(_Reader(self.images), sampler=steps, batch_size=None, num_workers=self.workers)
         return _told(loader)
+
+
+def augmented(batch: Batch, change: Augmentation, drawn: Mapping[str, Tensor]) -> Batch:
+    """Return the batch with its images changed, and with their masks and targets moved along.
+
+    The target of a `latent` is no target of the image, and stays.
+
+    Raises:
+        DataError: Targets of another size than the images: what moves an image by whole pixels cannot move them.
+    """
+    if batch.image is None:
+        return batch
+    mask = None if batch.mask is None else change.on_mask(batch.mask, drawn)
+    target = batch.target
+    if target is not None and batch.latent is None:
+        sizes = tuple(batch.image.shape[2:]), tuple(target.shape[2:])
+        if sizes[0] != sizes[1]:
+            raise DataError(
+                f"augmentation: expected targets of the images' size {sizes[0]}, found {sizes[1]}; leave out the"
+                " augmentation or the targets"
+            )
+        target = change.on_target(target, drawn)
+    return replace(batch, image=change(batch.image, drawn), mask=mask, target=target)
 
 
 def _told(batches: Iterable[Batch]) -> Iterator[Batch]:

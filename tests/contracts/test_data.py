@@ -14,10 +14,12 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from toys import toy_scene, write_camvid, write_facades
 
 import limbeck.data
 from limbeck.data.augmentation import AugmentationSequence, Crop, Flip, Rotation
 from limbeck.data.base import Augmentation, Data, Split
+from limbeck.data.camvid import CamVid
 from limbeck.data.cifar import CIFAR10, CIFAR100
 from limbeck.data.diffaugment import DiffAugment
 from limbeck.data.embedded_photos import EmbeddedPhotos
@@ -25,9 +27,13 @@ from limbeck.data.few import FewImages
 from limbeck.data.folder import ImageFolder
 from limbeck.data.glyphs import Glyphs
 from limbeck.data.idx import MNIST, FashionMNIST, IdxData
+from limbeck.data.mask_folder import MaskFolder
 from limbeck.data.pairs import LatentPairs
+from limbeck.data.partly_labelled import PartlyLabelled
 from limbeck.data.photo_crops import PhotoCrops
+from limbeck.data.side_by_side import Facades, SideBySide
 from limbeck.data.tensors import TensorImages
+from limbeck.types import VOID
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -109,6 +115,35 @@ def crops(root: Path, seed: int, *, test: bool = True) -> Data:
     return PhotoCrops(str(root / "photos"), 8, test=str(root / "test") if test else 0.3, validation=0.2, stride=6)
 
 
+def camvid(root: Path, seed: int) -> Data:
+    write_camvid(root, seed, train=14)
+    return CamVid(validation=5, size=(18, 24), root=str(root))
+
+
+def mask_folder(root: Path, seed: int, *, streaming: bool = False) -> Data:
+    for i in range(20):
+        image, mask = toy_scene(100 * seed + i, 20, 16, classes=3)
+        for folder, pixels in (("images", image), ("masks", mask)):
+            (root / folder).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(root / folder / f"{i}.png")
+    return MaskFolder(str(root), ["left", "middle", "right"], (12, 10), streaming=streaming)
+
+
+def facades(root: Path, seed: int, *, reverse: bool = False) -> Data:
+    write_facades(root, seed)
+    return Facades(reverse=reverse, size=16, root=str(root))
+
+
+def side_by_side(root: Path, seed: int) -> Data:
+    for i in range(20):
+        Image.fromarray(noise(8, 20, 3, seed=seed + i)).save(root / f"{i}.png")
+    return SideBySide(str(root), (8, 10))
+
+
+def partly(root: Path, seed: int, *, drop: bool = False) -> Data:
+    return PartlyLabelled(mask_folder(root, seed, streaming=drop), 0.5, drop=drop)
+
+
 # Class -> examples, each made from an empty folder and a seed that decides the content.
 EXAMPLES: dict[type, dict[str, Callable[[Path, int], Data]]] = {
     Glyphs: {
@@ -117,14 +152,23 @@ EXAMPLES: dict[type, dict[str, Callable[[Path, int], Data]]] = {
     },
     FashionMNIST: {"fashion": idx(FashionMNIST)},
     MNIST: {"mnist": idx(MNIST)},
+    CamVid: {"archive": camvid},
     CIFAR10: {"cifar": cifar},
     CIFAR100: {"fine": cifar100, "coarse": lambda root, seed: cifar100(root, seed, coarse=True)},
     EmbeddedPhotos: {"photographs": lambda _, seed: EmbeddedPhotos(size=60 + seed)},
     FewImages: {
         "memory": lambda root, seed: FewImages(tensors(root, seed), 3),
         "streaming": lambda root, seed: FewImages(image_folder(streaming=True)(root, seed), 4),
+        "masks": lambda _, seed: FewImages(Glyphs(16, train=80 + seed, validation=9, test=9, classes="ABC"), 4 + seed),
     },
+    Facades: {"facades": facades, "reverse": lambda root, seed: facades(root, seed, reverse=True)},
     ImageFolder: {"memory": image_folder(streaming=False), "streaming": image_folder(streaming=True)},
+    MaskFolder: {
+        "memory": mask_folder,
+        "streaming": lambda root, seed: mask_folder(root, seed, streaming=True),
+    },
+    PartlyLabelled: {"void": partly, "dropped": lambda root, seed: partly(root, seed, drop=True)},
+    SideBySide: {"folder": side_by_side},
     LatentPairs: {"alone": pairs, "beside": lambda root, seed: pairs(root, seed, beside=True)},
     PhotoCrops: {"own folders": crops, "held out": lambda root, seed: crops(root, seed, test=False)},
     TensorImages: {"bytes": tensors, "floats": lambda root, seed: tensors(root, seed, as_float=True)},
@@ -172,7 +216,10 @@ class TestData:
                 assert torch.equal(batch.label, images.labels())
                 assert batch.label.shape == (len(images),) and batch.label.dtype == torch.int64
                 assert batch.label.min() >= 0 and batch.label.max() < len(data.classes)
+            assert (batch.mask is not None) == bool(data.mask_classes)
             if batch.mask is not None:
+                assert ((batch.mask >= 0) & (batch.mask < len(data.mask_classes)) | (batch.mask == VOID)).all()
+                assert (batch.mask != VOID).any()
                 assert batch.mask.shape == (len(images), *data.image_shape[1:]) and batch.mask.dtype == torch.int64
             if batch.target is not None:
                 assert batch.target.ndim == 4 and batch.target.dtype == torch.float32
@@ -180,6 +227,7 @@ class TestData:
 
     def test_all_classes_have_different_names_and_there_is_a_name_for_the_set(self, data: Data) -> None:
         assert data.name and len(set(data.classes)) == len(data.classes)
+        assert len(set(data.mask_classes)) == len(data.mask_classes) <= VOID
         assert data.reference_split in SPLITS
 
     def test_reading_keeps_the_order_and_is_the_same_every_time(self, data: Data) -> None:
@@ -272,6 +320,24 @@ class TestAugmentation:
         image = images(2)[:, :1, :8, :7].double().requires_grad_()
         draws = {n: v.double() if v.is_floating_point() else v for n, v in drawn(augmentation, 2).items()}
         assert torch.autograd.gradcheck(lambda x: augmentation(x, draws).float().double(), image, eps=1e-2, atol=1e-3)
+
+    def test_masks_move_without_new_classes(self, augmentation: Augmentation) -> None:
+        mask = torch.randint(0, 3, (16, 12, 10), generator=torch.Generator().manual_seed(1)) * 100
+        before = mask.clone()
+        moved = augmentation.on_mask(mask, drawn(augmentation, 16))
+        assert moved.shape == mask.shape and moved.dtype == torch.int64
+        assert {0, 100, 200} <= set(moved.unique().tolist()) <= {0, 100, 200, VOID}
+        assert torch.equal(mask, before)
+        part = augmentation.on_mask(mask[4:9], {n: value[4:9] for n, value in drawn(augmentation, 16).items()})
+        assert torch.equal(part, moved[4:9])
+
+    def test_targets_move_as_masks_do(self, augmentation: Augmentation) -> None:
+        # A target that says where the left half is has to stay over the mask that says the same.
+        mask = (torch.arange(10) < 5).long().expand(16, 12, 10)
+        draws = drawn(augmentation, 16)
+        moved, target = augmentation.on_mask(mask, draws), augmentation.on_target(mask[:, None].float(), draws)[:, 0]
+        sure = (moved != VOID) & ((target - 0.5).abs() > 0.49)  # away from the border, where targets are interpolated
+        assert sure.float().mean() > 0.5 and torch.equal(target[sure].round().long(), moved[sure])
 
     def test_copies_of_other_names_draw_apart(self, augmentation: Augmentation) -> None:
         if "name" in inspect.signature(type(augmentation)).parameters:

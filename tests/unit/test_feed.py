@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from toys import Streamed, ToyTask, differences, toy_images
 
-from limbeck.data.base import Augmentation, Images
+from limbeck.data.augmentation import Flip
+from limbeck.data.base import Augmentation, Images, InMemory
 from limbeck.errors import DataError
-from limbeck.feed import Feed, Order
+from limbeck.feed import Feed, Order, augmented
 from limbeck.types import Batch, Draw
 
 
@@ -105,3 +106,46 @@ def test_the_augmentation_changes_images_by_what_was_drawn() -> None:
 def test_a_batch_larger_than_the_data() -> None:
     with pytest.raises(DataError, match=r"training.batch: 65 samples, but the data has only 64; make it smaller"):
         feed(toy_images(64), batch=65)
+
+
+def paired(**others: Tensor | None) -> Batch:
+    image = torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    return Batch(image=image, mask=(image[:, 0] * 9).long(), target=image.flip(1), **others)
+
+
+def test_masks_and_targets_are_moved_with_the_images() -> None:
+    batch, drawn = paired(), {"flip": torch.tensor([0.1, 0.9, 0.4, 0.6])}
+    result = augmented(batch, Flip(), drawn)
+    assert result.image is not None and result.mask is not None and result.target is not None
+    assert torch.equal(result.mask, (result.image[:, 0] * 9).long()) and not torch.equal(result.mask, batch.mask)
+    assert torch.equal(result.target, result.image.flip(1))
+    still = augmented(batch, Brighter(), {"brightness": torch.ones(4)})
+    assert still.mask is batch.mask and still.target is batch.target
+
+
+def test_the_target_of_a_latent_stays() -> None:
+    batch = paired(latent=torch.zeros(4, 2))
+    result = augmented(batch, Flip(1.0), {"flip": torch.zeros(4)})
+    assert result.target is batch.target and not torch.equal(result.image, batch.image)  # type: ignore[arg-type]
+
+
+def test_a_target_of_another_size_cannot_be_moved() -> None:
+    batch = Batch(image=torch.zeros(1, 3, 6, 6), target=torch.zeros(1, 3, 24, 24))
+    with pytest.raises(
+        DataError, match=r"augmentation: expected targets of the images' size \(6, 6\), found \(24, 24\)"
+    ):
+        augmented(batch, Flip(), {"flip": torch.zeros(1)})
+
+
+def test_a_step_has_masks_over_its_images() -> None:
+    image = torch.randint(0, 256, (40, 1, 4, 4), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+    images = InMemory(image, mask=image[:, 0])
+
+    class Plain(ToyTask):
+        def prepare(self, batch: Batch) -> Batch:
+            return batch
+
+    for batch in Feed(images, Plain(), {}, Flip(), seed=0, batch=8).steps(0, 3):
+        assert batch.image is not None and batch.mask is not None and batch.index is not None
+        assert torch.equal(((batch.image[:, 0] + 1) * 127.5).round().long(), batch.mask)
+        assert not torch.equal(batch.mask, image[batch.index, 0].long())

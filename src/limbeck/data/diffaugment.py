@@ -9,7 +9,7 @@ from torch import Tensor
 
 from limbeck.data.base import Augmentation
 from limbeck.errors import RecipeError, nearest
-from limbeck.types import Draw
+from limbeck.types import VOID, Draw
 
 ONE = Draw((), "uniform")
 PAIR = Draw((2,), "uniform")
@@ -26,7 +26,8 @@ class DiffAugment(Augmentation):
 
     "color" changes brightness, saturation and contrast, "translation" shifts by up to 1/8 of the side, with 0 beyond
     the edge, and "cutout" sets a square of half the side to 0. As in the paper, "color" does not clamp: values may
-    leave [-1, 1], because a clamp would take the generator's gradient away where the image is saturated.
+    leave [-1, 1], because a clamp would take the generator's gradient away where the image is saturated. Masks and
+    targets are shifted too, with void and 0 beyond the edge; what is cut out of an image they keep.
 
     Args:
         policy: Which changes, in their order, with commas: of color, translation, cutout.
@@ -60,6 +61,18 @@ class DiffAugment(Augmentation):
                 image = CHANGES[key](image, drawn[f"{self.name}.{key}"])
         return image
 
+    def on_mask(self, mask: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
+        """Return the masks (N, H, W), shifted as the images are."""
+        if "translation" not in self.words:
+            return mask
+        return translation(mask[:, None], drawn[f"{self.name}.translation"], fill=VOID)[:, 0]
+
+    def on_target(self, target: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
+        """Return the targets (N, C', H, W), shifted as the images are."""
+        if "translation" not in self.words:
+            return target
+        return translation(target, drawn[f"{self.name}.translation"])
+
 
 def brightness(image: Tensor, uniform: Tensor) -> Tensor:
     """Return x + (u - 1/2)."""
@@ -78,8 +91,8 @@ def contrast(image: Tensor, uniform: Tensor) -> Tensor:
     return mean + (_column(uniform, image) + 0.5) * (image - mean)
 
 
-def translation(image: Tensor, uniform: Tensor) -> Tensor:
-    """Return images shifted by whole pixels, up to 1/8 of the side either way; 0 comes in."""
+def translation(image: Tensor, uniform: Tensor, fill: int = 0) -> Tensor:
+    """Return images shifted by whole pixels, up to 1/8 of the side either way; `fill` comes in."""
     for axis, column in ((3, 0), (2, 1)):
         side = image.shape[axis]
         most = int(side / 8 + 0.5)
@@ -87,7 +100,7 @@ def translation(image: Tensor, uniform: Tensor) -> Tensor:
         outside = (source < 0) | (source >= side)
         shape = (len(image), 1, 1, side) if axis == 3 else (len(image), 1, side, 1)
         index = source.clamp(0, side - 1).reshape(shape).expand_as(image)
-        image = image.gather(axis, index).masked_fill(outside.reshape(shape), 0.0)
+        image = image.gather(axis, index).masked_fill(outside.reshape(shape), fill)
     return image
 
 

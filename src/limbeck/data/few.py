@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import replace
 from typing import final
 
 import torch
 from torch import Tensor
 
-from limbeck.data.base import Data, Images, Split
+from limbeck.data.base import Data, Images, Split, Subset
 from limbeck.errors import DataError, RecipeError
 from limbeck.randomness import generator
-from limbeck.types import Batch
 
 
 @final
@@ -39,6 +36,7 @@ class FewImages(Data):
         self.data, self.per_class, self.draw = data, per_class, draw
         self.name = f"{data.name}-{per_class}-a-class" + (f"-draw{draw}" if draw else "")
         self.image_shape, self.classes, self.reference_split = data.image_shape, data.classes, data.reference_split
+        self.mask_classes = data.mask_classes
         self._train: Subset | None = None
 
     def split(self, name: Split) -> Images:
@@ -68,32 +66,3 @@ class FewImages(Data):
                 )
             kept.append(found[: self.per_class])
         return torch.cat(kept).sort().values
-
-
-class Subset(Images):
-    """Some of the samples of a split.
-
-    Args:
-        images: The split.
-        kept: (M,), int64, their indices in it.
-    """
-
-    def __init__(self, images: Images, kept: Tensor) -> None:
-        self.images, self.kept = images, kept
-        self.streaming = images.streaming
-
-    def __len__(self) -> int:
-        return len(self.kept)
-
-    def read(self, indices: Tensor) -> Batch:
-        """Return the samples at `indices` (N,) of the M."""
-        return replace(self.images.read(self.kept[indices]), index=indices)
-
-    def labels(self) -> Tensor | None:
-        """Return the labels (M,), or None."""
-        label = self.images.labels()
-        return None if label is None else label[self.kept]
-
-    def fingerprint(self) -> str:
-        """Return a hash of the whole split's fingerprint and of what is kept of it."""
-        return hashlib.sha256(repr((self.images.fingerprint(), self.kept.tolist())).encode()).hexdigest()[:16]

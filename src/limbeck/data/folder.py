@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +26,7 @@ ENDINGS = frozenset(
 )
 PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 MEMORY = 2**30  # bytes of decoded images up to which a folder is held in memory
+Decoded = TypeVar("Decoded")
 
 
 class ImageFolder(Data):
@@ -68,16 +72,12 @@ class ImageFolder(Data):
             raise RecipeError(f"ImageFolder.size: expected at least 1 pixel, found {size}")
         if channels not in (1, 3):
             raise RecipeError(f"ImageFolder.channels: expected 1 or 3, found {channels}")
-        if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
-            raise RecipeError(
-                "ImageFolder: expected parts in [0, 1) that leave some for training, found"
-                f" validation {validation} and test {test}"
-            )
+        check_parts("ImageFolder", validation, test)
         self.path = existing(path)
         self.name = name or self.path.resolve().name
         self.image_shape = (channels, size, size)
         self.validation, self.test = validation, test
-        files = {part: list_images(folder, self.path) for part, folder in _folders(self.path).items()}
+        files = {part: list_images(folder, self.path) for part, folder in split_folders(self.path).items()}
         everything = [file for some in files.values() for file in some]
         if not everything:
             raise DataError(f"{self.path}: expected images ({' '.join(sorted(ENDINGS))}), found none")
@@ -89,7 +89,7 @@ class ImageFolder(Data):
             self.classes = tuple(sorted({file.parts[self._depth] for file in everything}))
         needed = len(everything) * channels * size * size
         self.streaming = needed > MEMORY if streaming is None else streaming
-        self._files = self._hold_out(files)
+        self._files = hold_out(files, validation, test)
         self._splits: dict[Split, Images] = {}
 
     def split(self, name: Split) -> Images:
@@ -102,17 +102,6 @@ class ImageFolder(Data):
             images = FileImages(self.path, files, self.image_shape, None if label is None else torch.tensor(label))
             self._splits[name] = images if self.streaming else images.in_memory()
         return self._splits[name]
-
-    def _hold_out(self, files: dict[str, list[Path]]) -> dict[str, list[Path]]:
-        """Return the files of every split, given those of the subfolders (or of the whole folder, as "all")."""
-        rest = sorted(files["train"] if "train" in files else files["all"], key=share_of)
-        parts, limit = dict(files), 0.0
-        for part, share in (("test", self.test), ("validation", self.validation)):
-            if part not in files:
-                limit += share
-                count = (sum(share_of(file) < limit for file in rest) or 1) if share else 0
-                parts[part], rest = sorted(rest[:count]), rest[count:]
-        return {**parts, "train": sorted(rest)}
 
 
 class FileImages(Images):
@@ -152,14 +141,7 @@ class FileImages(Images):
         """
         digest = hashlib.sha256(repr((self.image_shape, None if self.label is None else self.label.tolist())).encode())
         for file in self.files:
-            try:
-                with (self.folder / file).open("rb") as stream:
-                    size = os.fstat(stream.fileno()).st_size
-                    head = stream.read(4096)
-                    stream.seek(max(0, size - 4096))
-                    digest.update(repr((file.as_posix(), size, head, stream.read())).encode())
-            except OSError as error:
-                raise DataError(f"{self.folder / file}: cannot be read ({error.strerror})") from error
+            digest.update(glimpse(self.folder, file))
         return digest.hexdigest()[:16]
 
     def in_memory(self) -> InMemory:
@@ -169,19 +151,31 @@ class FileImages(Images):
             DataError: Some cannot be decoded; the message names the first of them.
         """
         image = torch.empty((len(self), *self.image_shape), dtype=torch.uint8)
-        problems: list[str] = []
-        for i in track(range(len(self)), "decoding images", console=Console(stderr=True), transient=True):
-            try:
-                image[i] = self._decode(i)
-            except DataError as error:
-                problems.append(str(error))
-        if problems:
-            more = f" (and {len(problems) - 1} more of {len(self)} images)" if len(problems) > 1 else ""
-            raise DataError(f"{problems[0]}{more}")
+        for i, decoded in decode_all(self._decode, len(self)):
+            image[i] = decoded
         return InMemory(image, self.label)
 
     def _decode(self, index: int) -> Tensor:
         return torch.from_numpy(decode(self.folder / self.files[index], self.image_shape[1], self.image_shape[0]))
+
+
+def decode_all(decode: Callable[[int], Decoded], count: int) -> Iterator[tuple[int, Decoded]]:
+    """Yield the numbers 0..count - 1, each with what `decode` makes of it.
+
+    Raises:
+        DataError: Some cannot be decoded, which is said after all others; the message names the first of them.
+    """
+    problems: list[str] = []
+    for i in track(range(count), "decoding images", console=Console(stderr=True), transient=True):
+        try:
+            decoded = decode(i)
+        except DataError as error:
+            problems.append(str(error))
+        else:
+            yield i, decoded
+    if problems:
+        more = f" (and {len(problems) - 1} more of {count} images)" if len(problems) > 1 else ""
+        raise DataError(f"{problems[0]}{more}")
 
 
 def decode(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
@@ -193,14 +187,14 @@ def decode(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
     return planes(ImageOps.fit(opened(file, channels), (size, size), Image.Resampling.BICUBIC), channels)
 
 
-def opened(file: Path, channels: int) -> Image.Image:
-    """Return an image file as an upright image of 8 bits with 1 or 3 channels, at its own size.
+def opened(file: Path | zipfile.Path, channels: int) -> Image.Image:
+    """Return an image file, perhaps in an archive, as an upright image of 8 bits with 1 or 3 channels, at its own size.
 
     Raises:
         DataError: It cannot be read or decoded, or its pixels have no known range.
     """
     try:
-        with Image.open(file) as image:
+        with file.open("rb") as stream, Image.open(stream) as image:
             return _eight_bits(ImageOps.exif_transpose(image), "RGB" if channels == 3 else "L")
     except Exception as error:  # a damaged image can raise anything
         raise DataError(f"{file}: cannot be decoded ({error}); repair or remove it") from error
@@ -241,7 +235,43 @@ def existing(path: str) -> Path:
     raise DataError(f"no such folder of images: {' or '.join(map(str, places))}")
 
 
-def _folders(path: Path) -> dict[str, Path]:
+def check_parts(name: str, validation: float, test: float) -> None:
+    """Raise RecipeError unless these parts of the images can be held out by the class `name`."""
+    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
+        raise RecipeError(
+            f"{name}: expected parts in [0, 1) that leave some for training, found validation {validation} and test"
+            f" {test}"
+        )
+
+
+def hold_out(files: dict[str, list[Path]], validation: float, test: float) -> dict[str, list[Path]]:
+    """Return the files of every split, given those of the subfolders (or of the whole folder, as "all").
+
+    A split that is not among them gets its part by `share_of`; a file stays in its split when others come.
+    """
+    rest = sorted(files["train"] if "train" in files else files["all"], key=share_of)
+    parts, limit = dict(files), 0.0
+    for part, share in (("test", test), ("validation", validation)):
+        if part not in files:
+            limit += share
+            count = (sum(share_of(file) < limit for file in rest) or 1) if share else 0
+            parts[part], rest = sorted(rest[:count]), rest[count:]
+    return {**parts, "train": sorted(rest)}
+
+
+def there(place: Path) -> bool:
+    """Return whether a file or folder exists.
+
+    Raises:
+        DataError: What is above it cannot be read.
+    """
+    try:
+        return place.exists()
+    except OSError as error:
+        raise DataError(f"{place}: cannot be read ({error.strerror}); check the data root") from error
+
+
+def split_folders(path: Path) -> dict[str, Path]:
     """Return the subfolder of each split that has one, or the whole folder as "all" when it is not divided."""
     found = {part: path / name for part, names in PARTS.items() for name in names if (path / name).is_dir()}
     return found if "train" in found else {"all": path}
@@ -259,6 +289,22 @@ def list_images(folder: Path, base: Path) -> list[Path]:
         inside = Path(parent).relative_to(base)
         found += [inside / n for n in names if Path(n).suffix.lower() in ENDINGS and not n.startswith(".")]
     return sorted(found)
+
+
+def glimpse(folder: Path, file: Path) -> bytes:
+    """Return a file's path in a folder, its size, and its first and last 4 KiB, to be hashed.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        with (folder / file).open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            head = stream.read(4096)
+            stream.seek(max(0, size - 4096))
+            return repr((file.as_posix(), size, head, stream.read())).encode()
+    except OSError as error:
+        raise DataError(f"{folder / file}: cannot be read ({error.strerror})") from error
 
 
 def share_of(file: Path) -> float:

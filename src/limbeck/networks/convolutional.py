@@ -1,8 +1,9 @@
-"""What convolutional autoencoders are made of: residual encoders and decoders of any number of halvings."""
+"""What convolutional networks are made of: residual encoders and decoders of any number of halvings, cheap layers."""
 
 from __future__ import annotations
 
 from math import gcd
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,9 +28,9 @@ def latent_side(owner: object, size: int, halvings: int) -> int:
     return size >> halvings
 
 
-def widths(width: int, halvings: int) -> list[int]:
-    """Return the channels at each size, the largest maps first."""
-    return [width * min(1 << stage, MOST) for stage in range(halvings + 1)]
+def widths(width: int, halvings: int, most: int = MOST) -> list[int]:
+    """Return the channels at each size, the largest maps first: doubled each time up to `most` times `width`."""
+    return [width * min(1 << stage, most) for stage in range(halvings + 1)]
 
 
 class Encoder(nn.Module):
@@ -114,3 +115,40 @@ class ResidualBlock(nn.Module):
 def normalization_of(channels: int) -> nn.Module:
     """Return a group normalisation (Wu & He 2018) of up to eight groups, as many as divide the channels."""
     return nn.GroupNorm(gcd(channels, 8), channels)
+
+
+def convolution(
+    kind: type[nn.Conv2d | nn.ConvTranspose2d],
+    inputs: int,
+    outputs: int,
+    side: int,
+    *between: nn.Module,
+    separable: bool,
+    bias: bool = True,
+    **options: Any,
+) -> nn.Module:
+    """Return a convolution, or one for each channel and then a 1x1 that mixes them (Howard et al. 2017, section 3.1).
+
+    The second costs 1 / outputs + 1 / side² of the first.
+
+    Args:
+        kind: A convolution, or a transposed one.
+        inputs: Channels of what it takes.
+        outputs: Channels of what it returns.
+        side: Height and width of the kernel.
+        between: What stands between the two, such as a normalisation.
+        separable: Whether there are two.
+        bias: Whether they have one; before a normalisation it would be of no use.
+        options: Stride, padding and the like.
+    """
+    if not separable:
+        return kind(inputs, outputs, side, bias=bias, **options)
+    each: nn.Module = kind(inputs, inputs, side, groups=inputs, bias=bias, **options)
+    return nn.Sequential(each, *between, nn.Conv2d(inputs, outputs, 1, bias=bias))
+
+
+def draw_weights(network: nn.Module, spread: float = 0.02) -> None:
+    """Draw every convolution's weights from a normal distribution (Isola et al. 2017, section 6.2)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, std=spread)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, final, get_args
 
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from limbeck.networks.weights import load_weights
 
 __all__ = ["External", "Import", "Role", "Wrapped", "unwrap"]
 
-Role = Literal["generator", "discriminator", "classifier"]
+Role = Literal["generator", "discriminator", "classifier", "segmenter"]
 
 
 class External(Wrapper):
@@ -76,15 +76,19 @@ class External(Wrapper):
     def forward(self, value: Tensor, label: Tensor | None = None) -> Tensor:
         """Return images from latents (generator), scores (N,) or logits (N, K) from images, as in `roles`.
 
+        Logits of pixels (N, K, h, w) are resized bilinearly to the height and width of the images.
+
         Raises:
             RecipeError: The module returns something else than its role promises.
         """
-        labels = () if label is None or not self.classes or self.role == "classifier" else (label,)
+        labels = (label,) if label is not None and self.classes and self.role in ("generator", "discriminator") else ()
         if self.role == "generator":
             return self._to_ours(self._call(self._reshape(value, "latent_shape"), *labels))
         output = self._call(self._to_theirs(value), *labels)
         if self.role == "classifier":
             return output
+        if self.role == "segmenter":
+            return self._to_pixels(output, value)
         if output.numel() != len(value):
             raise RecipeError(f"{self._name}: expected one score an image, found an output of {tuple(output.shape)}")
         return output.flatten()
@@ -108,8 +112,9 @@ class External(Wrapper):
 
     def _call(self, *inputs: Tensor) -> Tensor:
         output = self.module(*inputs)
-        if self.role == "classifier":
-            output = getattr(output, "logits", output)  # some libraries return them in an object with more
+        if self.role in ("classifier", "segmenter"):  # some libraries return logits in an object with more
+            output = getattr(output, "logits", output)
+            output = output.get("out", output) if isinstance(output, Mapping) else output
         if not isinstance(output, Tensor):
             raise RecipeError(
                 f"{self._name}: expected a {self.role} that returns one tensor, found {type(output).__name__};"
@@ -139,6 +144,16 @@ class External(Wrapper):
             )
         return image if (low, high) == (-1, 1) else (image - low) * (2 / (high - low)) - 1
 
+    def _to_pixels(self, logits: Tensor, image: Tensor) -> Tensor:
+        known = f"(N, {self.classes}, h, w)" if self.classes else "(N, K, h, w)"
+        if logits.ndim != 4 or len(logits) != len(image) or (self.classes and logits.shape[1] != self.classes):
+            raise RecipeError(
+                f"{self._name}: expected logits of pixels {known}, found an output of {tuple(logits.shape)}"
+            )
+        if logits.shape[2:] == image.shape[2:]:
+            return logits
+        return F.interpolate(logits, image.shape[2:], mode="bilinear", align_corners=False)
+
     def _to_theirs(self, image: Tensor) -> Tensor:
         size = self.image_size
         if size is not None and image.shape[-2:] != (size, size):
@@ -161,7 +176,7 @@ class Wrapped(External):
 
     Args:
         module: Any `nn.Module`.
-        role: What it is: "generator", "discriminator" or "classifier".
+        role: What it is: "generator", "discriminator", "classifier" or "segmenter".
         image_range: (low, high) of the images that the module makes or takes.
         latent_shape: Shape in which a generator takes one latent, e.g. (128, 1, 1); null leaves it as it is.
         image_shape: (C, H, W) of one image of the data; a flat output of a generator is viewed so. Null for any.
@@ -209,11 +224,12 @@ class Import(External):
 
     Args:
         target: "package.module.Class", or "path/to/file.py:Class"; a function that returns a module will do. Or a model
-            of an installed library: "timm:NAME", "torchvision:NAME", "transformers:NAME_OR_FOLDER".
+            of an installed library: "timm:NAME", "torchvision:NAME", "transformers:NAME_OR_FOLDER", or of segmenters
+            "transformers-segmentation:NAME_OR_FOLDER".
         arguments: Keyword arguments of the class, or of the library's function that makes the model.
         weights: File with its weights (see `weights.load_weights`); null keeps the initial ones.
         image_range: (low, high) of the images that the network makes or takes.
-        role: What it is: "generator", "discriminator" or "classifier".
+        role: What it is: "generator", "discriminator", "classifier" or "segmenter".
         latent_shape: Shape in which a generator takes one latent, e.g. [128, 1, 1]; null leaves it as it is.
         image_shape: (C, H, W) of one image of the data; a flat output of a generator is viewed so. Null for any.
         classes: Number of classes; a generator or discriminator with classes is called with (input, label).

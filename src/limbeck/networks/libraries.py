@@ -23,7 +23,7 @@ from limbeck.errors import MissingExtra, RecipeError, in_a_line, nearest
 
 @dataclass(frozen=True)
 class Library:
-    """How a library makes a classifier from a name.
+    """How a library makes a classifier or a segmenter from a name.
 
     Attributes:
         create: Where the function is that makes it, "module:function".
@@ -32,6 +32,7 @@ class Library:
         new_head: Arguments that replace the last layer by an untrained one.
         fixed: Arguments that a recipe cannot change.
         install: What to install; "" where the extra `models` brings it.
+        purpose: What the models are trained to do.
     """
 
     create: str
@@ -40,6 +41,7 @@ class Library:
     new_head: tuple[str, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
     install: str = ""
+    purpose: str = "classify"
 
     @property
     def package(self) -> str:
@@ -66,7 +68,7 @@ class Library:
         except Exception as error:  # torchvision fails in its own ways when it does not fit torch
             hint = f"; install {made_for}" if made_for else ""
             raise RecipeError(f"importing {self.package} failed: {in_a_line(error)}{hint}") from error
-        return partial(_make, create, name, self.fixed)
+        return partial(_make, create, name, self.fixed, self.purpose)
 
     def hint(self, name: str) -> str:
         """Return the nearest name as in `errors.nearest`, or "" when there is such a name."""
@@ -83,6 +85,9 @@ def _folders(name: str) -> Iterable[str]:
     parent = Path(name).parent
     return [str(path) for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
 
+
+_TRANSFORMERS = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
+_NEW_LABELS = ("num_labels", "id2label", "ignore_mismatched_sizes")
 
 LIBRARIES: Mapping[str, Library] = {
     "timm": Library(
@@ -101,8 +106,15 @@ LIBRARIES: Mapping[str, Library] = {
     "transformers": Library(
         create="transformers:AutoModelForImageClassification.from_pretrained",
         names=_folders,
-        new_head=("num_labels", "id2label", "ignore_mismatched_sizes"),
-        fixed={"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True},
+        new_head=_NEW_LABELS,
+        fixed=_TRANSFORMERS,
+    ),
+    "transformers-segmentation": Library(
+        create="transformers:AutoModelForSemanticSegmentation.from_pretrained",
+        names=_folders,
+        new_head=_NEW_LABELS,
+        fixed=_TRANSFORMERS,
+        purpose="segment",
     ),
 }
 
@@ -127,7 +139,7 @@ def is_pretrained(target: str, arguments: Mapping[str, Any], *, head: bool = Tru
     return not (head and any(name in arguments for name in library.new_head))
 
 
-def _make(create: Callable[..., Any], name: str, fixed: Mapping[str, Any], **arguments: Any) -> Any:
+def _make(create: Callable[..., Any], name: str, fixed: Mapping[str, Any], purpose: str, **arguments: Any) -> Any:
     with _weights_only():
         made = create(name, **fixed, **arguments)
     if not isinstance(made, tuple):
@@ -136,7 +148,7 @@ def _make(create: Callable[..., Any], name: str, fixed: Mapping[str, Any], **arg
     absent = sorted(report["missing_keys"])
     if absent and "num_labels" not in arguments:
         raise ValueError(
-            f"{name} has no weights for {', '.join(absent[:3])}: it was not trained to classify; give a model that"
+            f"{name} has no weights for {', '.join(absent[:3])}: it was not trained to {purpose}; give a model that"
             " was, or train it (say by `arguments: {num_labels: ...}` that the last layer is new)"
         )
     return network

@@ -5,21 +5,28 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageEnhance
 from scipy import ndimage
 from torch import Tensor
 
 from limbeck.data.augmentation import (
     AugmentationSequence,
+    ColourJitter,
     Crop,
     Cutout,
     Flip,
     Padding,
+    RandomScaleCrop,
     Rotation,
     Scale,
     Translation,
+    Warp,
+    luma,
     resample,
 )
+from limbeck.data.base import Augmentation
 from limbeck.errors import RecipeError
+from limbeck.types import VOID
 
 NUMPY: dict[Padding, dict[str, object]] = {
     "reflection": {"mode": "symmetric"},
@@ -168,8 +175,153 @@ def test_a_sequence_wants_different_names() -> None:
         lambda: Crop(-1),
         lambda: Cutout(1.1),
         lambda: Cutout(fill=3),
+        lambda: RandomScaleCrop(0, 1),
+        lambda: RandomScaleCrop(2, 1),
+        lambda: ColourJitter(-0.1),
+        lambda: ColourJitter(saturation=1.5),
     ],
 )
 def test_bad_arguments(make: object) -> None:
     with pytest.raises(RecipeError, match=r"expected .* found"):
         make()  # type: ignore[operator]
+
+
+def classes(height: int = 12, width: int = 17, count: int = 6) -> Tensor:
+    return torch.randint(0, 11, (count, height, width), generator=torch.Generator().manual_seed(2))
+
+
+def draw(augmentation: Augmentation, count: int, seed: int = 0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: one.sample(count, generator) for name, one in augmentation.draws().items()}
+
+
+WARPS = [
+    pytest.param(lambda padding, warp=warp: warp(padding=padding), id=warp.__name__)
+    for warp in (Rotation, Scale, RandomScaleCrop, Translation, Crop)
+]
+
+
+@pytest.mark.parametrize("make", WARPS)
+@pytest.mark.parametrize("padding", ["reflection", "border", "zeros"])
+def test_a_mask_of_the_images_own_values_moves_as_the_image(make: object, padding: Padding) -> None:
+    warp: Warp = make(padding)  # type: ignore[operator]
+    mask, drawn = classes(), draw(warp, 6)
+    matrix, shift = warp.movement(drawn, (17, 12))
+    values = (mask + 1).float()[:, None]  # above 0, so that what comes in from outside is told apart
+    moved = resample(values, matrix, shift, padding=padding, mode="nearest")[:, 0].long()
+    expected = torch.where(moved == 0, VOID, moved - 1)
+    result = warp.on_mask(mask, drawn)
+    assert torch.equal(result, expected) and result.dtype == torch.int64
+    assert (result == VOID).any() == (padding == "zeros")
+    if warp.mode == "nearest":
+        assert torch.equal(warp(values, drawn)[:, 0].long(), moved)
+
+
+@pytest.mark.parametrize("make", WARPS)
+def test_every_warp_moves_the_image_as_its_movement_says(make: object) -> None:
+    warp: Warp = make("border")  # type: ignore[operator]
+    x, drawn = image(12, 17, 6), draw(warp, 6)
+    matrix, shift = warp.movement(drawn, (17, 12))
+    for i in range(6):
+        m, s = matrix[i].double().numpy()[::-1, ::-1], shift[i].double().numpy()[::-1]  # (x, y) to (row, column)
+        centre = np.array([5.5, 8.0])
+        order = 0 if warp.mode == "nearest" else 1
+        expected = ndimage.affine_transform(x[i, 0].numpy(), m, centre + s - m @ centre, order=order, mode="nearest")
+        assert np.abs(warp(x, drawn)[i, 0].numpy() - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("angle", [-33.0, 7.0, 58.0])
+def test_a_rotated_mask_against_scipy(angle: float) -> None:
+    mask, drawn = classes(), {"rotation": at(*[(angle / 90 + 1) / 2] * 6)}
+    turned = Rotation(90, padding="zeros").on_mask(mask, drawn)
+    for one, before in zip(turned.numpy(), mask.numpy(), strict=True):
+        expected = ndimage.rotate(before, angle, reshape=False, order=0, mode="grid-constant", cval=VOID)
+        assert np.array_equal(one, expected)
+
+
+def test_flips_of_masks_and_targets_are_exact() -> None:
+    mask, u = classes(count=2), {"flip": at(0.2, 0.8)}
+    assert torch.equal(Flip().on_mask(mask, u), torch.stack([mask[0].flip(1), mask[1]]))
+    assert torch.equal(Flip(vertical=True).on_mask(mask, u), torch.stack([mask[0].flip(0), mask[1]]))
+    x = image()
+    assert torch.equal(Flip().on_target(x[:, :1], u), Flip()(x, u)[:, :1])
+
+
+@pytest.mark.parametrize("padding", ["reflection", "border", "zeros"])
+def test_a_cropped_mask_is_padded_and_cut(padding: Padding) -> None:
+    mask = classes(6, 8, 1)
+    fill = {"constant_values": VOID} if padding == "zeros" else {}
+    padded = np.pad(mask[0].numpy(), 3, **NUMPY[padding], **fill)  # type: ignore[call-overload]
+    for left in range(7):
+        for top in range(7):
+            moved = Crop(3, padding=padding).on_mask(mask, {"crop": torch.tensor([[left, top]])})
+            assert np.array_equal(moved[0].numpy(), padded[top : top + 6, left : left + 8])
+
+
+def test_void_stays_void_and_moves_along() -> None:
+    mask = torch.full((1, 4, 4), 3)
+    mask[0, 0, 0] = VOID
+    moved = Crop(1, padding="border").on_mask(mask, {"crop": torch.tensor([[1, 0]])})  # one down
+    assert moved[0, :2, 0].tolist() == [VOID, VOID] and (moved == VOID).sum() == 2
+
+
+def test_targets_move_with_the_interpolation_of_images() -> None:
+    x = image(12, 17, 4)
+    for change in (Rotation(30), Scale(0.5, 2), Translation(0.3), Crop(3), RandomScaleCrop(), Flip()):
+        drawn = draw(change, 4)
+        assert torch.equal(change.on_target(x, drawn), change(x, drawn))
+
+
+def test_what_covers_or_colours_leaves_masks_and_targets() -> None:
+    mask, x = classes(), image(12, 17, 6)
+    for change in (Cutout(0.5), ColourJitter()):
+        drawn = draw(change, 6)
+        assert change.on_mask(mask, drawn) is mask and change.on_target(x, drawn) is x
+
+
+def test_a_sequence_moves_masks_and_targets_in_order() -> None:
+    turn, crop = Rotation(40, padding="zeros"), Crop(3)
+    both, other = AugmentationSequence([turn, crop]), AugmentationSequence([crop, turn])
+    mask, x, drawn = classes(), image(12, 17, 6), draw(both, 6)
+    assert torch.equal(both.on_mask(mask, drawn), crop.on_mask(turn.on_mask(mask, drawn), drawn))
+    assert torch.equal(both.on_target(x, drawn), both(x, drawn))
+    assert not torch.equal(both.on_mask(mask, drawn), other.on_mask(mask, drawn))
+
+
+def test_a_window_of_a_larger_image_never_leaves_it() -> None:
+    mask, change = classes(20, 30, 200), RandomScaleCrop(1.0, 3.0)
+    assert (change.on_mask(mask, draw(change, 200)) != VOID).all()
+    # At zoom 2 the corners are reached: the window of the top left quarter, each pixel twice.
+    corner = RandomScaleCrop(2, 2).on_mask(mask[:1], {"scale_crop": torch.tensor([[0.3, 0.0, 0.0]])})
+    assert torch.equal(corner[0], mask[0, :10, :15].repeat_interleave(2, 0).repeat_interleave(2, 1))
+
+
+def test_a_smaller_image_lies_whole_in_the_window() -> None:
+    drawn = {"scale_crop": torch.tensor([[0.5, 0.0, 0.0], [0.5, 1.0, 1.0], [0.5, 0.5, 0.5]])}
+    moved = RandomScaleCrop(0.5, 0.5).on_mask(torch.full((3, 20, 30), 7), drawn)
+    for one, (down, right) in zip(moved, [(10, 15), (0, 0), (5, 7.5)], strict=True):
+        rows, columns = (one == 7).nonzero().unbind(1)
+        assert abs((one == 7).sum() - 150) <= 10 and (one[one != 7] == VOID).all()
+        assert abs(rows.min() - down) <= 1 and abs(columns.min() - right) <= 1
+
+
+@pytest.mark.parametrize(("place", "name"), [(0, "Brightness"), (1, "Contrast"), (2, "Color")])
+@pytest.mark.parametrize("uniform", [0.0, 0.3, 1.0])
+def test_colours_change_as_pillow_changes_them(place: int, name: str, uniform: float) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    drawn = torch.full((1, 3), 0.5)
+    drawn[0, place] = uniform
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1
+    changed = (ColourJitter(0.6, 0.6, 0.6)(x, {"colour_jitter": drawn})[0].permute(1, 2, 0) + 1) * 127.5
+    enhancer = getattr(ImageEnhance, name)(Image.fromarray(pixels))
+    expected = np.asarray(enhancer.enhance(1 + 0.6 * (2 * uniform - 1))).astype(float)
+    assert np.abs(changed.numpy() - expected).max() <= 2  # Pillow rounds to whole levels in between
+
+
+def test_colour_jitter_by_nothing_and_of_grey() -> None:
+    x = image()
+    drawn = {"colour_jitter": torch.rand(2, 3)}
+    torch.testing.assert_close(ColourJitter(0, 0, 0)(x, drawn), x, atol=1e-6, rtol=0)
+    grey = x[:, :1]
+    torch.testing.assert_close(ColourJitter(0, 0, 1)(grey, drawn), grey, atol=1e-6, rtol=0)
+    torch.testing.assert_close(luma(x[:, :1].expand(2, 3, 9, 9)), grey, atol=1e-6, rtol=0)

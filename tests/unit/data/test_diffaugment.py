@@ -9,6 +9,7 @@ from torch import Tensor
 
 from limbeck.data.diffaugment import DiffAugment, brightness, contrast, cutout, saturation, translation
 from limbeck.errors import RecipeError
+from limbeck.types import VOID
 
 
 def image(count: int = 4, height: int = 16, width: int = 24) -> Tensor:
@@ -118,3 +119,19 @@ def test_bfloat16_keeps_places_exact() -> None:
 def test_bad_policies(policy: str, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         DiffAugment(policy)
+
+
+def test_masks_and_targets_are_shifted_and_keep_what_is_cut_out() -> None:
+    augmentation = DiffAugment()
+    mask = torch.randint(0, 5, (40, 16, 24), generator=torch.Generator().manual_seed(3))
+    draws = drawn(augmentation, 40)
+    u = draws["diffaugment.translation"]
+    moved = augmentation.on_mask(mask, draws)
+    for i in range(40):
+        right, down = int(u[i, 0] * 7) - 3, int(u[i, 1] * 5) - 2
+        padded = np.pad(mask[i].numpy(), ((2, 2), (3, 3)), constant_values=VOID)
+        assert np.array_equal(moved[i], padded[2 + down : 18 + down, 3 + right : 27 + right])
+    assert torch.equal(augmentation.on_target(image(40), draws), translation(image(40), u))
+    for still in (DiffAugment("color,cutout"), DiffAugment("cutout")):
+        assert still.on_mask(mask, drawn(still, 40)) is mask
+        assert torch.equal(still.on_target(image(40), drawn(still, 40)), image(40))

@@ -217,7 +217,7 @@ def test_scripts_that_do_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"role": "painter"}, "role: expected one of generator, discriminator, classifier, found 'painter'"),
+        ({"role": "painter"}, "role: expected one of generator, discriminator, classifier, segmenter, found 'painter'"),
         ({"image_range": (1.0, -1.0)}, r"image_range: expected \[low, high\] with low < high, found \[1.0, -1.0\]"),
         ({"classes": -1}, "Wrapped.classes: expected a whole number of at least 0, found -1"),
         ({"image_range": (0.0,)}, r"image_range: expected \[low, high\]"),

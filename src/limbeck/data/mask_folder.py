@@ -1,0 +1,215 @@
+"""Any folder of images beside masks that tell the class of every pixel."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from limbeck.data.base import Data, Images, InMemory, Split, to_float
+from limbeck.data.folder import MEMORY, check_parts, decode_all, existing, glimpse, hold_out, opened, split_folders
+from limbeck.data.masks import Bytes, MaskCode, Masks, Rgb, fitted, marked, opened_mask, paired, same_size
+from limbeck.errors import DataError, RecipeError, nearest
+from limbeck.types import VOID, Batch
+
+
+@final
+class MaskFolder(Data):
+    """Images in the subfolder `images`, and their masks, of the same names up to the ending, in `masks`.
+
+    A mask is a grey or palette image whose values are class numbers, or any image whose colours stand for classes
+    (`colours`), or one file for each class, `masks/<class>/<name>.png`, not zero where that class is; where several
+    classes mark a pixel, the last in the order of `classes` counts. A folder with a subfolder `train` is divided by
+    its subfolders `train`, `validation` (or `val`) and `test`, each with `images` and `masks`; a split without a
+    subfolder is held out of the training images as in `ImageFolder`, by the SHA-256 of the image's path.
+
+    Args:
+        path: The folder; a relative one is looked for here, then in the data root.
+        classes: Names of the classes, in order of their numbers.
+        size: Height and width that images and masks are brought to, or one side for both: what is too long for
+            that shape is cut off on both ends, then images are resized with a bicubic kernel and masks to the nearest
+            pixel.
+        channels: 3 for RGB, 1 for grey.
+        values: The grey value or palette index of each class, such as [0, 255]; null for 0, 1, 2...
+        colours: The colour [red, green, blue], 0..255, of each class; null for masks that hold values.
+        void: Values that stand for no class.
+        void_colours: Colours that stand for no class.
+        rest: With one file a class, the class of the pixels that none marks; null: they are void.
+        streaming: Whether files are decoded when they are read, rather than once into memory; null: when more than
+            1 GiB of memory would be needed.
+        validation: Part of the images held out for validation; 0 for none.
+        test: Part of the images held out for testing; 0 for none.
+        name: What results are filed under; null for the folder's name.
+
+    Raises:
+        DataError: The folder is missing or empty, an image has no mask or a mask no image; on reading, a file is
+            damaged, of the wrong size, or has labels that stand for nothing.
+        RecipeError: An argument that cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        classes: Sequence[str],
+        size: int | tuple[int, int] = 256,
+        channels: int = 3,
+        *,
+        values: Sequence[int] | None = None,
+        colours: Sequence[Rgb] | None = None,
+        void: Sequence[int] = (VOID,),
+        void_colours: Sequence[Rgb] = (),
+        rest: str | None = None,
+        streaming: bool | None = None,
+        validation: float = 0.1,
+        test: float = 0.1,
+        name: str | None = None,
+    ) -> None:
+        height, width = (size, size) if isinstance(size, int) else size
+        if min(height, width) < 1:
+            raise RecipeError(f"MaskFolder.size: expected sides of at least 1 pixel, found {size}")
+        if channels not in (1, 3):
+            raise RecipeError(f"MaskFolder.channels: expected 1 or 3, found {channels}")
+        check_parts("MaskFolder", validation, test)
+        try:
+            self.code = MaskCode(classes, values=values, colours=colours, void=void, void_colours=void_colours)
+        except RecipeError as error:
+            raise RecipeError(f"MaskFolder.{error}") from None
+        if rest is not None and rest not in classes:
+            raise RecipeError(f"MaskFolder.rest: expected one of the classes, found {rest!r}{nearest(rest, classes)}")
+        self.path, self.rest = existing(path), VOID if rest is None else list(classes).index(rest)
+        self.name = name or self.path.resolve().name
+        self.image_shape, self.mask_classes = (channels, height, width), tuple(classes)
+        folders = split_folders(self.path)
+        found = {part: paired(folder, self.path, self.mask_classes) for part, folder in folders.items()}
+        self._masks = {image: masks for some in found.values() for image, masks in some.items()}
+        if rest is not None and any("" in masks for masks in self._masks.values()):
+            raise RecipeError("MaskFolder.rest: expected one mask file a class, found one of all classes; leave it out")
+        needed = len(self._masks) * (channels + 1) * height * width
+        self.streaming = needed > MEMORY if streaming is None else streaming
+        self._files = hold_out({part: list(some) for part, some in found.items()}, validation, test)
+        self._splits: dict[Split, Images] = {}
+
+    def split(self, name: Split) -> Images:
+        """Return the samples of a split: decoded on the first call, or when they are read if streaming."""
+        if name not in self._splits:
+            files = {image: self._masks[image] for image in self._files[name]}
+            if not files:
+                raise DataError(f"{self.path}: no image is left for the {name} split; add some, or hold out others")
+            first = next(iter(self._masks.values())).get("")
+            images = MaskedFiles(self.path, files, self.image_shape, self.code, rest=self.rest, like=first)
+            self._splits[name] = images if self.streaming else images.in_memory()
+        return self._splits[name]
+
+
+class MaskedFiles(Images):
+    """Images and masks that are decoded when they are read.
+
+    Args:
+        folder: What the files are relative to.
+        files: The mask files of each image, in the order of their indices.
+        image_shape: (C, H, W) that they are brought to.
+        code: What values and colours of masks stand for.
+        rest: The class of pixels that no file of a class marks.
+        like: The mask file whose palette all others must have; None with one file a class.
+    """
+
+    streaming = True
+
+    def __init__(
+        self,
+        folder: Path,
+        files: Mapping[Path, Masks],
+        image_shape: tuple[int, int, int],
+        code: MaskCode,
+        *,
+        rest: int,
+        like: Path | None,
+    ) -> None:
+        self.folder, self.files, self.masks = folder, list(files), list(files.values())
+        self.image_shape, self.code, self.rest, self.like = image_shape, code, rest, like
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, indices: Tensor) -> Batch:
+        """Return the samples at `indices`, decoded now."""
+        image, mask = zip(*map(self._decode, indices.tolist()), strict=True)
+        return Batch(image=to_float(torch.stack(image)), mask=torch.stack(mask).long(), index=indices)
+
+    def labels(self) -> None:
+        """Return None: only pixels have classes."""
+
+    def fingerprint(self) -> str:
+        """Return a hash of how files are read, and of every file's path, size, first and last 4 KiB."""
+        digest = hashlib.sha256(repr((self.image_shape, self.code, self.rest)).encode())
+        for image, masks in zip(self.files, self.masks, strict=True):
+            for file in (image, *masks.values()):
+                digest.update(glimpse(self.folder, file))
+        return digest.hexdigest()[:16]
+
+    def in_memory(self) -> InMemory:
+        """Return the same samples, all decoded now.
+
+        Raises:
+            DataError: Some cannot be decoded; the message names the first of them.
+        """
+        image = torch.empty((len(self), *self.image_shape), dtype=torch.uint8)
+        mask = torch.empty((len(self), *self.image_shape[1:]), dtype=torch.uint8)
+        for i, decoded in decode_all(self._decode, len(self)):
+            image[i], mask[i] = decoded
+        return InMemory(image, mask=mask)
+
+    def _decode(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return an image (C, H, W) and its mask (H, W), uint8."""
+        channels, height, width = self.image_shape
+        image = opened(self.folder / self.files[index], channels)
+        masks = self.masks[index]
+        classes = self._whole(image, masks[""]) if "" in masks else self._parts(image, masks)
+        pixels, mask = fitted(image, classes, (height, width), channels)
+        return torch.from_numpy(pixels), torch.from_numpy(mask)
+
+    def _whole(self, image: Image.Image, file: Path) -> Bytes:
+        """Return the classes (h, w) of an image's pixels from one file of all classes."""
+        mask = opened_mask(self.folder / file)
+        same_size(image, mask, self.folder / file)
+        if not self.code.by_colour:
+            self._check_palette(mask, self.folder / file)
+        return self.code.read(mask, self.folder / file)
+
+    def _parts(self, image: Image.Image, files: Masks) -> Bytes:
+        """Return the classes (h, w) of an image's pixels from one file for each class."""
+        classes = np.full((image.height, image.width), self.rest, np.uint8)
+        for number, name in enumerate(self.code.classes):
+            if name in files:
+                mask = opened_mask(self.folder / files[name])
+                same_size(image, mask, self.folder / files[name])
+                classes[marked(mask)] = number
+        return classes
+
+    @cached_property
+    def _palette(self) -> list[int] | None:
+        assert self.like is not None
+        return opened_mask(self.folder / self.like).getpalette()
+
+    def _check_palette(self, mask: Image.Image, file: Path) -> None:
+        """Raise DataError where a value has another colour than in the first mask, and so may mean another class."""
+        own, first = mask.getpalette(), self._palette
+        if own is None or first is None:
+            if own is not first:
+                kind, other = ("a", "none") if own is None else ("no", "one")
+                raise DataError(f"{file}: expected {kind} palette as in {self.like}, found {other}; give `colours`")
+            return
+        for value in np.unique(np.asarray(mask)).tolist():
+            here, there = own[3 * value : 3 * value + 3], first[3 * value : 3 * value + 3]
+            if here and there and here != there:
+                raise DataError(
+                    f"{file}: expected the palette of {self.like}, where {value} is {there}, found {here}; give"
+                    " `colours`"
+                )
