@@ -9,9 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from limbeck.applying import apply_to, exported
+from limbeck.applying import apply_to, exported, in_style
 from limbeck.cli import main
+from limbeck.data.pictures import picture
+from limbeck.errors import RecipeError
+from limbeck.estimate import estimate
+from limbeck.networks.fourier_style import FourierStyle
+from limbeck.networks.johnson import JohnsonStylizer
 from limbeck.networks.roles import Restorer
+from limbeck.recipe import read_recipe
 
 RECIPE = """
 name: tiny
@@ -26,6 +32,33 @@ student:
   training: {steps: 2, batch: 4}
 baselines:
   bicubic: {class_path: Interpolation, init_args: {scale: 2}}
+"""
+
+
+PAINTING = """
+name: painted
+data: {class_path: EmbeddedPhotos, init_args: {size: 32, stride: 96}}
+task:
+  class_path: Stylization
+  init_args:
+    styles: [gravel.png, brick.png]
+    style_size: 32
+    feature_network: &seen {class_path: Vgg16, init_args: {width: 2}}
+    samples: 4
+method: {class_path: Stylize, init_args: {styles: [gravel.png, brick.png], style_size: 32}}
+networks: {feature_network: *seen}
+student:
+  network: {class_path: JohnsonStylizer, init_args: {width: 2, blocks: 1, styles: 2}}
+  training: {steps: 2, batch: 4}
+students:
+  numbered: {}
+  any:
+    network:
+      class_path: AdaptiveStylizer
+      init_args: {encoder: {class_path: Vgg16, init_args: {width: 2, until: relu2_1, trained: true}}}
+control: false
+baselines:
+  fourier: FourierStyle
 """
 
 
@@ -48,6 +81,21 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = (folder / "tiny" / "report.html").read_text()
     assert all(f"{name}" in report for name in ("bicubic", "cut-outs, enlarged three times", "truth", "input"))
     return folder / "tiny" / "student.safetensors"
+
+
+@pytest.fixture(scope="module")
+def painters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with a stylizer of two styles, and one that takes any."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "recipe.yaml").write_text(PAINTING)
+    assert main(["run", str(folder / "recipe.yaml"), "--out", str(folder / "run"), "--accelerator", "cpu"]) == 0
+    return folder / "run"
+
+
+def test_what_takes_the_style_as_a_picture_can_be_estimated(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(PAINTING)
+    rows = {row.arm: row for row in estimate(read_recipe(tmp_path / "recipe.yaml"), "cpu")}
+    assert rows["any"].macs > 0 and rows["numbered"].macs > 0
 
 
 def photograph(path: Path, size: tuple[int, int] = (41, 30), mode: str = "RGB") -> np.ndarray:
@@ -122,6 +170,7 @@ BAD = {
     "nowhere: no such image or folder": ["MODEL", "nowhere"],
     "expected images, found none": ["MODEL", "."],
     "--tile: expected a whole number of at least 1, found 0": ["MODEL", ".", "--tile", "0"],
+    "--tile: expected a whole number, null or auto, found 'small'": ["MODEL", ".", "--tile", "small"],
 }
 
 
@@ -140,3 +189,63 @@ def test_weights_without_their_run_are_refused(model: Path, tmp_path: Path, caps
     alone.write_bytes(model.read_bytes())
     assert main(["apply", str(alone), str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "expected the run's result beside student.safetensors" in capsys.readouterr().err
+
+
+def levels(image: torch.Tensor) -> np.ndarray:
+    return ((image.clamp(-1, 1) + 1) * 127.5).round()[0].permute(1, 2, 0).numpy()
+
+
+def test_a_stylizer_paints_whole_images_in_the_style_that_is_named(painters: Path, tmp_path: Path) -> None:
+    pixels = photograph(tmp_path / "in" / "a.png", (301, 260))
+    small = photograph(tmp_path / "in" / "small.png", (9, 5))
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1
+    wanted = {"numbered": ("1", torch.tensor([1])), "any": ("brick.png", picture("brick.png", 256))}
+    for name, (word, style) in wanted.items():
+        model = painters / f"{name}.safetensors"
+        out = tmp_path / name
+        assert main(["apply", str(model), str(tmp_path / "in"), "--style", word, "--out", str(out)]) == 0
+        with torch.no_grad():
+            expected = levels(exported(model)(image, style))
+        assert np.abs(np.asarray(Image.open(out / "a.png"), np.int32) - expected).max() <= 1
+        assert np.asarray(Image.open(out / "small.png")).shape == small.shape
+    squares = tmp_path / "squares"
+    model = painters / "numbered.safetensors"
+    assert main(["apply", str(model), str(tmp_path / "in"), "--style", "1", "--tile", "64", "--out", str(squares)]) == 0
+    made = [np.asarray(Image.open(folder / "a.png"), np.int32) for folder in (squares, tmp_path / "numbered")]
+    assert made[0].shape == made[1].shape and np.abs(made[0] - made[1]).max() > 1  # each sees only its square
+
+
+def test_what_is_clear_stays_clear_in_a_painting(painters: Path, tmp_path: Path) -> None:
+    pixels = photograph(tmp_path / "a.png", mode="RGBA")
+    network = in_style(exported(painters / "numbered.safetensors"), "0")
+    (file,) = apply_to(network, tmp_path / "a.png", tmp_path / "out", torch.device("cpu"))
+    painted = np.asarray(Image.open(file))
+    assert np.array_equal(painted[..., 3], pixels[..., 3]) and not np.array_equal(painted, pixels)
+    one = in_style(JohnsonStylizer(2, 1), None)
+    assert one(torch.zeros(2, 3, 7, 30)).shape == (2, 3, 7, 30)
+
+
+@pytest.mark.parametrize(
+    ("network", "style", "says"),
+    [
+        (JohnsonStylizer(2, 1, 3), None, "expected a number from 0 to 2, a style of JohnsonStylizer, found none"),
+        (JohnsonStylizer(2, 1, 3), "3", "expected a number from 0 to 2, a style of JohnsonStylizer, found 3"),
+        (JohnsonStylizer(2, 1, 3), "brick.png", "expected a number from 0 to 2, .* found brick.png"),
+        (JohnsonStylizer(2, 1), "0", "expected none, as JohnsonStylizer has one style, found 0"),
+        (FourierStyle(), None, "expected a picture, as FourierStyle takes any style, found none"),
+        (Fill(), "0", "expected none, as Fill has no style, found 0"),
+    ],
+)
+def test_a_style_that_is_not_there_is_refused(network: torch.nn.Module, style: str | None, says: str) -> None:
+    with pytest.raises(RecipeError, match=f"--style: {says}"):
+        in_style(network, style)
+
+
+def test_a_missing_picture_of_a_style_is_one_line(
+    painters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, source = painters / "any.safetensors", tmp_path / "a.png"
+    photograph(source)
+    assert main(["apply", str(model), str(source), "--style", "no.png", "--out", str(tmp_path / "out")]) == 2
+    line = capsys.readouterr().err
+    assert "no such picture: no.png" in line and len(line.splitlines()) == 1 and not (tmp_path / "out").exists()

@@ -24,7 +24,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "limbeck"
 # Each level may import all levels above it in this list. Names are packages, or modules directly in limbeck.
 LEVELS: list[dict[str, tuple[str, ...]]] = [
     {"ground": ("types", "errors", "randomness", "files", "arrays", "progress", "resampling", "training")},
-    {name: (name,) for name in ("losses", "networks", "data", "attacks", "metrics", "weighting")},
+    {"losses": ("losses",)},
+    {name: (name,) for name in ("networks", "data", "attacks", "metrics", "weighting")},
     {name: (name,) for name in ("tasks", "methods")},
     {"engine": ("launch", "engine", "job", "teacher_cache", "feed", "average", "checkpoint"), "report": ("report",)},
     {"recipe": ("recipe", "plan", "arm_section", "building", "catalogue", "tree")},
@@ -48,12 +49,16 @@ BASES = {
         "weights",
         "external",
         "libraries",
+        "filters",
+        "region_maps",
+        "region_features",
+        "region_classifier",
     },
-    "data": {"base", "folder"},
+    "data": {"base", "folder", "masks"},
     "attacks": {"base"},
     "metrics": {"base", "drawing"},
     "weighting": {"base"},
-    "tasks": {"base", "robustness", "real_images", "disagreement"},
+    "tasks": {"base", "robustness", "real_images", "disagreement", "perceptual_distance"},
     "methods": {"base", "perceptual"},
 }
 FABRIC = {"launch", "engine", "estimate"}

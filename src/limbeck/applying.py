@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,13 +15,16 @@ from torch import Tensor, nn
 
 from limbeck.data.base import to_float
 from limbeck.data.folder import list_images
+from limbeck.data.pictures import picture
 from limbeck.errors import DataError, RecipeError, WeightsError
-from limbeck.networks.roles import unwrap
+from limbeck.networks.roles import Wrapper, unwrap
 from limbeck.networks.tiling import tiled
 from limbeck.networks.weights import load_weights
 from limbeck.recipe import network_of
 
-OVERLAP = 32  # pixels around a tile
+TILE, OVERLAP = 256, 32  # side of a square in which large images are processed, and pixels around it
+LEAST = 16  # height and width that a stylizer needs
+STYLE_SIZE = 256  # at which a picture of a style is looked at
 
 
 def exported(weights: Path) -> nn.Module:
@@ -41,22 +45,78 @@ def exported(weights: Path) -> nn.Module:
     return network.eval()
 
 
-def apply_to(network: nn.Module, source: Path, out: Path, device: torch.device, tile: int | None = 256) -> list[Path]:
+class Painter(Wrapper):
+    """A stylizer that always paints in one style.
+
+    Args:
+        module: The stylizer.
+        style: What it takes for one image, a number (1,) or a picture (1, 3, h, w); None where it knows one style.
+    """
+
+    style: Tensor | None
+
+    def __init__(self, module: nn.Module, style: Tensor | None) -> None:
+        super().__init__()
+        self.module = module
+        self.register_buffer("style", style, persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return paintings (N, 3, H, W) of images (N, 3, H, W) of any size; small ones are continued at the edges."""
+        height, width = image.shape[2:]
+        around = (0, max(0, LEAST - width), 0, max(0, LEAST - height))
+        style = [] if self.style is None else [self.style.expand(len(image), *self.style.shape[1:])]
+        painted: Tensor = self.module(nn.functional.pad(image, around, mode="replicate"), *style)
+        return painted[..., :height, :width]
+
+
+def in_style(network: nn.Module, style: str | None) -> nn.Module:
+    """Return a network that takes nothing but images: a stylizer with its style, and any other one as it is.
+
+    Args:
+        network: A network.
+        style: Which of its styles a stylizer is to paint in, by number; a picture for one that takes any.
+
+    Raises:
+        LimbeckError: The network does not know that style, or the picture cannot be read.
+    """
+    inner = unwrap(network)
+    known, name = getattr(inner, "styles", None), type(inner).__name__
+    found = "none" if style is None else style
+    if known is None or known == 1:
+        if style is not None:
+            raise RecipeError(f"--style: expected none, as {name} has {'one' if known else 'no'} style, found {found}")
+        return network if known is None else Painter(network, None)
+    if known == 0:
+        if style is None:
+            raise RecipeError(f"--style: expected a picture, as {name} takes any style, found none")
+        return Painter(network, picture(style, STYLE_SIZE))
+    if style is None or not style.isdecimal() or int(style) >= known:
+        raise RecipeError(f"--style: expected a number from 0 to {known - 1}, a style of {name}, found {found}")
+    return Painter(network, torch.tensor([int(style)]))
+
+
+def apply_to(
+    network: nn.Module, source: Path, out: Path, device: torch.device, tile: int | Literal["auto"] | None = "auto"
+) -> list[Path]:
     """Write what a network makes of an image, or of all images below a folder, as PNG files, and return them.
 
     Images are turned upright as their EXIF data say; their other EXIF data and their colour profile are kept.
     Transparency is kept, enlarged with the image; for a network that fills holes the transparent pixels are the holes.
 
     Args:
-        network: Takes images (N, C, H, W) in [-1, 1]: a restorer, or another network of any size of image.
+        network: Takes images (N, C, H, W) in [-1, 1]: a restorer, a stylizer `in_style`, or another network of any size
+            of image.
         source: A file or a folder.
         out: Folder of the results, which has the subfolders of the source.
         device: Where to compute.
         tile: Side of the squares in which larger images are processed, in pixels; None for the whole image at once.
+            "auto" is 256, and the whole image for stylizers: what they paint depends on all of it.
 
     Raises:
         LimbeckError: A file cannot be read or written, or would be overwritten.
     """
+    if tile == "auto":
+        tile = None if isinstance(network, Painter) else TILE
     if tile is not None and tile < 1:
         raise RecipeError(f"--tile: expected a whole number of at least 1, found {tile}")
     files = _sources(source)

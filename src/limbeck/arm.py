@@ -235,7 +235,7 @@ class Arm:
             return _remembered(known)
         say(f"{self.name} (seed {self.seed}): evaluating")
         metrics = task.evaluate(
-            self.network(best=best).to(device),
+            (self.network(best=True) if best else self.answering).to(device),
             data,
             split=data.reference_split,
             seed=0,

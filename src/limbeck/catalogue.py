@@ -98,6 +98,7 @@ def rooms() -> dict[str, type]:
     )
     from limbeck.tasks.base import Task  # noqa: PLC0415
     from limbeck.tasks.disagreement import Disagreement  # noqa: PLC0415
+    from limbeck.tasks.perceptual_distance import PerceptualDistance  # noqa: PLC0415
     from limbeck.tasks.robustness import Robustness  # noqa: PLC0415
 
     return {
@@ -107,6 +108,7 @@ def rooms() -> dict[str, type]:
         "tasks": Task,
         "robustness": Robustness,
         "disagreement": Disagreement,
+        "perceptual distance": PerceptualDistance,
         "generators": Generator,
         "discriminators": Discriminator,
         "autoencoders": Autoencoder,

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -134,8 +134,12 @@ def _parser() -> ArgumentParser:
     apply.add_argument("model", type=str, help="the NAME.safetensors of a student, in the folder of its run")
     apply.add_argument("source", type=str, help="an image, or a folder of images")
     apply.add_argument("--out", type=str, help="folder of the results, PNG files; originals are never overwritten")
+    apply.add_argument("--style", type=str | None, help="of a stylizer: the number of one of its styles, or a picture")
     apply.add_argument(
-        "--tile", type=int | None, default=256, help="side of the squares of large images; null for none"
+        "--tile",
+        type=str | None,
+        default="auto",
+        help="side of the squares of large images; null for none; auto: 256, none for stylizers",
     )
     apply.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, cuda or mps")
     verbs.add_subcommand("apply", apply, help="a trained student on images of one's own")
@@ -245,14 +249,26 @@ def _sample(options: Namespace, changes: list[tuple[str, str]], command: str) ->
 
 
 def _apply(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
-    from limbeck.applying import apply_to, exported  # noqa: PLC0415
+    from limbeck.applying import apply_to, exported, in_style  # noqa: PLC0415
     from limbeck.training import device_of  # noqa: PLC0415
 
     if options.out is None:
         raise RecipeError("--out: expected a folder for the results, found none")
     device = device_of(options.accelerator)
-    for file in apply_to(exported(Path(options.model)), Path(options.source), Path(options.out), device, options.tile):
+    network = in_style(exported(Path(options.model)), options.style)
+    for file in apply_to(network, Path(options.source), Path(options.out), device, _tile(options.tile)):
         print(file)
+
+
+def _tile(word: str | None) -> int | Literal["auto"] | None:
+    """Return what --tile says."""
+    if word is None:
+        return None
+    if word == "auto":
+        return "auto"
+    if not word.removeprefix("-").isdecimal():
+        raise RecipeError(f"--tile: expected a whole number, null or auto, found {word!r}")
+    return int(word)
 
 
 def _check(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:

@@ -38,7 +38,7 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
     images = data.split("train")
     found = []
     for name, arm in recipe.arms().items():
-        network = arm.network.build().eval()
+        network, own = arm.network.build().eval(), Classification() if name == "features" else task
         steps, seconds = 0, 0.0
         if arm.training is not None:
             learns = name in recipe.students and recipe.teacher is not None
@@ -48,12 +48,11 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
             training = replace(arm.training, processes=1, compile=False)
             augmentation = arm.augmentation.build() if arm.augmentation else None
             with tempfile.TemporaryDirectory() as folder:
-                own = Classification() if name == "features" else task
                 job = Job(method, own, images, training, weighting, 0, Path(folder), augmentation=augmentation)
                 runs = 1 if name in ("features", "teacher") else len(recipe.seeds)
                 steps, seconds = training.steps, _seconds_a_step(job, accelerator) * training.steps * runs
-        inputs = (Classification() if name == "features" else task).example(data, 1)
-        found.append(Estimate(name, parameters(network), int(macs(network, inputs).count), _memory(), steps, seconds))
+        work = macs(own.ready(network), own.example(data, 1)).count
+        found.append(Estimate(name, parameters(network), int(work), _memory(), steps, seconds))
     return found
 
 

@@ -241,7 +241,7 @@ def _report(story: Story, result: Result, out: Path, command: str) -> None:
     firsts = {name: group[0] for name, group in story.arms().items()}
     device = story.setting.device
     metric = _main_metric(result, task)
-    pictures = {name: task.preview(arm.network().to(device), data, 0) for name, arm in firsts.items()}
+    pictures = {name: task.preview(arm.answering.to(device), data, 0) for name, arm in firsts.items()}
     for name, part in story.recipe.baselines.items():
         pictures[name] = task.preview(task.ready(_fitted(part.build(), data)).to(device).eval(), data, 0)
     write_report(

@@ -87,6 +87,7 @@ def test_the_known_ones_are_found() -> None:
     assert {c.__name__ for c in CLASSES} >= {
         "Edsr", "Imdn", "Espcn", "DnCnn", "InpaintingUnet", "UncertainRestorer", "Interpolation", "FourierUpscaling",
         "DiffusionInpainting", "BackProjection", "Wiener", "Rcan", "Rlfn", "EdgeDirected", "PatchInpainting",
+        "TeleaInpainting", "TranslationUnet", "TranslationResnet",
     }  # fmt: skip
 
 

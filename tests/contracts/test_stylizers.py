@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pickle
 import pkgutil
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,12 +17,19 @@ from torch import Tensor, nn
 from limbeck import networks
 from limbeck.errors import RecipeError
 from limbeck.networks.roles import Stylizer
+from limbeck.networks.vgg import Vgg16
 
+SEES = partial(Vgg16, width=4, until="relu2_1")
+LEARNS = partial(Vgg16, width=2, until="relu2_1", trained=True)
 SMALL: dict[str, list[dict[str, Any]]] = {
     "JohnsonStylizer": [
         {"width": 2, "blocks": 1},
         {"width": 2, "blocks": 1, "depthwise": True},
         {"width": 2, "blocks": 1, "styles": 3},
+    ],
+    "AdaptiveStylizer": [{"encoder": LEARNS}, {"encoder": LEARNS, "exchange": "whitening", "strength": 0.8}],
+    "Gatys": [
+        {"feature_network": SEES, "content_paths": ["relu2_1"], "style_paths": ["relu1_1", "relu2_1"], "steps": 6}
     ],
 }
 N = 2
@@ -39,13 +47,17 @@ def _concrete() -> list[type[Stylizer]]:
     return sorted(found, key=lambda c: c.__name__)
 
 
-ROWS = [pytest.param(c, o, id=f"{c.__name__}{o}") for c in _concrete() for o in SMALL.get(c.__name__, [{}])]
+def _id(cls: type[Stylizer], options: dict[str, Any]) -> str:
+    return f"{cls.__name__}{ {name: value for name, value in options.items() if not isinstance(value, partial)} }"
+
+
+ROWS = [pytest.param(c, o, id=_id(c, o)) for c in _concrete() for o in SMALL.get(c.__name__, [{}])]
 every_case = pytest.mark.parametrize(("cls", "options"), ROWS)
 
 
 def build(cls: type[Stylizer], options: dict[str, Any], seed: int = 0) -> Stylizer:
     torch.manual_seed(seed)
-    built = cls(**options)
+    built = cls(**{name: value() if isinstance(value, partial) else value for name, value in options.items()})
     for parameter in built.parameters():
         nn.init.normal_(parameter, std=0.3)
     return built.eval()
@@ -62,6 +74,7 @@ def inputs(stylizer: Stylizer, size: tuple[int, int] = (18, 21), seed: int = 0) 
 def test_the_known_ones_are_found() -> None:
     assert {c.__name__ for c in _concrete()} >= {
         "JohnsonStylizer", "Reinhard", "HistogramMatching", "OptimalTransportColour", "FourierStyle", "PyramidStyle",
+        "AdaptiveStylizer", "FastStyle", "Gatys",
     }  # fmt: skip
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from toys import ToyRestorer, differences
+from toys import ToyPairs, ToyRestorer, ToySegmenter, differences
 
 import limbeck.tasks
+from limbeck.attacks.pgd import Pgd
 from limbeck.data.add_noise import AddNoise
 from limbeck.data.base import Data
 from limbeck.data.downscale import Downscale
@@ -24,9 +25,11 @@ from limbeck.data.holes import Holes
 from limbeck.data.tensors import TensorImages
 from limbeck.feed import Feed
 from limbeck.metrics.features import ClassifierFeatures
+from limbeck.networks.adaptive_stylizer import AdaptiveStylizer
 from limbeck.networks.dcgan import DcganGenerator
 from limbeck.networks.johnson import JohnsonStylizer
 from limbeck.networks.small_cnn import SmallCnn
+from limbeck.networks.translation_unet import TranslationUnet
 from limbeck.networks.vae import ConvVae, SpatialVae
 from limbeck.networks.vgg import Vgg16
 from limbeck.networks.vq_vae import VqVae
@@ -34,9 +37,12 @@ from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.disagreement import Disagreement
 from limbeck.tasks.generation import Generation
+from limbeck.tasks.perceptual_distance import PerceptualDistance
 from limbeck.tasks.reconstruction import Reconstruction
 from limbeck.tasks.restoration import Restoration
+from limbeck.tasks.segmentation import Segmentation
 from limbeck.tasks.stylization import Stylization
+from limbeck.tasks.translation import ImageTranslation
 
 K = 3
 
@@ -50,16 +56,18 @@ class Case:
         network: Builds the network from a width.
         drawn: Whether what is evaluated is drawn, so that another seed gives other numbers.
         channels: Channels of the images.
+        paired: Whether the images have targets and masks.
     """
 
     task: Task
     network: Any
     drawn: bool
     channels: int = 1
+    paired: bool = False
 
     @property
     def data(self) -> Data:
-        return DATA[self.channels]
+        return ToyPairs(DATA[self.channels]) if self.paired else DATA[self.channels]
 
     def build(self, width: int = 2) -> nn.Module:
         torch.manual_seed(width)
@@ -82,6 +90,10 @@ def data(channels: int = 1) -> Data:
 
 def style_task(*styles: str) -> Stylization:
     return Stylization(styles, Vgg16(), ["relu1_2"], ["relu1_1", "relu2_1"], style_size=16, samples=20)
+
+
+def by_picture(width: int) -> AdaptiveStylizer:
+    return AdaptiveStylizer(Vgg16(width=width, until="relu2_1"), "whitening")
 
 
 def features() -> ClassifierFeatures:
@@ -116,11 +128,33 @@ CASES: dict[type[Task], dict[str, Case]] = {
         "noise, tiles, all sides": Case(
             Restoration(AddNoise(), samples=20, tile=9, self_ensemble=True), ToyRestorer, True
         ),
-        "holes": Case(Restoration(Holes(), samples=20), lambda w: ToyRestorer(w, inputs=2), True),
+        "holes, perceptual": Case(
+            Restoration(Holes(), samples=20, perceptual=PerceptualDistance(Vgg16(width=2))),
+            lambda w: ToyRestorer(w, inputs=2),
+            True,
+        ),
     },
     Stylization: {
         "one style": Case(style_task("gravel.png"), lambda w: JohnsonStylizer(w, 1), False, 3),
+        "styles as pictures": Case(style_task("gravel.png", "brick.png"), by_picture, False, 3),
         "two styles": Case(style_task("gravel.png", "brick.png"), lambda w: JohnsonStylizer(w, 1, 2), False, 3),
+    },
+    ImageTranslation: {
+        "negatives": Case(
+            ImageTranslation(samples=20),
+            lambda w: TranslationUnet(w, 2, 1, normalization="instance"),
+            False,
+            paired=True,
+        )
+    },
+    Segmentation: {
+        "plain": Case(Segmentation(samples=30), ToySegmenter, False, paired=True),
+        "tiles, attacked": Case(
+            Segmentation(samples=30, tile=9, overlap=2, tolerance=2, attack=Pgd(steps=2), attacked=15),
+            ToySegmenter,
+            True,
+            paired=True,
+        ),
     },
     Classification: {
         "plain": Case(Classification(), lambda w: SmallCnn(width=w, channels=1, size=16, classes=K), False)
@@ -172,7 +206,7 @@ class TestTask:
 
     def test_metrics_of_features_carry_their_name_and_need_them(self, case: Case) -> None:
         with_features, without = case.evaluate(features=features()), case.evaluate()
-        assert {name for name in with_features if "[" not in name} == set(without)
+        assert {name for name in with_features if not name.endswith("[tiny]")} == set(without)
         assert all(name.endswith("[tiny]") for name in set(with_features) - set(without))
 
     def test_a_teacher_adds_the_fidelity_to_it_and_changes_nothing_else(self, case: Case) -> None:
@@ -218,7 +252,7 @@ class TestTask:
         inputs = case.task.example(case.data, 5)
         assert {len(tensor) for tensor in inputs} == {5}
         with torch.no_grad():
-            assert len(case.build()(*inputs)) == 5
+            assert len(case.task.ready(case.build())(*inputs)) == 5
         assert differences(list(inputs), list(case.task.example(case.data, 5))) == []
 
     def test_pictures(self, case: Case) -> None:

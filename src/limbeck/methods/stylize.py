@@ -13,7 +13,7 @@ from limbeck.data.pictures import picture
 from limbeck.errors import RecipeError
 from limbeck.losses.base import FeatureLoss
 from limbeck.losses.features import l1
-from limbeck.losses.style import gram, gram_distance, statistics_kl, total_variation
+from limbeck.losses.style import content_distance, gram, statistics_kl, style_distance, total_variation
 from limbeck.methods.base import Method
 from limbeck.networks.adapters import feature_shapes
 from limbeck.networks.frozen import Frozen
@@ -42,8 +42,8 @@ class Stylize(Method):
       distillation (Wang et al. 2020, arXiv:2003.08436, eq. 5).
 
     Args:
-        student: A stylizer that knows as many styles as there are pictures.
-        teacher: Another one with the same styles.
+        student: A stylizer that knows as many styles as there are pictures, or takes a style as an image.
+        teacher: Another one.
         styles: Pictures, each a style: files here, in the data root, or of scikit-image.
         style_size: Height and width in pixels at which the styles are looked at.
         feature_network: A trained network that sees images, such as `Vgg16`.
@@ -56,6 +56,7 @@ class Stylize(Method):
         DataError: A picture cannot be read.
     """
 
+    pictures: Tensor
     losses: ClassVar[Mapping[str, float]] = {
         "student.content": 1.0,
         "student.style": 1.0,
@@ -82,7 +83,7 @@ class Stylize(Method):
         _check("styles", len(styles) > 0, "at least one picture", list(styles))
         _check("teacher", teacher is not student or teacher is None, "another network (a copy)", "the student")
         for network in (student, teacher):
-            known = getattr(network, "styles", len(styles))
+            known = getattr(network, "styles", len(styles)) or len(styles)
             _check("styles", known == len(styles), f"{known} pictures, as many as the network's styles", len(styles))
         self.student, self.styles = student, list(styles)
         self.teacher = None if teacher is None else Frozen(teacher)
@@ -96,6 +97,7 @@ class Stylize(Method):
         with torch.no_grad():
             pictures = torch.cat([picture(path, style_size) for path in styles])
             found = features_at(self.feature_network.network, self.style_paths, pictures)
+        self.register_buffer("pictures", pictures, persistent=False)
         for number, feature in enumerate(found):
             self.register_buffer(f"gram_{number}", gram(feature), persistent=False)
 
@@ -170,7 +172,7 @@ class _Lesson:
         """Return how far what is shown is from the image."""
         with torch.no_grad():
             shown = self._seen(self.image, self.method.content_paths)
-        return torch.stack([_relative(self.painted[path], shown[path]) for path in self.method.content_paths]).sum()
+        return content_distance([self.painted[path] for path in shown], list(shown.values())).mean()
 
     def style(self) -> Tensor:
         """Return how far the Gram matrices are from those of each image's style."""
@@ -195,28 +197,28 @@ class _Lesson:
         return value
 
     def _grams(self, goals: list[Tensor]) -> Tensor:
-        pairs = zip(self.method.style_paths, goals, strict=True)
-        each = [gram_distance(self.painted[p], g) / g.square().sum((1, 2)).clamp(min=1e-12) for p, g in pairs]
-        return torch.stack(each).sum(0).mean()
+        return style_distance([self.painted[path] for path in self.method.style_paths], goals).mean()
 
     def _seen(self, image: Tensor, paths: Sequence[str]) -> dict[str, Tensor]:
         return dict(zip(paths, features_at(self.method.feature_network.network, paths, image), strict=True))
 
     def _run(self, network: nn.Module, paths: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
         with Tap(network, paths) as tap:
-            image = network(self.image, self.number) if len(self.method.styles) > 1 else network(self.image)
+            image = network(self.image, *self._style_of(network))
         return image, {path: tap[path] for path in paths}
 
-
-def _relative(found: Tensor, goal: Tensor) -> Tensor:
-    """Return the mean over samples of ‖found - goal‖² / ‖goal‖²."""
-    size = goal.flatten(1).square().sum(1).clamp(min=1e-12)
-    return ((found - goal).flatten(1).square().sum(1) / size).mean()
+    def _style_of(self, network: nn.Module) -> list[Tensor]:
+        """Return what says in which style each image is painted, as the network asks for it."""
+        if getattr(network, "styles", None) == 0:
+            return [self.method.pictures[self.number]]
+        return [self.number] if len(self.method.styles) > 1 else []
 
 
 def _shapes(network: nn.Module, paths: list[str]) -> list[tuple[int, ...]]:
     weight = next(network.parameters(), torch.empty(0))
-    style = [weight.new_zeros(2, dtype=torch.int64)] if getattr(network, "styles", 1) > 1 else []
+    styles = getattr(network, "styles", 1)
+    by_number, by_image = weight.new_zeros(2, dtype=torch.int64), weight.new_zeros(2, 3, SIDE, SIDE)
+    style = [by_image] if styles == 0 else [by_number] if styles > 1 else []
     return feature_shapes(network, paths, weight.new_zeros(2, 3, SIDE, SIDE), *style)
 
 

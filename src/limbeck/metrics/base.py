@@ -20,7 +20,10 @@ class FeatureExtractor(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features (N, D) and logits (N, K) of images (N, C, H, W) in [-1, 1]."""
+        """Return features (N, D) and logits (N, K) of images (N, C, H, W) in [-1, 1].
+
+        K is 0 where it knows no classes.
+        """
 
     @abstractmethod
     def fingerprint(self) -> str:

@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck.errors import DataError
 
+PATIENCE = 20.0  # seconds that one forward of the large batch may take
 Inputs = tuple[Any, ...]
 """The positional arguments of a network's forward; at least one is a tensor whose first axis is the batch."""
 
@@ -59,7 +60,8 @@ def cost(
     Args:
         module: The network.
         inputs_of: Makes the inputs for a batch of the given size.
-        batch: Size of the large batch that measures throughput.
+        batch: Size of the large batch that measures throughput; smaller where that would take more than 20 seconds,
+            as it does for what is optimised anew for every image.
         seconds: How long each of the two timings runs, at least.
 
     Returns:
@@ -68,14 +70,15 @@ def cost(
         work that torch could count: then parameters, macs and memory are None, for they are not 0.
     """
     one = inputs_of(1)
-    speed, cpu = throughput(module, inputs_of(batch), seconds)
+    latency = latency_ms(module, one, seconds)
+    speed, cpu = throughput(module, inputs_of(max(1, min(batch, int(1000 * PATIENCE / latency)))), seconds)
     size, work = parameters(module), macs(module, one).count
     hidden = size == 0 and work == 0
     return {
         "parameters": None if hidden else size,
         "macs": None if hidden else work,
         "file_bytes": file_bytes(module),
-        "latency_ms_batch1": latency_ms(module, one, seconds),
+        "latency_ms_batch1": latency,
         "images_per_second": speed,
         "peak_memory_bytes": None if hidden else peak_memory_bytes(module, one),
         "cpu_percent": cpu,

@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.errors import DataError, WeightsError
+from limbeck.errors import DataError, RecipeError, WeightsError
 from limbeck.metrics.base import FeatureExtractor
+
+PROBED = 64  # height and width of the image that a network is shown to learn how many features it has
 
 
 class _FrozenNetwork(FeatureExtractor, ABC):
@@ -60,6 +62,46 @@ class ClassifierFeatures(_FrozenNetwork):
         if tuple(image.shape[1:]) != self.image_shape:
             raise DataError(f"features {self.name!r}: expected images {self.image_shape}, found {(*image.shape[1:],)}")
         return cast(Any, self.network).features(image), self.network(image)
+
+
+class MapFeatures(_FrozenNetwork):
+    """The mean over all places of a network's feature maps, such as those of `Vgg16`; it knows no classes.
+
+    For data without labels, of any image size. The mean over places is what Inception's features are of its last maps.
+
+    Args:
+        network: Takes images (N, C, H, W) in [-1, 1] of any size and returns maps (N, D, h, w).
+        name: What the metrics are named after, e.g. "vgg16-relu3_3".
+        channels: Channels C of the images.
+        scale: What the maps are divided by: the kernel of KID is made for features of about 1. Numbers of different
+            scales do not compare.
+
+    Raises:
+        RecipeError: The scale is not above 0.
+        DataError: The network returns no maps.
+    """
+
+    def __init__(self, network: nn.Module, name: str, channels: int = 3, scale: float = 1.0) -> None:
+        super().__init__(network)
+        if not scale > 0:
+            raise RecipeError(f"MapFeatures.scale: expected a number above 0, found {scale}")
+        self.name, self.scale = name, scale
+        place = next((p.device for p in network.parameters()), torch.device("cpu"))
+        with torch.no_grad():
+            maps = network(torch.zeros(1, channels, PROBED, PROBED, device=place))
+        if not isinstance(maps, Tensor) or maps.ndim != 4:
+            found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+            raise DataError(f"features {name!r}: expected a network that returns maps (N, D, h, w), found {found}")
+        self.dimension = maps.shape[1]
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (N, D), and no logits (N, 0), of images (N, C, H, W) in [-1, 1]."""
+        features = self.network(image).float().mean((2, 3)) / self.scale
+        return features, features[:, :0]
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits of weights and scale."""
+        return hashlib.sha256(f"{super().fingerprint()} {self.scale}".encode()).hexdigest()[:16]
 
 
 class InceptionFeatures(_FrozenNetwork):

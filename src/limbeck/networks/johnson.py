@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
 from limbeck.networks.building import check_sizes
+from limbeck.networks.convolutional import convolution
 from limbeck.networks.roles import Stylizer
 
 
@@ -74,11 +75,8 @@ class Painted(nn.Module):
         active: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
-        padding = {"stride": stride, "padding": side // 2, "padding_mode": "reflect"}
-        self.convolution: nn.Module = nn.Conv2d(inputs, outputs, side, **padding)  # type: ignore[arg-type]
-        if depthwise:
-            each = nn.Conv2d(inputs, inputs, side, groups=inputs, **padding)  # type: ignore[arg-type]
-            self.convolution = nn.Sequential(each, nn.Conv2d(inputs, outputs, 1))
+        padding: dict[str, Any] = {"stride": stride, "padding": side // 2, "padding_mode": "reflect"}
+        self.convolution = convolution(nn.Conv2d, inputs, outputs, side, separable=depthwise, **padding)
         self.normalization = nn.InstanceNorm2d(outputs)
         self.gain = nn.Parameter(torch.ones(styles, outputs))
         self.offset = nn.Parameter(torch.zeros(styles, outputs))

@@ -26,23 +26,33 @@ class PatchDiscriminator(Discriminator):
         size: Height and width of the image, at least 4 times 2^halvings.
         classes: Number of classes K; 0 is unconditional.
         halvings: Layers of stride 2: with 1, 2 or 3 a score sees 16, 34 or 70 pixels.
+        condition: Channels of the image that it is shown before the one it judges (Isola et al. 2017, eq. 1); null:
+            it is shown none.
 
     Raises:
         RecipeError: A size cannot be used.
     """
 
     def __init__(
-        self, width: int = 32, channels: int = 1, size: int = 32, classes: int = 0, *, halvings: int = 2
+        self,
+        width: int = 32,
+        channels: int = 1,
+        size: int = 32,
+        classes: int = 0,
+        *,
+        halvings: int = 2,
+        condition: int | None = None,
     ) -> None:
         super().__init__()
-        check_sizes(self, width=width, channels=channels, size=size, halvings=halvings)
+        seen = {} if condition is None else {"condition": condition}
+        check_sizes(self, width=width, channels=channels, size=size, halvings=halvings, **seen)
         check_sizes(self, at_least=0, classes=classes)
         if size < 4 << halvings:
             raise RecipeError(
                 f"{type(self).__name__}.size: expected at least {4 << halvings} for {halvings} halvings, found {size}"
             )
         self.image_shape, self.classes = (channels, size, size), classes
-        counts = [channels] + [width * min(1 << stage, 8) for stage in range(halvings + 1)]
+        counts = [channels + (condition or 0)] + [width * min(1 << stage, 8) for stage in range(halvings + 1)]
         self.blocks = nn.ModuleList(
             nn.Conv2d(counts[i], counts[i + 1], 4, stride=2 if i < halvings else 1, padding=1)
             for i in range(halvings + 1)
@@ -51,7 +61,10 @@ class PatchDiscriminator(Discriminator):
         self.projection = LabelProjection(counts[-1], classes) if classes else None
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return scores (N, h, w) of images (N, C, H, W); `label` (N,) is unused without classes."""
+        """Return scores (N, h, w) of images (N, C, H, W), with a condition (N, condition + C, H, W).
+
+        `label` (N,) is unused without classes.
+        """
         hidden = image
         for block in self.blocks:
             hidden = F.leaky_relu(block(hidden), 0.2)

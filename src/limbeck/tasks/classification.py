@@ -29,7 +29,8 @@ from limbeck.types import Batch
 
 CHUNK = 250
 PREVIEWED = 64
-_TOLD: WeakKeyDictionary[nn.Module, dict[tuple[str, int, int], Tensor]] = WeakKeyDictionary()  # what teachers answered
+# What networks answered, (logits, labels) by split, number of samples and state.
+_TOLD: WeakKeyDictionary[nn.Module, dict[tuple[str, int, int], tuple[Tensor, Tensor]]] = WeakKeyDictionary()
 CONFUSED = 10000  # the most images of a split that the pictures of its classes count
 
 
@@ -90,7 +91,7 @@ class Classification(Task):
         Raises:
             DataError: The data has no labels, or classes that the network or the teacher has not.
         """
-        logits, label = _logits(network, data, split, samples)
+        logits, label = _answers(network, data, split, samples)
         metrics = {"top1": top_k_accuracy(logits, label)}
         if logits.shape[1] > 5:
             metrics["top5"] = top_k_accuracy(logits, label, 5)
@@ -100,7 +101,7 @@ class Classification(Task):
             "brier": brier_score(logits, label),
         }
         if teacher is not None:
-            other = _answers(teacher, data, split, samples)
+            other, _ = _answers(teacher, data, split, samples)
             metrics |= {"agreement": agreement(logits, other), "kl_to_teacher": kl_to_teacher(logits, other)}
         if self.robustness is not None:
             image, truth = _some(data, split, min(samples or self.robustness.samples, self.robustness.samples))
@@ -124,7 +125,7 @@ class Classification(Task):
         image = _labelled(images.read(torch.arange(min(PREVIEWED, len(images)))), data)[0]
         with torch.no_grad():
             found = network(image.to(_device(network))).argmax(1).cpu()
-        logits, label = _logits(network, data, data.reference_split, CONFUSED)
+        logits, label = _answers(network, data, data.reference_split, CONFUSED)
         confusion = confusion_matrix(logits, label)
         names = [*data.classes, *map(str, range(len(data.classes), len(confusion)))]
         return [
@@ -157,12 +158,16 @@ def _logits(network: nn.Module, data: Data, split: Split, samples: int | None) -
     return torch.cat(logits), torch.cat(labels)
 
 
-def _answers(teacher: nn.Module, data: Data, split: Split, samples: int | None) -> Tensor:
-    """Return the logits (N, K) of a teacher, who is asked once for all that are compared with it, until it changes."""
-    changes = sum(t._version for t in (*teacher.parameters(), *teacher.buffers()))
-    known, key = _TOLD.setdefault(teacher, {}), (data.split(split).fingerprint(), samples or 0, changes)
+def _answers(network: nn.Module, data: Data, split: Split, samples: int | None) -> tuple[Tensor, Tensor]:
+    """Return what `_logits` does, asking a network once until it changes, as a teacher is compared with every arm."""
+    changes = sum(t._version for t in (*network.parameters(), *network.buffers()))
+    images = data.split(split)
+    known, key = (
+        _TOLD.setdefault(network, {}),
+        (images.fingerprint(), min(samples or len(images), len(images)), changes),
+    )
     if key not in known:
-        known[key], _ = _logits(teacher, data, split, samples)
+        known[key] = _logits(network, data, split, samples)
     return known[key]
 
 

@@ -37,7 +37,7 @@ class RealImages:
         self._known: dict[tuple[str, str], Tensor] = {}
 
     def compare(self, images: Tensor, data: Data, split: Split, features: FeatureExtractor) -> dict[str, float]:
-        """Return FID and its kin of images (N, C, H, W), each named with the features."""
+        """Return FID and its kin of images (N, C, H, W), each named with the features; IS where those know classes."""
         ours, logits = extract(features, images)
         real = self._features(data, split, features)
         precision, recall = precision_recall(real, ours)
@@ -45,7 +45,7 @@ class RealImages:
         named = {
             "fid": fid(real, ours),
             "kid": kid(real, ours, generator(0, "kid")),
-            "is": inception_score(logits),
+            **({"is": inception_score(logits)} if logits.shape[1] else {}),
             "precision": precision,
             "recall": recall,
             "density": density,

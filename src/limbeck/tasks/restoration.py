@@ -18,6 +18,7 @@ from limbeck.metrics.image import WINDOW, luminance, psnr, ssim
 from limbeck.networks.tiling import from_all_sides, tiled
 from limbeck.randomness import generator
 from limbeck.tasks.base import Picture, Task
+from limbeck.tasks.perceptual_distance import PerceptualDistance
 from limbeck.tasks.real_images import images_of, some
 from limbeck.types import Batch, Draw
 
@@ -36,6 +37,7 @@ class Restoration(Task):
 
     * `psnr`, `ssim`: of all channels, in dB and at most 1. `psnr_y`, `ssim_y`: of the luminance of RGB images.
     * `psnr_inside`, `l1_inside`: in the holes, where the degradation cuts some; the second in grey levels of 255.
+    * `perceptual[NAME]`: the distance that `perceptual` measures, a network's view of the images.
     * `psnr_to_teacher`, `ssim_to_teacher`: to what the teacher makes.
 
     With `sets`, each metric is measured on the reference split for every set instead, e.g. `psnr_y[set5]`; on other
@@ -49,6 +51,7 @@ class Restoration(Task):
         self_ensemble: Take the mean over all eight sides of an image, at eight times the cost.
         tile: Restore images in squares of that many pixels, to save memory; null: as a whole.
         unlabelled: Training images are the degraded ones, and nobody has them whole: only a teacher can be followed.
+        perceptual: A distance in the features of a given network; null for none.
 
     Raises:
         RecipeError: An argument is out of its range.
@@ -61,6 +64,7 @@ class Restoration(Task):
         "ssim_y": "higher",
         "psnr_inside": "higher",
         "l1_inside": "lower",
+        "perceptual": "lower",
         "psnr_to_teacher": "higher",
         "ssim_to_teacher": "higher",
     }
@@ -75,6 +79,7 @@ class Restoration(Task):
         self_ensemble: bool = False,
         tile: int | None = None,
         unlabelled: bool = False,
+        perceptual: PerceptualDistance | None = None,
     ) -> None:
         for name, value, least in (("samples", samples, 1), ("border", border or 0, 0), ("tile", tile or 1, 1)):
             if value < least:
@@ -84,6 +89,7 @@ class Restoration(Task):
         self.degradation, self.sets = degradation, list(sets)
         self.border = border if border is not None else degradation.scale if degradation.scale > 1 else 0
         self.samples, self.self_ensemble, self.tile, self.unlabelled = samples, self_ensemble, tile, unlabelled
+        self.perceptual = perceptual
 
     @property
     def main_metric(self) -> str:
@@ -124,7 +130,7 @@ class Restoration(Task):
         found: dict[str, float] = {}
         for photos in reversed(self.sets):  # the first in the table is the one that the verdict is about
             means = _means(self._measured(network, teacher, *part) for part in self._of_set(photos, seed))
-            found |= {f"{name}[{photos.name}]": value for name, value in means.items()}
+            found |= {_named(name, photos.name): value for name, value in means.items()}
         return found
 
     def per_image(self, network: nn.Module, photos: PhotoSet, seed: int = 0) -> dict[str, Tensor]:
@@ -176,6 +182,8 @@ class Restoration(Task):
             found |= _alike("_y", luminance(inner), luminance(goal))
         else:
             found |= {"psnr_y": found["psnr"]} | ({"ssim_y": found["ssim"]} if "ssim" in found else {})
+        if self.perceptual is not None:
+            found[f"perceptual[{self.perceptual.name}]"] = self.perceptual(inner, goal)
         if self.degradation.masks:
             found |= _inside(made, whole, degraded[:, -1:] > 0)
         if teacher is not None:
@@ -232,6 +240,11 @@ def _inside(image: Tensor, goal: Tensor, holes: Tensor) -> dict[str, Tensor]:
         "psnr_inside": 10 * torch.log10(4 / square),
         "l1_inside": difference.abs().mean((1, 2, 3)) / share * 127.5,
     }
+
+
+def _named(metric: str, photos: str) -> str:
+    """Return the name of a metric of a set: "psnr[set5]", or "perceptual[vgg16-3, set5]"."""
+    return f"{metric[:-1]}, {photos}]" if metric.endswith("]") else f"{metric}[{photos}]"
 
 
 def _means(parts: Iterator[dict[str, Tensor]]) -> dict[str, float]:

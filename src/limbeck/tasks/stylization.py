@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from limbeck.data.base import Data, Split
 from limbeck.data.pictures import picture
 from limbeck.errors import RecipeError
-from limbeck.losses.style import gram, gram_distance
+from limbeck.losses.style import content_distance, gram, style_distance
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import WINDOW, psnr, ssim
 from limbeck.networks.roles import Stylizer, unwrap
@@ -138,7 +139,10 @@ class Stylization(Task):
     def _measured(self, network: nn.Module, teacher: nn.Module | None, image: Tensor, number: int) -> dict[str, Tensor]:
         """Return every metric of some images painted in one style, (N,) each."""
         painted = self._painted(network, image, number)
-        content, style = self._content(painted, image), self._style(painted, number)
+        seen = [features_at(self._network, self.content_paths, i) for i in (painted, image)]
+        grams = [grams[number : number + 1] for grams in self._grams]
+        content = content_distance(*seen)
+        style = style_distance(features_at(self._network, self.style_paths, painted), grams)
         moved = self._painted(network, image[..., SHIFT:, SHIFT:], number)
         inner = slice(SHIFT, -SHIFT)  # borders are painted otherwise by right
         stable = psnr(moved[..., inner, inner], painted[..., SHIFT:, SHIFT:][..., inner, inner]).clamp(max=100)
@@ -152,21 +156,10 @@ class Stylization(Task):
 
     def _painted(self, network: nn.Module, image: Tensor, number: int) -> Tensor:
         """Return images painted in a style, in [-1, 1], on the CPU."""
-        device = next(iter(network.parameters()), torch.empty(0)).device
+        device = next(chain(network.parameters(), network.buffers()), torch.empty(0)).device
         which = [torch.full((len(image),), number, device=device)] if len(self.styles) > 1 else []
         found: Tensor = self.ready(network)(image.to(device), *which)
         return found.float().cpu().clamp(-1, 1)
-
-    def _content(self, painted: Tensor, image: Tensor) -> Tensor:
-        pairs = zip(*(features_at(self._network, self.content_paths, i) for i in (painted, image)), strict=True)
-        each = [(f - g).flatten(1).square().sum(1) / g.flatten(1).square().sum(1).clamp(min=1e-12) for f, g in pairs]
-        return torch.stack(each).sum(0)
-
-    def _style(self, painted: Tensor, number: int) -> Tensor:
-        found = features_at(self._network, self.style_paths, painted)
-        goals = [grams[number : number + 1] for grams in self._grams]
-        each = [gram_distance(f, g) / g.square().sum() for f, g in zip(found, goals, strict=True)]
-        return torch.stack(each).sum(0)
 
 
 class Styled(Stylizer):
@@ -187,5 +180,5 @@ class Styled(Stylizer):
     def forward(self, image: Tensor, style: Tensor | None = None) -> Tensor:
         """Return stylized images (N, 3, H, W), in the first style where `style` (N,) does not say which."""
         number = torch.zeros(len(image), dtype=torch.int64, device=image.device) if style is None else style
-        found: Tensor = self.network(image, self.pictures[number])
+        found: Tensor = self.network(image, self.pictures.to(image.device)[number])
         return found

@@ -53,6 +53,26 @@ def test_cost_has_the_keys_of_the_result_file():
     assert network[1].num_batches_tracked == 0  # measured in evaluation mode
 
 
+def test_what_is_too_slow_for_a_large_batch_gets_a_smaller_one(monkeypatch):
+    class PerImage(nn.Module):
+        def forward(self, x):
+            time.sleep(0.01 * len(x))
+            return x
+
+    asked = []
+
+    def inputs_of(count):
+        asked.append(count)
+        return (torch.zeros(count, 4),)
+
+    monkeypatch.setattr("limbeck.metrics.cost.PATIENCE", 0.05)
+    found = cost(PerImage(), inputs_of, seconds=0.01)
+    assert asked[0] == 1 and 1 <= asked[1] <= 5 and 20 < found["images_per_second"] <= 100
+    monkeypatch.setattr("limbeck.metrics.cost.PATIENCE", 0.001)
+    cost(PerImage(), inputs_of, seconds=0.01)
+    assert asked[-1] == 1
+
+
 def test_what_runs_outside_torch_has_unknown_costs_rather_than_none():
     class Elsewhere(nn.Module):
         def forward(self, x):

@@ -4,8 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.errors import DataError, WeightsError
-from limbeck.metrics.features import ClassifierFeatures, InceptionFeatures, InceptionV3, resize_like_tensorflow1
+from limbeck.errors import DataError, RecipeError, WeightsError
+from limbeck.metrics.features import (
+    ClassifierFeatures,
+    InceptionFeatures,
+    InceptionV3,
+    MapFeatures,
+    resize_like_tensorflow1,
+)
 
 
 class Flat(nn.Module):
@@ -222,3 +228,21 @@ def test_unusable_files_are_named(content, weights, tmp_path, capsys):
     with pytest.raises(WeightsError, match=r"bad\.pth: expected"):
         InceptionFeatures(str(path))
     assert "executed" not in capsys.readouterr().out
+
+
+def test_map_features_are_means_over_places_and_know_no_classes():
+    torch.manual_seed(0)
+    network = nn.Conv2d(3, 5, 3)
+    extractor = MapFeatures(network, "maps", scale=4.0)
+    image = torch.rand(2, 3, 9, 12)
+    features, logits = extractor(image)
+    torch.testing.assert_close(features, network(image).flatten(2).mean(2) / 4)
+    assert logits.shape == (2, 0) and (extractor.name, extractor.dimension) == ("maps", 5)
+    assert extractor.fingerprint() != MapFeatures(network, "maps", scale=2.0).fingerprint()
+
+
+def test_map_features_refuse_what_gives_no_maps():
+    with pytest.raises(RecipeError, match=r"MapFeatures.scale: expected a number above 0, found 0"):
+        MapFeatures(nn.Conv2d(3, 5, 3), "maps", scale=0)
+    with pytest.raises(DataError, match=r"'flat': expected a network that returns maps .*, found \(1, 12288\)"):
+        MapFeatures(nn.Flatten(), "flat")

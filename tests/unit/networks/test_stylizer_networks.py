@@ -1,18 +1,35 @@
-"""Classical stylizers do to the statistics of an image what they say."""
+"""Stylizers do to the statistics of an image what they say; given weights paint as their painter did."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 from skimage.exposure import match_histograms
 from torch import Tensor, nn
 
+from limbeck.data.pictures import picture as drawn
+from limbeck.errors import RecipeError, WeightsError
+from limbeck.losses.style import content_distance, gram, style_distance
+from limbeck.networks.adaptive_stylizer import AdaptiveStylizer, adain, whitened
+from limbeck.networks.fast_style import FastStyle
 from limbeck.networks.fourier_style import FourierStyle
+from limbeck.networks.gatys import Gatys
 from limbeck.networks.histogram_matching import HistogramMatching
 from limbeck.networks.johnson import JohnsonStylizer
 from limbeck.networks.optimal_transport import OptimalTransportColour
 from limbeck.networks.pyramid_style import PyramidStyle
 from limbeck.networks.reinhard import Reinhard
+from limbeck.networks.tap import features_at
+from limbeck.networks.vgg import Vgg16
+
+DATA = Path(os.environ.get("LIMBECK_DATA", "nowhere"))
+UDNIE = DATA / "weights" / "fast_style_udnie" / "udnie_fp16.npz"
+VGG = DATA / "weights" / "vgg16_relu3_3" / "vgg16_to_conv3_3_fp16.npz"
 
 
 def picture(seed: int, low: float = -0.3, high: float = 0.3, size: tuple[int, int] = (32, 40)) -> Tensor:
@@ -77,3 +94,139 @@ def test_johnsons_network_has_his_size_and_a_small_one_a_tenth() -> None:
     assert 1_650_000 < count(JohnsonStylizer()) < 1_700_000  # 1.68 M, as in public implementations
     assert count(JohnsonStylizer(16, 3, depthwise=True)) < count(JohnsonStylizer()) / 10
     assert count(JohnsonStylizer(4, 1, styles=3)) - count(JohnsonStylizer(4, 1)) == 2 * 2 * (4 + 8 + 16 + 32 + 8 + 4)
+
+
+def maps(seed: int, channels: int = 6, size: tuple[int, int] = (12, 17)) -> Tensor:
+    """Features whose channels are correlated, (2, channels, *size)."""
+    draw = torch.Generator().manual_seed(seed)
+    independent = torch.randn(2, channels, *size, generator=draw).flatten(2)
+    mixed = torch.randn(2, channels, channels, generator=draw) @ independent
+    found: Tensor = (mixed + torch.randn(2, channels, 1, generator=draw) * 5).view(2, channels, *size).relu() * 40
+    return found
+
+
+def test_adain_gives_every_channel_the_mean_and_spread_of_the_style() -> None:
+    content, style = maps(0), maps(1, size=(9, 8))
+    found = adain(content, style).numpy().astype(np.float64)
+    goal = style.numpy().astype(np.float64)
+    np.testing.assert_allclose(found.mean((2, 3)), goal.mean((2, 3)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.std((2, 3)), goal.std((2, 3)), rtol=1e-2, atol=1e-3)
+    centred = [(m - m.mean((2, 3), keepdims=True)).reshape(12, -1) for m in (found, content.numpy())]
+    angles = (centred[0] * centred[1]).sum(1) / np.linalg.norm(centred[0], axis=1) / np.linalg.norm(centred[1], axis=1)
+    np.testing.assert_allclose(angles, 1, rtol=1e-5)  # nothing else has changed
+    torch.testing.assert_close(adain(content, content), content, rtol=0, atol=0.02 * float(content.std()))
+
+
+def test_whitening_gives_all_channels_together_the_covariance_of_the_style() -> None:
+    content, style = maps(0), maps(1, size=(9, 8))
+    found = whitened(content, style)
+    for mine, goal in zip(found.double().flatten(2), style.double().flatten(2), strict=True):
+        np.testing.assert_allclose(mine.mean(1), goal.mean(1), rtol=1e-4, atol=1e-4)
+        expected = np.cov(goal.numpy(), ddof=0)
+        np.testing.assert_allclose(np.cov(mine.numpy(), ddof=0), expected, rtol=0, atol=2e-2 * np.abs(expected).max())
+    other = np.cov(adain(content, style)[0].flatten(1).double().numpy(), ddof=0)
+    expected = np.cov(style[0].flatten(1).double().numpy(), ddof=0)
+    assert np.abs(other - expected).max() > 0.1 * np.abs(expected).max()  # which adain does not
+
+
+def test_whitening_bears_fewer_places_than_channels_and_dead_channels() -> None:
+    content, style = maps(0, 64, (5, 6)), maps(1, 64, (4, 4))
+    content[:, :9], style[:, 3:12] = 0, 0
+    content.requires_grad_()
+    found = whitened(content, style)
+    found.square().mean().backward()  # type: ignore[no-untyped-call]
+    assert found.isfinite().all() and content.grad is not None and content.grad.isfinite().all()
+
+
+def test_strength_goes_from_the_image_to_the_style() -> None:
+    torch.manual_seed(0)
+    encoder, image, style = Vgg16(width=4, until="relu2_1"), picture(0), picture(1, -0.9, 0.1)
+    mild, none, full = (AdaptiveStylizer(encoder, strength=s) for s in (0.5, 0.0, 1.0))
+    for one in (mild, none):
+        one.load_state_dict(full.state_dict())
+    plain = torch.tanh(full.decoder(encoder(image) / full.scale))
+    torch.testing.assert_close(none(image, style), plain)
+    assert (full(image, style) - plain).abs().mean() > (mild(image, style) - plain).abs().mean() > 0
+    painted = full(image, style).detach()
+    assert float(painted.std()) > 0.01 and float(painted.abs().max()) < 0.999  # tanh is not flat
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"exchange": "swap"}, "expected adain or whitening, found 'swap'"),
+        ({"strength": 1.5}, r"expected a number in \[0, 1\], found 1.5"),
+        ({"encoder": nn.Flatten()}, r"expected features \(N, C, H / s, W / s\)"),
+        ({"encoder": nn.AvgPool2d(3)}, r"expected features .* found \(1, 3, 10, 10\)"),
+    ],
+)
+def test_what_an_adaptive_stylizer_cannot_use(options: dict[str, object], says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        AdaptiveStylizer(**{"encoder": Vgg16(width=2), **options})  # type: ignore[arg-type]
+
+
+def test_gatys_lowers_what_he_says_he_lowers() -> None:
+    vgg, image, style = Vgg16(width=8, until="relu2_1"), picture(0), drawn("brick.png", 48)
+    paths = ["relu1_1", "relu2_1"]
+    grams = [gram(f) for f in features_at(vgg, paths, style)]
+    shown = features_at(vgg, ["relu2_1"], image)
+
+    def distances(painted: Tensor) -> tuple[float, float]:
+        content = content_distance(features_at(vgg, ["relu2_1"], painted), shown)
+        return float(content), float(style_distance(features_at(vgg, paths, painted), grams))
+
+    start = distances(image)[1]
+    few, many, faithful = (
+        distances(Gatys(vgg, ["relu2_1"], paths, style_weight=w, steps=s)(image, style))
+        for w, s in ((0.3, 4), (0.3, 30), (0.003, 30))
+    )
+    assert many[0] + 0.3 * many[1] < few[0] + 0.3 * few[1] < 0.3 * start
+    assert many[1] < start / 5 and faithful[0] < many[0] and faithful[1] > many[1]
+    with pytest.raises(RecipeError, match=r"Gatys.style_weight: expected a number above 0, found 0"):
+        Gatys(vgg, ["relu2_1"], paths, style_weight=0)
+
+
+def test_gatys_paints_where_gradients_are_switched_off_and_leaves_the_network_alone() -> None:
+    vgg = Vgg16(width=4, until="relu1_2", trained=True)
+    with torch.no_grad():
+        found = Gatys(vgg, ["relu1_2"], ["relu1_2"], steps=3)(picture(0), picture(1))
+    assert not found.requires_grad and all(p.grad is None for p in vgg.parameters())
+    assert not torch.equal(found, picture(0))
+
+
+def test_less_of_vgg_is_its_first_layers() -> None:
+    image = picture(0)
+    whole, part = Vgg16(), Vgg16(until="relu2_1")
+    part.load_state_dict({k: v for k, v in whole.state_dict().items() if k in part.state_dict()})
+    torch.testing.assert_close(part(image), features_at(whole, ["relu2_1"], image)[0])
+    assert part(image).shape == (1, 128, 16, 20) and Vgg16(width=3)(image).shape == (1, 12, 8, 10)
+    assert not any(p.requires_grad for p in whole.parameters())
+    assert all(p.requires_grad for p in Vgg16(width=2, trained=True).parameters())
+    with pytest.raises(RecipeError, match=r"Vgg16.until: expected one of relu1_1, .*relu3_3, found 'relu4_1'"):
+        Vgg16(until="relu4_1")
+
+
+def test_weights_of_another_painter_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"nothing")
+    with pytest.raises(WeightsError, match=r"expected the weights of a painter as a \.npz file, found none"):
+        FastStyle(str(tmp_path / "a.npz"))
+    wrong: dict[str, Any] = {"conv1.weight": np.zeros((16, 3, 9, 9), np.float16)}
+    np.savez(tmp_path / "b.npz", **wrong)
+    with pytest.raises(WeightsError, match=r"expected conv1.weight \(32, 3, 9, 9\), found \(16, 3, 9, 9\)"):
+        FastStyle(str(tmp_path / "b.npz"))
+
+
+@pytest.mark.skipif(not (UDNIE.is_file() and VGG.is_file()), reason="needs weights/fast_style_udnie of LIMBECK_DATA")
+def test_the_given_painter_paints_in_the_style_that_it_was_trained_for() -> None:
+    """Its painting of a photograph is much nearer to Picabia's Udnie, in VGG's features, than the photograph is."""
+    vgg, painter = Vgg16(str(VGG)), FastStyle(str(UDNIE)).eval()
+    image, paths = drawn("astronaut.png", 128), ["relu1_2", "relu2_2", "relu3_3"]
+    with torch.no_grad():
+        painted = painter(image)
+        udnie = drawn(str(DATA / "style" / "picabia_udnie_1913.jpg"), 384)
+        grams = [gram(f) for f in features_at(vgg, paths, udnie)]
+        images = image, painted, FastStyle().eval()(image)
+        photo, found, untrained = (float(style_distance(features_at(vgg, paths, i), grams)) for i in images)
+        kept = float(content_distance(features_at(vgg, ["relu3_3"], painted), features_at(vgg, ["relu3_3"], image)))
+    assert found < photo / 5 and found < untrained / 5 and kept < 1
+    assert sum(p.numel() for p in painter.parameters()) == 1_677_638
