@@ -5,22 +5,26 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from toys import write_camvid, write_facades
 
 from limbeck.arrays import write_arrays
 from limbeck.errors import RecipeError
 from limbeck.networks.cifar_resnet import CifarResNet
+from limbeck.networks.fast_style import FastStyle
 from limbeck.networks.imdn import Imdn
 from limbeck.networks.small_cnn import SmallCnn
+from limbeck.networks.vgg import Vgg16
 from limbeck.networks.weights import save_weights
 from limbeck.plan import FeatureArm
 from limbeck.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1] / "recipes"
 RECIPES = [str(path.relative_to(ROOT)) for path in sorted(ROOT.rglob("*.y*ml"))]
-COUNT = 33  # changes with every recipe that is added, so that none gets lost
+COUNT = 42  # changes with every recipe that is added, so that none gets lost
 
 
 SETS = [(f"sr/{name}", "RGB") for name in ("Set5/HR", "Set5/LR_x4", "Set14/HR", "Set14/LR_x4")]
@@ -47,6 +51,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     published = {f"module.{name}": tensor for name, tensor in CifarResNet(depth=56).state_dict().items()}
     torch.save({"state_dict": published}, tmp_path / "resnet56-4bfd9763.th")
     torch.save(Imdn().state_dict(), tmp_path / "imdn_baseline.pth")
+    write_camvid(tmp_path)
+    write_facades(tmp_path)
+    monkeypatch.setenv("LIMBECK_DATA", str(tmp_path))
+    vgg = {name.replace("conv", "block", 1).replace("_", "_conv", 1): w for name, w in Vgg16().state_dict().items()}
+    np.savez(tmp_path / "vgg16_to_conv3_3_fp16.npz", **{name: w.numpy() for name, w in vgg.items()})
+    painter = {name: w.detach().numpy() for name, w in FastStyle().named_parameters()}
+    np.savez(tmp_path / "udnie_fp16.npz", **painter)
+    (tmp_path / "style").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "style" / "picabia_udnie_1913.jpg")
     for number in range(3):
         save_weights(SmallCnn(width=12), tmp_path / f"teacher-{number}.safetensors")
     monkeypatch.chdir(tmp_path)
