@@ -8,9 +8,10 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
+from region_scenes import Tiles, accuracy, scenes
 from scipy.optimize import minimize
 from scipy.special import logsumexp
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck.errors import MissingExtra, RecipeError
 from limbeck.networks.kmeans_regions import KMeansRegions
@@ -18,38 +19,9 @@ from limbeck.networks.oracle_regions import OracleRegions
 from limbeck.networks.random_walker import RandomWalker, sown, walked
 from limbeck.networks.region_classifier import RegionClassifier, fitted
 from limbeck.networks.region_features import FEATURES, ORIENTATIONS, region_features
-from limbeck.networks.roles import Regions, Segmenter
+from limbeck.networks.roles import Segmenter
 from limbeck.networks.slic import Slic
 from limbeck.types import VOID
-
-COLOURS = torch.tensor([[-0.5, -0.5, 0.6], [0.6, -0.3, -0.5], [-0.4, 0.5, -0.4]])
-
-
-class Tiles(Regions):
-    """Squares of four pixels a side, whatever is in them."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        height, width = image.shape[2:]
-        rows, columns = torch.arange(height) // 4, torch.arange(width) // 4
-        tiles = rows[:, None] * (int(columns[-1]) + 1) + columns
-        return tiles.to(image.device).expand(len(image), -1, -1)
-
-
-def scenes(count: int, seed: int = 0, channels: int = 3) -> tuple[Tensor, Tensor]:
-    """Return images (N, C, 24, 32) of a ground, a sky and a disc, each in a colour of its own, and their masks."""
-    draw = torch.Generator().manual_seed(seed)
-    y, x = torch.meshgrid(torch.arange(24.0), torch.arange(32.0), indexing="ij")
-    place = torch.rand(count, 3, 1, 1, generator=draw)
-    mask = (y >= 8 + 8 * place[:, 0:1, 0]).long()
-    disc = (y - 6 - 12 * place[:, 1, :]).square() + (x - 6 - 20 * place[:, 2, :]).square() < 25
-    mask[disc] = 2
-    noise = 0.15 * torch.randn(count, 3, 24, 32, generator=draw)
-    image = (COLOURS[mask].permute(0, 3, 1, 2) + noise).clamp(-1, 1)
-    return (image if channels == 3 else image.mean(1, keepdim=True)), mask
-
-
-def accuracy(logits: Tensor, mask: Tensor) -> float:
-    return float((logits.argmax(1) == mask)[mask != VOID].float().mean())
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +40,7 @@ def test_features_of_a_region_by_hand() -> None:
     mean, spread, share, size = found[:, :6], found[:, 6:12], found[:, 12 : 12 + ORIENTATIONS], found[:, 20]
     # L* of a grey of 0.5 is 53.39 (sRGB); the ramp is brighter on average, and only it has a spread.
     assert float(mean[0, 0]) == pytest.approx(0.5339, abs=1e-3) and mean[1, 0] > 0.57
-    assert (mean[:, 1:3] == 0).all() and spread[0, 0] == 0 and spread[1, 0] > 0.1
+    assert (mean[:, 1:3] == 0).all() and spread[0, 0] < 1e-6 and spread[1, 0] > 0.1
     # Rows are 0 to 1, columns are 0 to 9/19 and 10/19 to 1.
     torch.testing.assert_close(mean[:, 4], torch.tensor([0.5, 0.5]))
     torch.testing.assert_close(mean[:, 5], torch.tensor([4.5 / 19, 14.5 / 19]))
@@ -82,21 +54,21 @@ def test_features_of_a_region_by_hand() -> None:
 
 def test_fitting_soft_targets_is_the_minimum_that_scipy_finds() -> None:
     rng = np.random.default_rng(0)
-    features, counts = rng.normal(size=(60, 4)), rng.integers(0, 9, size=(60, 3)).astype(float)
+    features, counts = rng.normal(size=(60, 2)), rng.integers(0, 9, size=(60, 3)).astype(float)
     counts[:5] = 0  # regions of void alone
     share = counts / counts.sum()
 
     def objective(theta: np.ndarray) -> float:
-        weight, bias = theta[:12].reshape(3, 4), theta[12:]
+        weight, bias = theta[:6].reshape(3, 2), theta[6:]
         logits = features @ weight.T + bias
         log_p = logits - logsumexp(logits, axis=1, keepdims=True)
         return float(-(share * log_p).sum() + 0.05 * (weight**2).sum())
 
-    expected = minimize(objective, np.zeros(15), method="BFGS", options={"gtol": 1e-8}).x
-    layer = nn.Linear(4, 3).double().requires_grad_(False)
+    expected = minimize(objective, np.zeros(9), method="BFGS", options={"gtol": 1e-6}).x
+    layer = nn.Linear(2, 3).double().requires_grad_(False)
     fitted(torch.from_numpy(features), torch.from_numpy(share), layer, 0.1)
-    np.testing.assert_allclose(layer.weight.numpy().ravel(), expected[:12], atol=1e-4)
-    np.testing.assert_allclose(layer.bias - layer.bias.mean(), expected[12:] - expected[12:].mean(), atol=1e-4)
+    np.testing.assert_allclose(layer.weight.numpy().ravel(), expected[:6], atol=1e-4)
+    np.testing.assert_allclose(layer.bias - layer.bias.mean(), expected[6:] - expected[6:].mean(), atol=1e-4)
     assert not layer.weight.requires_grad and layer.weight.grad is None
 
 
@@ -104,7 +76,7 @@ def test_fitting_soft_targets_is_the_minimum_that_scipy_finds() -> None:
 def test_it_learns_what_regions_are(channels: int) -> None:
     image, mask = scenes(12, channels=channels)
     fresh, truth = scenes(6, seed=1, channels=channels)
-    network = RegionClassifier(Slic(60), channels, (24, 32), 3)
+    network = RegionClassifier(Slic(60, 30.0), channels, (24, 32), 3)
     before = accuracy(network(fresh), truth)
     with torch.no_grad():
         network.fit(image, mask)
@@ -112,16 +84,16 @@ def test_it_learns_what_regions_are(channels: int) -> None:
     assert network.image_shape == (channels, 24, 32) and network.truth == "mask"
     assert logits.shape == (6, 3, 24, 32) and not logits.requires_grad
     torch.testing.assert_close(logits.logsumexp(1), torch.zeros(6, 24, 32), atol=1e-5, rtol=0)
-    assert accuracy(logits, truth) > 0.93 > 0.8 > before
-    assert accuracy(logits, truth) <= accuracy(OracleRegions(Slic(60), 3)(fresh, truth), truth)
+    assert accuracy(logits, truth) > max(0.9, before + 0.1)
+    assert accuracy(logits, truth) <= accuracy(OracleRegions(Slic(60, 30.0), 3)(fresh, truth), truth)
     for one, regions in zip(logits, network.divided(fresh), strict=True):
         for region in range(int(regions.max()) + 1):
             inside = one[:, regions == region]
             assert torch.equal(inside, inside[:, :1].expand_as(inside))
     # Fitted again, it is the same; so are a copy, and another with its state; other sizes of images will do.
-    again = RegionClassifier(Slic(60), channels, (24, 32), 3)
+    again = RegionClassifier(Slic(60, 30.0), channels, (24, 32), 3)
     again.fit(image, mask)
-    other = RegionClassifier(Slic(60), channels, (24, 32), 3)
+    other = RegionClassifier(Slic(60, 30.0), channels, (24, 32), 3)
     other.load_state_dict(network.state_dict())
     for twin in (again, other, copy.deepcopy(network)):
         assert torch.equal(twin(fresh), logits)
@@ -175,7 +147,7 @@ def test_the_surest_regions_are_the_seeds() -> None:
     area = torch.tensor([10, 20, 40, 30])
     assert sown(probability, area, 0.3).tolist() == [-1, 1, -1, 0]
     assert sown(probability, area, 0.2).tolist() == [-1, 1, -1, -1]
-    assert sown(probability, area, 0.6).tolist() == [0, 1, -1, 0]
+    assert sown(probability, area, 0.55).tolist() == [0, 1, -1, 0]  # the last one may fill more than that
 
 
 def test_walkers_on_a_line_meet_seeds_as_often_as_gamblers_are_ruined() -> None:
@@ -201,12 +173,12 @@ def test_random_walks_respect_edges_that_regions_cross(classes: int) -> None:
     image, mask = scenes(12)
     fresh, truth = scenes(4, seed=1)
     mask, truth = mask.clamp(max=classes - 1), truth.clamp(max=classes - 1)
-    network = RandomWalker(Tiles(), 3, (24, 32), classes, seeds=0.6)
+    network = RandomWalker(Tiles(), 3, (24, 32), classes, seeds=0.8)
     network.fit(image, mask)
     logits = network(fresh)
     assert logits.shape == (4, classes, 24, 32) and network.image_shape == (3, 24, 32)
     torch.testing.assert_close(logits.exp().sum(1), torch.ones(4, 24, 32), atol=1e-3, rtol=0)
-    assert accuracy(logits, truth) > accuracy(network.classifier(fresh), truth) + 0.01
+    assert accuracy(logits, truth) > accuracy(network.classifier(fresh), truth) + 0.02
     assert torch.equal(network(fresh[1:2]), logits[1:2])
     assert network(torch.full((1, 3, 9, 10), 0.5)).isfinite().all()  # no contrast at all
 
