@@ -59,7 +59,7 @@ BASES = {
     "metrics": {"base", "drawing"},
     "weighting": {"base"},
     "tasks": {"base", "robustness", "real_images", "disagreement", "perceptual_distance"},
-    "methods": {"base", "perceptual"},
+    "methods": {"base", "perceptual", "followed"},
 }
 FABRIC = {"launch", "engine", "estimate"}
 FORBIDDEN = {"torchvision", "timm", "lpips", "piq", "cleanfid", "open_clip", "torch_fidelity"}

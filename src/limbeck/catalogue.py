@@ -91,9 +91,12 @@ def rooms() -> dict[str, type]:
         Autoencoder,
         Classifier,
         Discriminator,
+        EdgeDetector,
         Fitted,
         Generator,
+        Regions,
         Restorer,
+        Segmenter,
         Stylizer,
     )
     from limbeck.tasks.base import Task  # noqa: PLC0415
@@ -115,6 +118,9 @@ def rooms() -> dict[str, type]:
         "classifiers": Classifier,
         "restorers": Restorer,
         "stylizers": Stylizer,
+        "segmenters": Segmenter,
+        "regions": Regions,
+        "edge detectors": EdgeDetector,
         "external networks": External,
         "baselines": Fitted,
         "methods": Method,

@@ -15,10 +15,10 @@ from limbeck.losses import gan
 from limbeck.losses.base import FeatureLoss, LogitLoss, masked_mean, precise
 from limbeck.losses.segmentation import boundary_weights, pixel_cross_entropy, pixel_rows, weighted_kl
 from limbeck.methods.base import Method
+from limbeck.methods.followed import Followed, Output, compared, output_of, taught_by
 from limbeck.networks.adapters import feature_shapes
 from limbeck.networks.frozen import Frozen
 from limbeck.networks.roles import Discriminator, unwrap
-from limbeck.networks.tap import Tap
 from limbeck.types import VOID, Batch, Draw, Loss, Update
 
 EPSILON = "segment.epsilon"
@@ -103,26 +103,21 @@ class Segment(Method):
         self.loss, self.penalty_weight = loss, penalty_weight
         self.penalized = discriminator is not None and loss == "wasserstein" and penalty_weight > 0
         self.exact = self.penalized
-        followed = {"features": features, "relations": relations} if teacher is not None else {}
-        self.followed = nn.ModuleDict({name: loss for name, loss in followed.items() if loss is not None})
-        for feature_loss in self._feature_losses().values():
-            mine, theirs = list(feature_loss.paths), list(feature_loss.paths.values())
-            feature_loss.fit_to(_shapes(student, mine, shown), _shapes(teacher, theirs, shown))
+        self.followed = Followed({"features": features, "relations": relations} if teacher is not None else {})
+        self.followed.fit_to(lambda taught, paths: _shapes(teacher if taught else student, paths, shown))
 
     def asks(self) -> list[str]:
         """Return the teacher's logits and the features that are compared."""
-        return [] if self.teacher is None else ["", *self.paths()[1]]
+        return [] if self.teacher is None else ["", *self.followed.paths()[1]]
 
     def draws(self) -> Mapping[str, Draw]:
         """Return what the feature losses draw, and where between real and fake the gradient penalty looks."""
-        drawn = {name: draw for loss in self._feature_losses().values() for name, draw in loss.draws().items()}
-        return drawn | ({EPSILON: Draw((), "uniform")} if self.penalized else {})
+        return {**self.followed.draws(), **({EPSILON: Draw((), "uniform")} if self.penalized else {})}
 
     def players(self) -> Mapping[str, nn.Module]:
         """Return the student together with what its feature losses own, and the discriminator, if there is one."""
-        owns = any(True for _ in self.followed.parameters())
-        student = nn.ModuleList([self.student, self.followed]) if owns else self.student
-        return {**({} if self.discriminator is None else {"discriminator": self.discriminator}), "student": student}
+        judge = {} if self.discriminator is None else {"discriminator": self.discriminator}
+        return {**judge, "student": self.followed.beside(self.student)}
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         """Yield the discriminator's update, if there is one, and the student's."""
@@ -135,20 +130,11 @@ class Segment(Method):
         losses: dict[str, Loss] = {"cross_entropy": lesson.cross_entropy}
         if self.teacher is not None:
             losses |= {"boundary": lesson.boundary} | ({"logits": lesson.logits} if self.logits is not None else {})
-        for name, loss in self._feature_losses().items():
+        for name, loss in self.followed.losses().items():
             losses[name] = lambda loss=loss: lesson.features(loss)  # type: ignore[misc]
         if self.discriminator is not None:
             losses["adversarial"] = lesson.adversarial
         yield Update("student", losses)
-
-    def paths(self) -> tuple[list[str], list[str]]:
-        """Return the module paths that are compared, in the student and in the teacher."""
-        losses = self._feature_losses().values()
-        mine = dict.fromkeys(path for loss in losses for path in loss.paths)
-        return list(mine), list(dict.fromkeys(path for loss in losses for path in loss.paths.values()))
-
-    def _feature_losses(self) -> dict[str, FeatureLoss]:
-        return {name: loss for name, loss in self.followed.items() if isinstance(loss, FeatureLoss)}
 
 
 class _Lesson:
@@ -156,22 +142,18 @@ class _Lesson:
 
     def __init__(self, method: Segment, batch: Batch, image: Tensor, mask: Tensor) -> None:
         self.method, self.batch, self.image, self.mask = method, batch, image, mask
-        self.mine, self.goal = method.paths()
+        self.mine, self.goal = method.followed.paths()
 
     @cached_property
-    def student(self) -> tuple[Tensor, dict[str, Tensor]]:
+    def student(self) -> Output:
         """The student's logits, and its features by path."""
-        return _run(self.method.student, self.image, self.mine)
+        return output_of(self.method.student, self.image, self.mine)
 
     @cached_property
-    def teacher(self) -> tuple[Tensor, dict[str, Tensor]]:
+    def teacher(self) -> Output:
         """The teacher's, without gradient."""
         assert self.method.teacher is not None
-        taught = self.batch.taught
-        if all(path in taught for path in ("", *self.goal)):
-            return taught[""], dict(taught)
-        with torch.no_grad():
-            return _run(self.method.teacher.network, self.image, self.goal)
+        return taught_by(self.method.teacher, self.batch, self.image, self.goal)
 
     def cross_entropy(self) -> Tensor:
         """Return the mean cross-entropy with the class of each pixel."""
@@ -194,10 +176,7 @@ class _Lesson:
 
     def features(self, loss: FeatureLoss) -> Tensor:
         """Return the value of a feature loss."""
-        mine = [self.student[1][path] for path in loss.paths]
-        goal = [self.teacher[1][path] for path in loss.paths.values()]
-        value: Tensor = loss(mine, goal, self.mask, self.batch.index, self.batch.drawn)
-        return value
+        return compared(loss, self.student, self.teacher, self.batch, self.mask)
 
     @cached_property
     def fake(self) -> Tensor:
@@ -232,12 +211,6 @@ class _Lesson:
         assert self.method.discriminator is not None
         score: Tensor = self.method.discriminator(shown)
         return score if score.ndim == 1 else score.flatten(1).mean(1)
-
-
-def _run(network: nn.Module, image: Tensor, paths: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
-    with Tap(network, paths) as tap:
-        logits = network(image)
-    return logits, {path: tap[path] for path in paths}
 
 
 def _shapes(network: nn.Module | None, paths: list[str], size: tuple[int, int]) -> list[tuple[int, ...]]:

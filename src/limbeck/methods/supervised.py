@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from limbeck.errors import RecipeError
 from limbeck.losses.base import FeatureLoss, LogitLoss, precise
 from limbeck.methods.base import Method
+from limbeck.methods.followed import Followed, Output, compared, output_of, taught_by
 from limbeck.networks.adapters import feature_shapes
 from limbeck.networks.frozen import Frozen
-from limbeck.networks.tap import Tap
 from limbeck.types import Batch, Draw, Update
 
 
@@ -72,24 +72,20 @@ class Supervised(Method):
         self.label_smoothing = label_smoothing
         self.teacher = None if teacher is None else Frozen(teacher)
         self.logits = logits
-        followed = {"features": features, "relations": relations} if teacher is not None else {}
-        self.followed = nn.ModuleDict({name: loss for name, loss in followed.items() if loss is not None})
-        for loss in self._feature_losses().values():
-            mine, goal = (_shapes(n, list(p)) for n, p in ((student, loss.paths), (teacher, loss.paths.values())))
-            loss.fit_to(mine, goal)
+        self.followed = Followed({"features": features, "relations": relations} if teacher is not None else {})
+        self.followed.fit_to(lambda taught, paths: _shapes(teacher if taught else student, paths))
 
     def asks(self) -> list[str]:
         """Return the teacher's output and the features that are compared."""
-        return ["", *self.paths()[1]] if self.teacher is not None else []
+        return ["", *self.followed.paths()[1]] if self.teacher is not None else []
 
     def draws(self) -> Mapping[str, Draw]:
         """Return what the feature losses draw."""
-        return {name: draw for loss in self._feature_losses().values() for name, draw in loss.draws().items()}
+        return self.followed.draws()
 
     def players(self) -> Mapping[str, nn.Module]:
         """Return the student, together with what its feature losses own."""
-        owns = any(True for _ in self.followed.parameters())
-        return {"student": nn.ModuleList([self.student, self.followed]) if owns else self.student}
+        return {"student": self.followed.beside(self.student)}
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         """Yield the student's update."""
@@ -99,18 +95,9 @@ class Supervised(Method):
         losses = {"cross_entropy": lesson.cross_entropy}
         if self.teacher is not None and self.logits is not None:
             losses["logits"] = lesson.logits
-        for name, loss in self._feature_losses().items():
+        for name, loss in self.followed.losses().items():
             losses[name] = lambda loss=loss: lesson.features(loss)  # type: ignore[misc]
         yield Update("student", losses)
-
-    def _feature_losses(self) -> dict[str, FeatureLoss]:
-        return {name: loss for name, loss in self.followed.items() if isinstance(loss, FeatureLoss)}
-
-    def paths(self) -> tuple[list[str], list[str]]:
-        """Return the module paths that are compared, in the student and in the teacher."""
-        losses = self._feature_losses().values()
-        mine = dict.fromkeys(path for loss in losses for path in loss.paths)
-        return list(mine), list(dict.fromkeys(path for loss in losses for path in loss.paths.values()))
 
 
 class _Lesson:
@@ -118,22 +105,18 @@ class _Lesson:
 
     def __init__(self, method: Supervised, image: Tensor, label: Tensor, batch: Batch) -> None:
         self.method, self.image, self.label, self.batch = method, image, label, batch
-        self.mine, self.goal = method.paths()
+        self.mine, self.goal = method.followed.paths()
 
     @cached_property
-    def student(self) -> tuple[Tensor, dict[str, Tensor]]:
+    def student(self) -> Output:
         """The student's logits, and its features by path."""
-        return _run(self.method.student, self.image, self.mine)
+        return output_of(self.method.student, self.image, self.mine)
 
     @cached_property
-    def teacher(self) -> tuple[Tensor, dict[str, Tensor]]:
+    def teacher(self) -> Output:
         """The teacher's, without gradient."""
         assert self.method.teacher is not None
-        taught = self.batch.taught
-        if all(path in taught for path in ("", *self.goal)):
-            return taught[""], dict(taught)
-        with torch.no_grad():
-            return _run(self.method.teacher.network, self.image, self.goal)
+        return taught_by(self.method.teacher, self.batch, self.image, self.goal)
 
     def cross_entropy(self) -> Tensor:
         """Return the mean cross-entropy with the label."""
@@ -147,16 +130,7 @@ class _Lesson:
 
     def features(self, loss: FeatureLoss) -> Tensor:
         """Return the value of a feature loss."""
-        mine = [self.student[1][path] for path in loss.paths]
-        goal = [self.teacher[1][path] for path in loss.paths.values()]
-        value: Tensor = loss(mine, goal, self.label, self.batch.index, self.batch.drawn)
-        return value
-
-
-def _run(network: nn.Module, image: Tensor, paths: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
-    with Tap(network, paths) as tap:
-        logits = network(image)
-    return logits, {path: tap[path] for path in paths}
+        return compared(loss, self.student, self.teacher, self.batch, self.label)
 
 
 def _shapes(network: nn.Module | None, paths: list[str]) -> list[tuple[int, ...]]:

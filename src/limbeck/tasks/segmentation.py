@@ -189,7 +189,8 @@ class Segmentation(Task):
         """Return where a detector sees edges (N, H, W), bool."""
         detector = unwrap(network)
         assert isinstance(detector, EdgeDetector)
-        return network(image.to(_device(network)))[:, 0].cpu() >= detector.threshold
+        strength: Tensor = network(image.to(_device(network)))[:, 0]
+        return strength.cpu() >= detector.threshold
 
     def _robust(self, network: nn.Module, data: Data, parts: list[tuple[Tensor, Tensor]], seed: int) -> float:
         """Return the mean IoU of the first images after the attack."""

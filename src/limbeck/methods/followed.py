@@ -1,0 +1,79 @@
+"""What a student follows of its teacher beside the output: features by module path, and losses that compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.losses.base import FeatureLoss
+from limbeck.networks.frozen import Frozen
+from limbeck.networks.tap import Tap
+from limbeck.types import Batch, Draw
+
+Output = tuple[Tensor, dict[str, Tensor]]
+"""What a network returns, and its features by path."""
+
+
+@final
+class Followed(nn.ModuleDict):
+    """Feature losses by name. What they own trains with the student.
+
+    Args:
+        losses: The losses; None for those that there are not.
+    """
+
+    def __init__(self, losses: Mapping[str, FeatureLoss | None]) -> None:
+        super().__init__({name: loss for name, loss in losses.items() if loss is not None})
+
+    def fit_to(self, shapes: Callable[[bool, list[str]], list[tuple[int, ...]]]) -> None:
+        """Let every loss make what it owns.
+
+        Args:
+            shapes: Returns the shapes of one sample's features at module paths, of the teacher or else the student.
+        """
+        for loss in self.losses().values():
+            loss.fit_to(shapes(False, list(loss.paths)), shapes(True, list(loss.paths.values())))
+
+    def losses(self) -> dict[str, FeatureLoss]:
+        """Return the losses by name."""
+        return {name: loss for name, loss in self.items() if isinstance(loss, FeatureLoss)}
+
+    def paths(self) -> tuple[list[str], list[str]]:
+        """Return the module paths that are compared, in the student and in the teacher."""
+        mine = dict.fromkeys(path for loss in self.losses().values() for path in loss.paths)
+        theirs = dict.fromkeys(path for loss in self.losses().values() for path in loss.paths.values())
+        return list(mine), list(theirs)
+
+    def draws(self) -> Mapping[str, Draw]:
+        """Return what the losses draw."""
+        return {name: draw for loss in self.losses().values() for name, draw in loss.draws().items()}
+
+    def beside(self, student: nn.Module) -> nn.Module:
+        """Return the player: the student, together with what the losses own."""
+        return nn.ModuleList([student, self]) if any(True for _ in self.parameters()) else student
+
+
+def compared(loss: FeatureLoss, student: Output, teacher: Output, batch: Batch, label: Tensor) -> Tensor:
+    """Return the value of a feature loss, a scalar; `label` are classes (N,), or of pixels (N, H, W)."""
+    mine = [student[1][path] for path in loss.paths]
+    theirs = [teacher[1][path] for path in loss.paths.values()]
+    value: Tensor = loss(mine, theirs, label, batch.index, batch.drawn)
+    return value
+
+
+def output_of(network: nn.Module, image: Tensor, paths: list[str]) -> Output:
+    """Return what a network says to images, and its features at these module paths."""
+    with Tap(network, paths) as tap:
+        found = network(image)
+    return found, {path: tap[path] for path in paths}
+
+
+def taught_by(teacher: Frozen, batch: Batch, image: Tensor, paths: list[str]) -> Output:
+    """Return the same of a teacher, without gradient; as it was stored, where it was."""
+    if all(path in batch.taught for path in ("", *paths)):
+        return batch.taught[""], dict(batch.taught)
+    with torch.no_grad():
+        return output_of(teacher.network, image, paths)
