@@ -28,7 +28,7 @@ from limbeck.networks.roles import EdgeDetector, unwrap
 from limbeck.networks.tiling import tiled
 from limbeck.randomness import generator
 from limbeck.tasks.base import Picture, Task
-from limbeck.tasks.real_images import images_of
+from limbeck.tasks.real_images import images_of, some
 from limbeck.types import Batch
 
 CHUNK = 10  # images at a time while evaluating
@@ -142,7 +142,7 @@ class Segmentation(Task):
 
     def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
         """Return what the network makes of some images of the reference split, where it errs, and the IoU by class."""
-        image, mask = next(_parts(data, data.reference_split, SHOWN))
+        image, mask = _shown(data)
         if isinstance(unwrap(network), EdgeDetector):
             edges = self._edges(network, image).float()[:, None].expand(-1, 3, -1, -1)
             return [Picture("masks", 1 - 2 * edges, COLUMNS)]
@@ -160,7 +160,7 @@ class Segmentation(Task):
 
     def references(self, data: Data, seed: int) -> Mapping[str, list[Picture]]:
         """Return the images, their true masks, and which colour is which class."""
-        image, mask = next(_parts(data, data.reference_split, SHOWN))
+        image, mask = _shown(data)
         truth = overlay(image, mask, len(data.mask_classes))
         return {
             "input": [Picture("masks", image.expand(-1, 3, -1, -1), COLUMNS)],
@@ -215,6 +215,12 @@ def _parts(data: Data, split: Split, most: int) -> Iterator[tuple[Tensor, Tensor
     images = data.split(split)
     for part in torch.split(torch.linspace(0, len(images) - 1, min(most, len(images))).long(), CHUNK):
         yield _masked(images.read(part), data)
+
+
+def _shown(data: Data) -> tuple[Tensor, Tensor]:
+    """Return the images and masks of the report, drawn once for all."""
+    images = data.split(data.reference_split)
+    return _masked(images.read(some(min(SHOWN, len(images)), len(images))), data)
 
 
 def _masked(batch: Batch, data: Data) -> tuple[Tensor, Tensor]:
