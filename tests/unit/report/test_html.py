@@ -165,7 +165,7 @@ def test_another_task_needs_no_change_here(tmp_path):
     directions = {"mean_iou": "higher"}
     result = replace(result, arms=arms, verdicts=judge(arms, [("small", "alone")], directions))
     text, page = report(tmp_path, result, directions=directions, main_metric="mean_iou")
-    assert "No smaller, mean IOU 0.713 against the teacher's 0.800; without the teacher" in page.text
+    assert "No smaller, mean IoU 0.713 against the teacher's 0.800; without the teacher" in page.text
     assert "BEATS" in page.text and "energy joules" in page.text
     assert 'class="best">0.71' in text
 
