@@ -3,7 +3,9 @@
 Both train the same student on the same batches, and their losses of every step are compared. The steps of the two are
 timed in turns; filling the store is timed apart, as it is done once for all students, seeds and losses.
 
-    python benchmarks/kd_step.py --weights resnet56-4bfd9763.th        last line: ratio R
+    python benchmarks/kd_step.py        last line: ratio R
+
+The data sets lie in LIMBECK_DATA, the published weights in weights/cifar10 beside them or where `--weights` says.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from lightning_fabric import Fabric
 from record import record
 from torch import nn
 
-from limbeck.data.base import Images
+from limbeck.data.base import Images, data_root
 from limbeck.data.cifar import CIFAR10
 from limbeck.engine import Engine
 from limbeck.job import Job
@@ -50,7 +52,8 @@ def engine(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="an epoch of distillation with and without stored teacher outputs")
-    parser.add_argument("--weights", type=Path, required=True, help="the published file of the CIFAR-10 ResNet-56")
+    published = data_root() / "weights" / "cifar10" / "resnet56-4bfd9763.th"
+    parser.add_argument("--weights", type=Path, default=published, help="the published file of the CIFAR-10 ResNet-56")
     parser.add_argument("--batch", type=int, default=128)
     options = parser.parse_args()
     torch.manual_seed(0)
