@@ -230,6 +230,8 @@ WORDS = [
     says("run tiny.yaml --accelerator tpu", "accelerator: expected auto, cpu, cuda, mps, found 'tpu'"),
     says("check tiny.yaml --accelerator gpu", "accelerator: expected auto, cpu, cuda, mps, found 'gpu'"),
     says("sample tiny.yaml --arm studnet", "--arm studnet: no such arm (did you mean 'student'?)", "teacher, control"),
+    says("train tiny.yaml --seed -1", "--seed: expected a whole number of at least 0, found -1"),
+    says("evaluate tiny.yaml --split tset", "--split: expected train, validation or test, found 'tset'"),
     says("train tiny.yaml --arm x18", "--arm x18: no such arm", "there is teacher, control, student"),
     says("sample tiny.yaml --seed one", "--seed: expected a whole number, found 'one'"),
     says("sample tiny.yaml --pairs 0", "--pairs: expected a whole number of at least 1, found 0"),
@@ -414,6 +416,24 @@ def test_trained_weights_go_where_they_are_asked_for_and_follow_the_seed(folder:
     (arm,) = folder.rglob("student-seed1-*")
     trained = checkpoint.load(arm / "final.safetensors")["student"]
     assert second.keys() == trained.keys() and all(torch.equal(second[name], trained[name]) for name in second)
+
+
+def test_an_arm_of_another_seed_is_the_one_that_a_run_of_several_seeds_trains(folder: Path) -> None:
+    assert main(["train", "tiny.yaml", *CPU, "--seed", "1"]) == 0
+    (trained,) = folder.rglob("student-seed1-*")
+    (teacher,) = folder.rglob("teacher-seed*")
+    assert main(["run", "tiny.yaml", *CPU, "--seeds", "2"]) == 0
+    assert list(folder.rglob("student-seed1-*")) == [trained] and list(folder.rglob("teacher-seed*")) == [teacher]
+    assert main(["train", "tiny.yaml", *CPU, "--arm", "teacher", "--seed", "1"]) == 0
+    assert len(list(folder.rglob("teacher-seed1-*"))) == 1
+
+
+def test_settings_are_chosen_on_the_validation_split(folder: Path) -> None:
+    known = []
+    for split in ([], ["--split", "test"], ["--split", "validation"], ["--split", "validation"]):
+        assert main(["evaluate", "tiny.yaml", *CPU, *split]) == 0
+        known.append(len(list(arm(folder, "student").glob("evaluation-*"))))
+    assert known == [1, 1, 2, 2]
 
 
 def test_weights_are_only_written_as_safetensors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

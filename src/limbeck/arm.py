@@ -23,7 +23,7 @@ import limbeck
 from limbeck import checkpoint
 from limbeck.arm_section import brings_weights
 from limbeck.building import canonical
-from limbeck.data.base import Data
+from limbeck.data.base import Data, Split
 from limbeck.errors import CheckpointError, RecipeError
 from limbeck.feed import Feed
 from limbeck.files import write_atomically
@@ -212,19 +212,21 @@ class Arm:
         return {"student": self.network(), **{n: self.player(n) for n in self.recipe.networks if n in trained}}
 
     def evaluate(
-        self, features: FeatureExtractor | None, teacher: Arm | None, *, best: bool = False
+        self, features: FeatureExtractor | None, teacher: Arm | None, *, best: bool = False, split: Split | None = None
     ) -> dict[str, float]:
-        """Return the metrics against the reference split; remembered beside the weights.
+        """Return the metrics against a split of the data; remembered beside the weights.
 
         Args:
             features: What distribution metrics compare by.
             teacher: Whom to measure the fidelity to.
             best: Evaluate the checkpoint that was best on the validation split, not the last.
+            split: The split; by default the data's reference split, on which results are reported.
         """
         task, data, device = self.setting.task, self.setting.data, self.setting.device
+        split = split or data.reference_split
         question = {
             "task": repr(sorted((k, v) for k, v in vars(task).items() if not k.startswith("_"))),
-            "data": data.split(data.reference_split).fingerprint(),
+            "data": data.split(split).fingerprint(),
             "features": features.fingerprint() if features else None,
             "teacher": teacher.hash if teacher else None,
             "version": limbeck.__version__,
@@ -237,7 +239,7 @@ class Arm:
         metrics = task.evaluate(
             (self.network(best=True) if best else self.answering).to(device),
             data,
-            split=data.reference_split,
+            split=split,
             seed=0,
             features=features,
             teacher=teacher.answering.to(device) if teacher else None,

@@ -94,26 +94,29 @@ def _parser() -> ArgumentParser:
 
     run = _Parser(description="Train teacher, control and student, evaluate them alike, write the report.")
     _recipe(run)
-    run.add_argument("--out", type=str | None, help="folder of the run; runs/NAME by default")
-    run.add_argument("--arms", type=str | None, help="folder of trained arms that several runs share; OUT/arms")
+    _folders(run)
     run.add_argument("--seeds", type=int, help="how many runs of student and control")
     verbs.add_subcommand("run", run, help="the whole story: train, evaluate, report")
 
     train = _Parser(description="Train one arm, and the teacher it needs.")
     _recipe(train)
+    _folders(train)
     train.add_argument("--arm", type=str, default="student", help="teacher, control, or the name of a student")
-    train.add_argument("--out", type=str | None, help="folder of the run; runs/NAME by default")
-    train.add_argument("--arms", type=str | None, help="folder of trained arms that several runs share; OUT/arms")
     train.add_argument("--seed", type=int | None, help="its seed; the recipe's first by default")
     train.add_argument("--to", type=str | None, help="write the network's weights to this .safetensors file as well")
     verbs.add_subcommand("train", train, help="one arm only")
 
-    evaluate = _Parser(description="Measure a network against the reference split of the recipe's data.")
+    evaluate = _Parser(description="Measure a network against the reference split of the recipe's data, or another.")
     _recipe(evaluate)
+    _folders(evaluate)
     evaluate.add_argument("--arm", type=str, default="student", help="whose architecture: teacher or a student")
+    evaluate.add_argument("--seed", type=int | None, help="the arm's seed; the recipe's first by default")
+    evaluate.add_argument(
+        "--split",
+        type=str | None,
+        help="train, validation or test; by default the reference split, on which no settings should be chosen",
+    )
     evaluate.add_argument("--weights", type=str | None, help="its weights; the arm's own trained ones by default")
-    evaluate.add_argument("--out", type=str | None, help="folder of the run; runs/NAME by default")
-    evaluate.add_argument("--arms", type=str | None, help="folder of trained arms that several runs share; OUT/arms")
     verbs.add_subcommand("evaluate", evaluate, help="measure a network")
 
     compare = _Parser(description="Put the arms of several runs into one table.")
@@ -122,10 +125,9 @@ def _parser() -> ArgumentParser:
 
     sample = _Parser(description="Draw what a trained arm makes, or write it for others to learn from.")
     _recipe(sample)
+    _folders(sample)
     sample.add_argument("--arm", type=str, default="student", help="teacher, control, or the name of a student")
     sample.add_argument("--seed", type=int, default=0, help="draws the inputs")
-    sample.add_argument("--out", type=str | None, help="folder of the run; runs/NAME by default")
-    sample.add_argument("--arms", type=str | None, help="folder of trained arms that several runs share; OUT/arms")
     sample.add_argument("--pairs", type=int, help="write that many latents with their images instead")
     sample.add_argument("--to", type=str | None, help="the file; samples.png or pairs.safetensors by default")
     verbs.add_subcommand("sample", sample, help="draw samples of a trained arm")
@@ -153,6 +155,11 @@ def _parser() -> ArgumentParser:
     listed.add_argument("what", nargs="?", type=str | None, help="a room such as networks, or a class name")
     verbs.add_subcommand("list", listed, help="what recipes can be made of")
     return parser
+
+
+def _folders(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", type=str | None, help="folder of the run; runs/NAME by default")
+    parser.add_argument("--arms", type=str | None, help="folder of trained arms that several runs share; OUT/arms")
 
 
 def _recipe(parser: ArgumentParser) -> None:
@@ -194,9 +201,7 @@ def _train(options: Namespace, changes: list[tuple[str, str]], command: str) -> 
 
     if options.to is not None and Path(options.to).suffix != ".safetensors":
         raise RecipeError(f"--to: expected a file that ends in .safetensors, found {options.to}")
-    if options.seed is not None:
-        changes = [*changes, ("seed", str(options.seed))]
-    arm = _chosen(options, changes)
+    arm = _chosen(options, changes, options.seed)
     if arm.teacher is not None:
         arm.teacher.fit()
     arm.fit()
@@ -211,12 +216,15 @@ def _evaluate(options: Namespace, changes: list[tuple[str, str]], command: str) 
 
     from limbeck.report.result import number  # noqa: PLC0415
 
-    arm = _chosen(options, changes)
+    if options.split not in {None, "train", "validation", "test"}:
+        raise RecipeError(f"--split: expected train, validation or test, found '{options.split}'")
+    arm = _chosen(options, changes, options.seed)
     if options.weights is not None:
         if not Path(options.weights).is_file():
             raise WeightsError(f"--weights: no such file: {options.weights}")
         arm = replace(arm, recipe=replace(arm.recipe, training=None, load=Path(options.weights)))
-    for name, value in arm.evaluate(arm.features, arm.teacher if arm.teacher and arm.teacher.done else None).items():
+    teacher = arm.teacher if arm.teacher and arm.teacher.done else None
+    for name, value in arm.evaluate(arm.features, teacher, split=options.split).items():
         print(f"{name:<32} {number(value)}")
 
 
@@ -301,15 +309,23 @@ def _list(options: Namespace, changes: list[tuple[str, str]], command: str) -> N
                 print(f"  {name:<24} {describe(cls).summary}")
 
 
-def _chosen(options: Namespace, changes: list[tuple[str, str]]) -> Any:
-    """Return the arm that --arm names, of the first seed."""
+def _chosen(options: Namespace, changes: list[tuple[str, str]], seed: int | None = None) -> Any:
+    """Return the arm that --arm names, of that seed or the recipe's first; its teacher is the one of a whole run."""
+    from dataclasses import replace  # noqa: PLC0415
+
     from limbeck.run import tell  # noqa: PLC0415
 
     recipe = _read(options, changes)
+    if seed is not None:
+        if seed < 0:
+            raise RecipeError(f"--seed: expected a whole number of at least 0, found {seed}")
+        recipe = replace(recipe, seeds=(recipe.seeds[0], seed))
     arms = tell(recipe, _out(options, recipe), _arms(options), options.accelerator).arms()
     if options.arm not in arms:
         raise RecipeError(f"--arm {options.arm}: no such arm{nearest(options.arm, arms)}; there is {', '.join(arms)}")
-    return arms[options.arm][0]
+    if seed is None:
+        return arms[options.arm][0]
+    return replace(arms[options.arm][-1], seed=seed)  # of the teacher there is but one, of the first seed
 
 
 def _print(table: Any) -> None:
