@@ -173,6 +173,12 @@ CLASSES = [
     flag("task.init_args.latent", "[0]", "task.latent: expected sizes of at least 1", "found [0]"),
     flag("data.init_args.size", "0", "data", "size", "found 0"),
     flag("augmentation", "Spin", "augmentation: expected a Augmentation, found 'Spin'"),
+    flag(
+        "augmentation",
+        "{class_path: Scale, init_args: {low: 2.0, high: 1.0}}",
+        "Scale: expected 0 < low <= high, found (2.0, 1.0)",
+        rehearse=True,
+    ),
 ]
 
 ARMS = [

@@ -180,6 +180,8 @@ class Recipe:
             for name, arm in self.arms().items():
                 taught = any(arm is student for student in self.students.values())
                 networks = _assemble(arm, self.teacher_of(arm) if taught else None, mistakes)
+                if arm.augmentation is not None:
+                    _build(arm.augmentation, mistakes)
                 control = any(arm is other for other in self.controls.values())  # its networks are its student's
                 if data is not None and task is not None and not control:
                     for own, network in networks.items():
