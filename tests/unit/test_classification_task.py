@@ -122,7 +122,7 @@ def test_previews() -> None:
     set_ = data()
     first, accuracy, confusion = Classification().preview(Cheat(), set_, 0)
     assert [p.title for p in (first, accuracy, confusion)] == [
-        "images by predicted class",
+        "images, sorted by predicted class",
         "accuracy by class",
         "confusion",
     ]

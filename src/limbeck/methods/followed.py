@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import final
 
 import torch
@@ -56,12 +57,41 @@ class Followed(nn.ModuleDict):
         return nn.ModuleList([student, self]) if any(True for _ in self.parameters()) else student
 
 
-def compared(loss: FeatureLoss, student: Output, teacher: Output, batch: Batch, label: Tensor) -> Tensor:
-    """Return the value of a feature loss, a scalar; `label` are classes (N,), or of pixels (N, H, W)."""
-    mine = [student[1][path] for path in loss.paths]
-    theirs = [teacher[1][path] for path in loss.paths.values()]
-    value: Tensor = loss(mine, theirs, label, batch.index, batch.drawn)
-    return value
+class FollowedLesson:
+    """What the losses of one step share: each network runs once, when it is first asked for.
+
+    Args:
+        networks: The student, and the teacher or None.
+        followed: The losses of features.
+        batch: The batch.
+        image: Its images as the student sees them (N, C, H, W).
+        label: Classes (N,), or of pixels (N, H, W).
+    """
+
+    def __init__(
+        self, networks: tuple[nn.Module, Frozen | None], followed: Followed, batch: Batch, image: Tensor, label: Tensor
+    ) -> None:
+        self.networks, self.batch, self.image, self.label = networks, batch, image, label
+        self.mine, self.goal = followed.paths()
+
+    @cached_property
+    def student(self) -> Output:
+        """The student's answer, and its features by path."""
+        return output_of(self.networks[0], self.image, self.mine)
+
+    @cached_property
+    def teacher(self) -> Output:
+        """The teacher's, without gradient."""
+        teacher = self.networks[1]
+        assert teacher is not None
+        return taught_by(teacher, self.batch, self.image, self.goal)
+
+    def features(self, loss: FeatureLoss) -> Tensor:
+        """Return the value of a feature loss, a scalar."""
+        mine = [self.student[1][path] for path in loss.paths]
+        theirs = [self.teacher[1][path] for path in loss.paths.values()]
+        value: Tensor = loss(mine, theirs, self.label, self.batch.index, self.batch.drawn)
+        return value
 
 
 def output_of(network: nn.Module, image: Tensor, paths: list[str]) -> Output:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar, Literal, final
 
 import torch
@@ -15,7 +15,7 @@ from limbeck.losses import gan
 from limbeck.losses.base import FeatureLoss, LogitLoss, masked_mean, precise
 from limbeck.losses.segmentation import boundary_weights, pixel_cross_entropy, pixel_rows, weighted_kl
 from limbeck.methods.base import Method
-from limbeck.methods.followed import Followed, Output, compared, output_of, taught_by
+from limbeck.methods.followed import Followed, FollowedLesson
 from limbeck.networks.adapters import feature_shapes
 from limbeck.networks.frozen import Frozen
 from limbeck.networks.roles import Discriminator, unwrap
@@ -131,39 +131,28 @@ class Segment(Method):
         if self.teacher is not None:
             losses |= {"boundary": lesson.boundary} | ({"logits": lesson.logits} if self.logits is not None else {})
         for name, loss in self.followed.losses().items():
-            losses[name] = lambda loss=loss: lesson.features(loss)  # type: ignore[misc]
+            losses[name] = partial(lesson.features, loss)
         if self.discriminator is not None:
             losses["adversarial"] = lesson.adversarial
         yield Update("student", losses)
 
 
-class _Lesson:
-    """What the losses of one step share: each network runs once, when it is first asked for."""
+class _Lesson(FollowedLesson):
+    """The losses of one step."""
 
     def __init__(self, method: Segment, batch: Batch, image: Tensor, mask: Tensor) -> None:
-        self.method, self.batch, self.image, self.mask = method, batch, image, mask
-        self.mine, self.goal = method.followed.paths()
-
-    @cached_property
-    def student(self) -> Output:
-        """The student's logits, and its features by path."""
-        return output_of(self.method.student, self.image, self.mine)
-
-    @cached_property
-    def teacher(self) -> Output:
-        """The teacher's, without gradient."""
-        assert self.method.teacher is not None
-        return taught_by(self.method.teacher, self.batch, self.image, self.goal)
+        super().__init__((method.student, method.teacher), method.followed, batch, image, mask)
+        self.method = method
 
     def cross_entropy(self) -> Tensor:
         """Return the mean cross-entropy with the class of each pixel."""
-        return pixel_cross_entropy(self.student[0], self.mask)
+        return pixel_cross_entropy(self.student[0], self.label)
 
     def logits(self) -> Tensor:
         """Return the mean of the logit loss over pixels, without void ones if it needs their class."""
         loss = self.method.logits
         assert loss is not None
-        label = self.mask.flatten()
+        label = self.label.flatten()
         known = label != VOID
         rows = (pixel_rows(self.student[0]), pixel_rows(self.teacher[0]), label.where(known, 0))
         value: Tensor = loss(*rows)
@@ -171,12 +160,8 @@ class _Lesson:
 
     def boundary(self) -> Tensor:
         """Return the divergence from the teacher, weighted by how near a border is."""
-        weight = boundary_weights(self.mask, self.method.boundary_width, self.method.boundary_gain)
+        weight = boundary_weights(self.label, self.method.boundary_width, self.method.boundary_gain)
         return weighted_kl(self.student[0], self.teacher[0], weight, self.method.temperature).mean()
-
-    def features(self, loss: FeatureLoss) -> Tensor:
-        """Return the value of a feature loss."""
-        return compared(loss, self.student, self.teacher, self.batch, self.mask)
 
     @cached_property
     def fake(self) -> Tensor:
@@ -189,8 +174,8 @@ class _Lesson:
         if self.method.teacher is not None:
             return torch.cat([self.image, precise(self.teacher[0]).softmax(1)], 1)
         fake = self.fake[:, self.image.shape[1] :].detach()
-        void = self.mask == VOID
-        true = F.one_hot(self.mask.where(~void, 0), fake.shape[1]).movedim(3, 1).to(fake)
+        void = self.label == VOID
+        true = F.one_hot(self.label.where(~void, 0), fake.shape[1]).movedim(3, 1).to(fake)
         return torch.cat([self.image, fake.where(void[:, None], true)], 1)
 
     def real_fake(self) -> Tensor:

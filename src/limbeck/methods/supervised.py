@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import partial
 from typing import ClassVar, final
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from limbeck.errors import RecipeError
 from limbeck.losses.base import FeatureLoss, LogitLoss, precise
 from limbeck.methods.base import Method
-from limbeck.methods.followed import Followed, Output, compared, output_of, taught_by
+from limbeck.methods.followed import Followed, FollowedLesson
 from limbeck.networks.adapters import feature_shapes
 from limbeck.networks.frozen import Frozen
 from limbeck.types import Batch, Draw, Update
@@ -91,32 +91,21 @@ class Supervised(Method):
         """Yield the student's update."""
         if batch.image is None or batch.label is None:
             raise RecipeError("supervised: expected data with images and labels, found none; choose a labelled set")
-        lesson = _Lesson(self, batch.image, batch.label, batch)
+        lesson = _Lesson(self, batch, batch.image, batch.label)
         losses = {"cross_entropy": lesson.cross_entropy}
         if self.teacher is not None and self.logits is not None:
             losses["logits"] = lesson.logits
         for name, loss in self.followed.losses().items():
-            losses[name] = lambda loss=loss: lesson.features(loss)  # type: ignore[misc]
+            losses[name] = partial(lesson.features, loss)
         yield Update("student", losses)
 
 
-class _Lesson:
-    """What the losses of one step share: each network runs once, when it is first asked for."""
+class _Lesson(FollowedLesson):
+    """The losses of one step."""
 
-    def __init__(self, method: Supervised, image: Tensor, label: Tensor, batch: Batch) -> None:
-        self.method, self.image, self.label, self.batch = method, image, label, batch
-        self.mine, self.goal = method.followed.paths()
-
-    @cached_property
-    def student(self) -> Output:
-        """The student's logits, and its features by path."""
-        return output_of(self.method.student, self.image, self.mine)
-
-    @cached_property
-    def teacher(self) -> Output:
-        """The teacher's, without gradient."""
-        assert self.method.teacher is not None
-        return taught_by(self.method.teacher, self.batch, self.image, self.goal)
+    def __init__(self, method: Supervised, batch: Batch, image: Tensor, label: Tensor) -> None:
+        super().__init__((method.student, method.teacher), method.followed, batch, image, label)
+        self.method = method
 
     def cross_entropy(self) -> Tensor:
         """Return the mean cross-entropy with the label."""
@@ -127,10 +116,6 @@ class _Lesson:
         assert self.method.logits is not None
         loss: Tensor = self.method.logits(self.student[0], self.teacher[0], self.label)
         return loss.mean()
-
-    def features(self, loss: FeatureLoss) -> Tensor:
-        """Return the value of a feature loss."""
-        return compared(loss, self.student, self.teacher, self.batch, self.label)
 
 
 def _shapes(network: nn.Module | None, paths: list[str]) -> list[tuple[int, ...]]:

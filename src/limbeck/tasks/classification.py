@@ -129,7 +129,7 @@ class Classification(Task):
         confusion = confusion_matrix(logits, label)
         names = [*data.classes, *map(str, range(len(data.classes), len(confusion)))]
         return [
-            Picture("images by predicted class", image[found.argsort(stable=True)]),
+            Picture("images, sorted by predicted class", image[found.argsort(stable=True)]),
             Picture("accuracy by class", class_picture(class_accuracy(confusion), names), 1),
             Picture("confusion", confusion_picture(confusion, names), 1),
             *self._curve(network, data),
