@@ -17,7 +17,7 @@ from limbeck.catalogue import arguments, catalogue, network_arguments
 from limbeck.data.base import Data
 from limbeck.data.folder import ImageFolder
 from limbeck.data.tensors import TensorImages
-from limbeck.errors import RecipeError, nearest
+from limbeck.errors import RecipeError, nearest, require
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.networks.dcgan import DcganDiscriminator
@@ -92,8 +92,10 @@ def distill(
     cls = _method(method, options)
     weighed = dict(weights or {})
     Scheduled(weighed, cls.losses)  # names a wrong loss
-    _check("seeds", seeds >= 1, "a whole number of at least 1", seeds)
-    _check("features", features is None or isinstance(features, FeatureExtractor), "a FeatureExtractor", features)
+    require("distill: seeds", seeds >= 1, "a whole number of at least 1", seeds)
+    require(
+        "distill: features", features is None or isinstance(features, FeatureExtractor), "a FeatureExtractor", features
+    )
     for critic in (discriminator, teacher_discriminator):
         _check_discriminator(critic, shape)
     given = {name: repr(value) for name, value in options.items()}
@@ -125,14 +127,9 @@ def distill(
     return trained.eval()
 
 
-def _check(name: str, good: bool, expected: str, found: object) -> None:
-    if not good:
-        raise RecipeError(f"distill: {name}: expected {expected}, found {found!r}")
-
-
 def _latent(latent: Sequence[int]) -> tuple[int, ...]:
     sizes = isinstance(latent, Sequence) and all(isinstance(size, int) and size >= 1 for size in latent)
-    _check("latent", sizes and len(latent) > 0, "the shape of one latent, such as (128,)", latent)
+    require("distill: latent", sizes and len(latent) > 0, "the shape of one latent, such as (128,)", latent)
     return tuple(latent)
 
 
@@ -149,14 +146,14 @@ def _check_discriminator(critic: nn.Module | None, shape: tuple[int, int, int]) 
             f" {', '.join(map(str, shape))}): {str(error).splitlines()[0]}; give a discriminator of such images"
         ) from error
     good = isinstance(score, Tensor) and score.ndim > 0 and len(score) == 2
-    _check("discriminator", good, "one that returns scores (N, ...)", type(score).__name__)
+    require("distill: discriminator", good, "one that returns scores (N, ...)", type(score).__name__)
 
 
 def _image_shape(teacher: nn.Module, student: nn.Module, latent: tuple[int, ...]) -> tuple[int, int, int]:
     """Return (C, H, W) of what both generators make."""
     shapes = {}
     for name, network in (("teacher", teacher), ("student", student)):
-        _check(name, isinstance(network, nn.Module), "a torch.nn.Module", network)
+        require(f"distill: {name}", isinstance(network, nn.Module), "a torch.nn.Module", network)
         try:
             with torch.no_grad():
                 image = deepcopy(network).cpu().eval()(torch.randn(2, *latent, generator=generator(0, "probe")))

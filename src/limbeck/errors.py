@@ -43,6 +43,23 @@ class MissingExtra(LimbeckError):
         super().__init__(f'needs {package}, which is not installed: pip install "limbeck[{extra}]"')
 
 
+def require(key: str, holds: bool, expected: str, found: object, hint: str = "") -> None:
+    """Refuse an argument for which `holds` is False.
+
+    Args:
+        key: Where the user wrote it, such as "Pgd.steps".
+        holds: Whether it can be used.
+        expected: What was expected.
+        found: What was found.
+        hint: How to mend it, after that.
+
+    Raises:
+        RecipeError: It cannot be used.
+    """
+    if not holds:
+        raise RecipeError(f"{key}: expected {expected}, found {found!r}{hint}")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" for the name closest to `name`, or "" when none is close."""
     close = get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from limbeck.attacks.base import Bounds, check_radius, input_gradient, per_sample
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, require
 
 Output = Callable[[Tensor], Tensor]
 """From an input (N, ...) to logits (N, K), or to the logit of the second of two classes, (N,) or (N, 1)."""
@@ -97,10 +97,10 @@ class DeepFoolBoundary(BoundarySearch):
         low: float | None = -1.0,
         high: float | None = 1.0,
     ) -> None:
-        _expect(threshold in get_args(Threshold), "threshold", "'top_two' or 'half'", threshold)
-        _expect(0 < margin < 1, "margin", "a number in (0, 1)", margin)
-        _expect(steps >= 1, "steps", "at least 1", steps)
-        _expect(classes >= 1, "classes", "at least 1", classes)
+        require("DeepFoolBoundary.threshold", threshold in get_args(Threshold), "'top_two' or 'half'", threshold)
+        require("DeepFoolBoundary.margin", 0 < margin < 1, "a number in (0, 1)", margin)
+        require("DeepFoolBoundary.steps", steps >= 1, "at least 1", steps)
+        require("DeepFoolBoundary.classes", classes >= 1, "at least 1", classes)
         self.threshold, self.margin, self.steps, self.classes = threshold, margin, steps, classes
         self.overshoot = check_radius(overshoot, "DeepFoolBoundary.overshoot")
         self.bounds = Bounds("DeepFoolBoundary", low, high)
@@ -187,8 +187,3 @@ def _margin(logits: Tensor) -> Tensor:
     """Return |p₁ - p₂| of the two most likely classes, (N,) in [0, 1]."""
     top = logits.softmax(1).topk(2, dim=1).values
     return top[:, 0] - top[:, 1]
-
-
-def _expect(holds: bool, argument: str, expected: str, found: object) -> None:
-    if not holds:
-        raise RecipeError(f"DeepFoolBoundary.{argument}: expected {expected}, found {found!r}")

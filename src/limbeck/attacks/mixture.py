@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from limbeck.attacks.base import Attack, Loss, per_sample
-from limbeck.errors import RecipeError
+from limbeck.errors import require
 from limbeck.types import Draw
 
 Each = Literal["batch", "sample"]
@@ -45,16 +45,18 @@ class AttackMixture(Attack):
         name: str = "mixture",
     ) -> None:
         self.attacks, self.each, self.name = list(attacks), each, name
-        _expect(bool(self.attacks), "attacks", "at least one", self.attacks)
-        _expect(each in get_args(Each), "each", "'batch' or 'sample'", each)
+        require("AttackMixture.attacks", bool(self.attacks), "at least one", self.attacks)
+        require("AttackMixture.each", each in get_args(Each), "'batch' or 'sample'", each)
         shares = [1 / len(attacks)] * len(attacks) if probabilities is None else list(probabilities)
-        _expect(len(shares) == len(attacks), "probabilities", f"{len(attacks)}, one for each attack", shares)
+        require(
+            "AttackMixture.probabilities", len(shares) == len(attacks), f"{len(attacks)}, one for each attack", shares
+        )
         right = all(share >= 0 for share in shares) and math.isclose(sum(shares), 1, abs_tol=1e-6)
-        _expect(right, "probabilities", "numbers of at least 0 that sum to 1", shares)
+        require("AttackMixture.probabilities", right, "numbers of at least 0 that sum to 1", shares)
         self.edges = list(accumulate(shares))[:-1]
         names = [draw for attack in attacks for draw in attack.draws((1,))] + [f"{name}.choice"]
         twice = sorted({draw for draw in names if names.count(draw) > 1})
-        _expect(not twice, "attacks", "different names (give one of them another `name`)", twice)
+        require("AttackMixture.attacks", not twice, "different names (give one of them another `name`)", twice)
 
     def draws(self, shape: Sequence[int]) -> Mapping[str, Draw]:
         """Return the choice, and what all of the attacks draw."""
@@ -70,8 +72,3 @@ class AttackMixture(Attack):
             changed = self.attacks[number](loss, input, drawn, strength)
             result = torch.where(per_sample(chosen == number, input), changed, result)
         return result
-
-
-def _expect(holds: bool, argument: str, expected: str, found: object) -> None:
-    if not holds:
-        raise RecipeError(f"AttackMixture.{argument}: expected {expected}, found {found!r}")

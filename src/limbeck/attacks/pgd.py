@@ -19,7 +19,7 @@ from limbeck.attacks.base import (
     per_sample,
     strength_or,
 )
-from limbeck.errors import RecipeError
+from limbeck.errors import require
 from limbeck.types import Draw
 
 Norm = Literal["linf", "l2"]
@@ -63,11 +63,13 @@ class Pgd(Attack):
         name: str = "pgd",
     ) -> None:
         self.radius, self.step = check_radius(radius, "Pgd.radius"), check_radius(step, "Pgd.step")
-        _expect(step <= radius, "step", f"a step no larger than the ball (radius {radius:g})", step)
-        _expect(steps >= 1, "steps", "at least 1", steps)
-        _expect(norm in get_args(Norm), "norm", "'linf' or 'l2'", norm)
-        _expect(restarts >= 1, "restarts", "at least 1", restarts)
-        _expect(random_start or restarts == 1, "restarts", "1 without random_start: all starts are the same", restarts)
+        require("Pgd.step", step <= radius, f"a step no larger than the ball (radius {radius:g})", step)
+        require("Pgd.steps", steps >= 1, "at least 1", steps)
+        require("Pgd.norm", norm in get_args(Norm), "'linf' or 'l2'", norm)
+        require("Pgd.restarts", restarts >= 1, "at least 1", restarts)
+        require(
+            "Pgd.restarts", random_start or restarts == 1, "1 without random_start: all starts are the same", restarts
+        )
         self.steps, self.norm, self.restarts, self.random_start = steps, norm, restarts, random_start
         self.bounds, self.name = Bounds("Pgd", low, high), name
 
@@ -150,8 +152,3 @@ def _unit(vectors: Tensor) -> Tensor:
     """Return each sample at length 1; a zero stays zero."""
     length = per_sample(_length(vectors), vectors)
     return vectors / length.where(length > 0, 1)
-
-
-def _expect(holds: bool, argument: str, expected: str, found: object) -> None:
-    if not holds:
-        raise RecipeError(f"Pgd.{argument}: expected {expected}, found {found!r}")

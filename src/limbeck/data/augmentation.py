@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.data.base import Augmentation
-from limbeck.errors import RecipeError
+from limbeck.errors import require
 from limbeck.types import VOID, Draw
 
 Padding = Literal["reflection", "border", "zeros"]
@@ -94,7 +94,7 @@ class Flip(Augmentation):
     """
 
     def __init__(self, probability: float = 0.5, *, vertical: bool = False, name: str = "flip") -> None:
-        _expect(0 <= probability <= 1, "Flip.probability", "a number in [0, 1]", probability)
+        require("Flip.probability", 0 <= probability <= 1, "a number in [0, 1]", probability)
         self.probability, self.vertical, self.name = probability, vertical, name
 
     def draws(self) -> Mapping[str, Draw]:
@@ -129,7 +129,7 @@ class Rotation(Warp):
     """
 
     def __init__(self, degrees: float = 15.0, *, padding: Padding = "reflection", name: str = "rotation") -> None:
-        _expect(0 <= degrees <= 180, "Rotation.degrees", "degrees in [0, 180]", degrees)
+        require("Rotation.degrees", 0 <= degrees <= 180, "degrees in [0, 180]", degrees)
         self.degrees, self.padding, self.name = degrees, padding, name
 
     def draws(self) -> Mapping[str, Draw]:
@@ -158,7 +158,7 @@ class Scale(Warp):
     def __init__(
         self, low: float = 0.9, high: float = 1.1, *, padding: Padding = "reflection", name: str = "scale"
     ) -> None:
-        _expect(0 < low <= high, "Scale", "0 < low <= high", (low, high))
+        require("Scale", 0 < low <= high, "0 < low <= high", (low, high))
         self.low, self.high, self.padding, self.name = low, high, padding, name
 
     def draws(self) -> Mapping[str, Draw]:
@@ -188,7 +188,7 @@ class RandomScaleCrop(Warp):
     def __init__(
         self, low: float = 0.5, high: float = 2.0, *, padding: Padding = "zeros", name: str = "scale_crop"
     ) -> None:
-        _expect(0 < low <= high, "RandomScaleCrop", "0 < low <= high", (low, high))
+        require("RandomScaleCrop", 0 < low <= high, "0 < low <= high", (low, high))
         self.low, self.high, self.padding, self.name = low, high, padding, name
 
     def draws(self) -> Mapping[str, Draw]:
@@ -214,7 +214,7 @@ class Translation(Warp):
     """
 
     def __init__(self, share: float = 0.1, *, padding: Padding = "reflection", name: str = "translation") -> None:
-        _expect(0 <= share <= 1, "Translation.share", "a part in [0, 1]", share)
+        require("Translation.share", 0 <= share <= 1, "a part in [0, 1]", share)
         self.share, self.padding, self.name = share, padding, name
 
     def draws(self) -> Mapping[str, Draw]:
@@ -239,7 +239,7 @@ class Crop(Warp):
     mode = "nearest"
 
     def __init__(self, pixels: int = 4, *, padding: Padding = "reflection", name: str = "crop") -> None:
-        _expect(pixels >= 0, "Crop.pixels", "at least 0", pixels)
+        require("Crop.pixels", pixels >= 0, "at least 0", pixels)
         self.pixels, self.padding, self.name = pixels, padding, name
 
     def draws(self) -> Mapping[str, Draw]:
@@ -265,8 +265,8 @@ class Cutout(Augmentation):
     """
 
     def __init__(self, share: float = 0.25, *, fill: float = 0.0, name: str = "cutout") -> None:
-        _expect(0 <= share <= 1, "Cutout.share", "a part in [0, 1]", share)
-        _expect(-1 <= fill <= 1, "Cutout.fill", "a value in [-1, 1]", fill)
+        require("Cutout.share", 0 <= share <= 1, "a part in [0, 1]", share)
+        require("Cutout.fill", -1 <= fill <= 1, "a value in [-1, 1]", fill)
         self.share, self.fill, self.name = share, fill, name
 
     def draws(self) -> Mapping[str, Draw]:
@@ -308,7 +308,7 @@ class ColourJitter(Augmentation):
     ) -> None:
         self.amounts = (brightness, contrast, saturation)
         for argument, amount in zip(("brightness", "contrast", "saturation"), self.amounts, strict=True):
-            _expect(0 <= amount <= 1, f"ColourJitter.{argument}", "a change in [0, 1]", amount)
+            require(f"ColourJitter.{argument}", 0 <= amount <= 1, "a change in [0, 1]", amount)
         self.name = name
 
     def draws(self) -> Mapping[str, Draw]:
@@ -343,7 +343,7 @@ class AugmentationSequence(Augmentation):
     def __init__(self, augmentations: Sequence[Augmentation]) -> None:
         names = [name for augmentation in augmentations for name in augmentation.draws()]
         twice = sorted({name for name in names if names.count(name) > 1})
-        _expect(not twice, "AugmentationSequence", "different names (give one of them another `name`)", twice)
+        require("AugmentationSequence", not twice, "different names (give one of them another `name`)", twice)
         self.augmentations = list(augmentations)
 
     def draws(self) -> Mapping[str, Draw]:
@@ -384,8 +384,3 @@ def _span(centre: Tensor, length: int, side: int) -> Tensor:
     first = (centre * length).floor() - side // 2
     place = torch.arange(length, device=centre.device)
     return (place >= first[:, None]) & (place < first[:, None] + side)
-
-
-def _expect(holds: bool, argument: str, expected: str, found: object) -> None:
-    if not holds:
-        raise RecipeError(f"{argument}: expected {expected}, found {found}")

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from limbeck.data.base import Data, InMemory, Split
-from limbeck.errors import RecipeError, nearest
+from limbeck.errors import nearest, require
 from limbeck.randomness import seed_of
 
 CHARACTERS = string.ascii_uppercase + string.digits
@@ -150,19 +150,21 @@ class Glyphs(Data):
         self._counts: dict[Split, int] = {"train": train, "validation": validation, "test": test}
         self._faces = [file for file, has in FACES.items() if set(faces.split()) <= set(has)]
         odd = set(classes) - set(CHARACTERS)
-        _expect(bool(classes) and not odd, "classes", "characters of A-Z and 0-9", classes)
-        _expect(len(set(classes)) == len(classes), "classes", "every character once", classes)
+        require("Glyphs.classes", bool(classes) and not odd, "characters of A-Z and 0-9", classes)
+        require("Glyphs.classes", len(set(classes)) == len(classes), "every character once", classes)
         for word in faces.split():
-            _expect(word in words, "faces", f"words of {', '.join(words)}", word, nearest(word, words))
-        _expect(bool(self._faces), "faces", "words that go together (no face is all of these)", faces)
-        _expect(colours in PALETTES, "colours", f"one of {', '.join(PALETTES)}", colours, nearest(colours, PALETTES))
-        _expect(size >= 8, "size", "at least 8 pixels", size)
-        _expect(channels in (1, 3), "channels", "1 (grey) or 3 (RGB)", channels)
-        _expect(0 <= rotation <= 180, "rotation", "degrees in [0, 180]", rotation)
-        _expect(0.1 <= low <= high <= 1, "scale", "the smallest and the largest, both in [0.1, 1]", scale)
-        _expect(0 <= shift <= 1, "shift", "a number in [0, 1]", shift)
+            require("Glyphs.faces", word in words, f"words of {', '.join(words)}", word, nearest(word, words))
+        require("Glyphs.faces", bool(self._faces), "words that go together (no face is all of these)", faces)
+        require(
+            "Glyphs.colours", colours in PALETTES, f"one of {', '.join(PALETTES)}", colours, nearest(colours, PALETTES)
+        )
+        require("Glyphs.size", size >= 8, "at least 8 pixels", size)
+        require("Glyphs.channels", channels in (1, 3), "1 (grey) or 3 (RGB)", channels)
+        require("Glyphs.rotation", 0 <= rotation <= 180, "degrees in [0, 180]", rotation)
+        require("Glyphs.scale", 0.1 <= low <= high <= 1, "the smallest and the largest, both in [0.1, 1]", scale)
+        require("Glyphs.shift", 0 <= shift <= 1, "a number in [0, 1]", shift)
         for split, count in self._counts.items():
-            _expect(count >= 1, split, "at least 1 image", count)
+            require(f"Glyphs.{split}", count >= 1, "at least 1 image", count)
         self.image_shape = (channels, size, size)
         self.classes = tuple(classes)
         self.mask_classes = ("background", *classes)
@@ -293,8 +295,3 @@ def _pick(choices: Sequence[str], uniform: float) -> str:
 def _stray(rgb: Rgb, stray: int, uniform: list[float]) -> Rgb:
     red, green, blue = (min(255, max(0, round(v + stray * (2 * u - 1)))) for v, u in zip(rgb, uniform, strict=True))
     return red, green, blue
-
-
-def _expect(holds: bool, argument: str, expected: str, found: object, hint: str = "") -> None:
-    if not holds:
-        raise RecipeError(f"Glyphs.{argument}: expected {expected}, found {found!r}{hint}")

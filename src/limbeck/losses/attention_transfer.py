@@ -9,7 +9,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from limbeck.losses.base import FeatureLoss, check_paths, pairs, pooled_alike, require, same_shape, unit
+from limbeck.errors import require
+from limbeck.losses.base import FeatureLoss, check_paths, pairs, pooled_alike, same_shape, unit
 
 
 def attention_transfer(student: Tensor, teacher: Tensor, power: float = 2.0) -> Tensor:
@@ -50,7 +51,7 @@ class AttentionTransfer(FeatureLoss):
     def __init__(self, paths: Mapping[str, str], power: float = 2.0) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)
-        require(self, "power", power, 1 <= power < math.inf, "a number of at least 1")
+        require("AttentionTransfer.power", 1 <= power < math.inf, "a number of at least 1", power)
         self.power = power
 
     def fit_to(self, student: Sequence[tuple[int, ...]], teacher: Sequence[tuple[int, ...]]) -> None:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, require
 from limbeck.types import Draw
 
 
@@ -35,16 +35,6 @@ def same_shape(student: Tensor, teacher: Tensor, what: str) -> None:
             f"{what}: expected the same shape of student and teacher,"
             f" found {tuple(student.shape)} and {tuple(teacher.shape)}"
         )
-
-
-def require(owner: object, name: str, found: object, holds: bool, expected: str) -> None:
-    """Refuse an argument of `owner` for which `holds` is False.
-
-    Raises:
-        RecipeError: It does not hold.
-    """
-    if not holds:
-        raise RecipeError(f"{type(owner).__name__}.{name}: expected {expected}, found {found!r}")
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
@@ -305,7 +295,7 @@ def check_paths(loss: nn.Module, paths: Mapping[str, str]) -> dict[str, str]:
     Raises:
         RecipeError: There are none.
     """
-    require(loss, "paths", dict(paths), len(paths) > 0, "{student path: teacher path}")
+    require(f"{type(loss).__name__}.paths", len(paths) > 0, "{student path: teacher path}", dict(paths))
     return dict(paths)
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from limbeck.errors import require
 from limbeck.losses.base import (
     FeatureLoss,
     check_paths,
@@ -20,7 +21,6 @@ from limbeck.losses.base import (
     pairs,
     pooled_alike,
     precise,
-    require,
     same_shape,
     unit,
 )
@@ -77,8 +77,8 @@ class Cirkd(FeatureLoss):
     def __init__(self, paths: Mapping[str, str], pool: int = 1, temperature: float = 0.1) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)
-        require(self, "pool", pool, pool >= 1, "a whole number of at least 1")
-        require(self, "temperature", temperature, 0 < temperature < math.inf, "a number above 0")
+        require("Cirkd.pool", pool >= 1, "a whole number of at least 1", pool)
+        require("Cirkd.temperature", 0 < temperature < math.inf, "a number above 0", temperature)
         self.pool, self.temperature = pool, temperature
 
     def fit_to(self, student: Sequence[tuple[int, ...]], teacher: Sequence[tuple[int, ...]]) -> None:

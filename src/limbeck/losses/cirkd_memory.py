@@ -9,7 +9,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, require
 from limbeck.losses.base import (
     FeatureLoss,
     check_paths,
@@ -21,7 +21,6 @@ from limbeck.losses.base import (
     pixel_classes,
     pooled_alike,
     precise,
-    require,
     unit,
 )
 from limbeck.types import VOID, Draw
@@ -165,12 +164,12 @@ class CirkdMemory(FeatureLoss):
         self.paths = check_paths(self, paths)
         sizes = {"pixels": pixels, "regions": regions, "pixel_anchors": pixel_anchors, "region_anchors": region_anchors}
         for name, size in {"classes": classes, **sizes, "stored": stored}.items():
-            require(self, name, size, size >= 1, "a whole number of at least 1")
-        require(self, "classes", classes, classes <= VOID, f"at most {VOID}")
-        require(self, "temperature", temperature, 0 < temperature < math.inf, "a number above 0")
+            require(f"CirkdMemory.{name}", size >= 1, "a whole number of at least 1", size)
+        require("CirkdMemory.classes", classes <= VOID, f"at most {VOID}", classes)
+        require("CirkdMemory.temperature", 0 < temperature < math.inf, "a number above 0", temperature)
         for name, weight in {"pixel": pixel, "region": region}.items():
-            require(self, name, weight, 0 <= weight < math.inf, "a number of at least 0")
-        require(self, "region", region, pixel + region > 0, "a number above 0 where pixel is 0")
+            require(f"CirkdMemory.{name}", 0 <= weight < math.inf, "a number of at least 0", weight)
+        require("CirkdMemory.region", pixel + region > 0, "a number above 0 where pixel is 0", region)
         self.classes, self.pixels, self.regions, self.stored = classes, pixels, regions, stored
         self.anchors = {"pixel": pixel_anchors // classes + 1, "region": region_anchors // classes + 1}  # as the code
         self.temperature, self.weights = temperature, {"pixel": pixel, "region": region}

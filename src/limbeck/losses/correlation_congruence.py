@@ -9,13 +9,13 @@ from typing import final
 import torch
 from torch import Tensor
 
+from limbeck.errors import require
 from limbeck.losses.base import (
     FeatureLoss,
     check_paths,
     embedding,
     full_precision,
     gathered,
-    require,
     same_shape,
     unit,
 )
@@ -79,8 +79,8 @@ class CorrelationCongruence(FeatureLoss):
     def __init__(self, paths: Mapping[str, str], gamma: float = 0.4, order: int = 2) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)
-        require(self, "gamma", gamma, 0 < gamma < math.inf, "a number above 0")
-        require(self, "order", order, 1 <= order <= 100, "a whole number from 1 to 100")
+        require("CorrelationCongruence.gamma", 0 < gamma < math.inf, "a number above 0", gamma)
+        require("CorrelationCongruence.order", 1 <= order <= 100, "a whole number from 1 to 100", order)
         self.gamma = gamma
         self.order = order
 

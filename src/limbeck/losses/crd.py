@@ -9,7 +9,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, require
 from limbeck.losses.base import (
     FeatureLoss,
     check_paths,
@@ -18,7 +18,6 @@ from limbeck.losses.base import (
     gathered,
     pairs,
     precise,
-    require,
     unit,
 )
 from limbeck.types import Draw
@@ -136,9 +135,9 @@ class Crd(FeatureLoss):
         super().__init__()
         self.paths = check_paths(self, paths)
         for name, value in {"count": count, "negatives": negatives, "width": width}.items():
-            require(self, name, value, value >= 1, "a whole number of at least 1")
-        require(self, "temperature", temperature, 0 < temperature < math.inf, "a number above 0")
-        require(self, "momentum", momentum, 0 <= momentum < 1, "a number in [0, 1)")
+            require(f"Crd.{name}", value >= 1, "a whole number of at least 1", value)
+        require("Crd.temperature", 0 < temperature < math.inf, "a number above 0", temperature)
+        require("Crd.momentum", 0 <= momentum < 1, "a number in [0, 1)", momentum)
         self.count, self.negatives, self.width = count, negatives, width
         self.temperature, self.momentum = temperature, momentum
         self.memories = nn.ModuleList()

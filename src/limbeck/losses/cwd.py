@@ -9,7 +9,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from limbeck.losses.base import FeatureLoss, check_paths, pairs, pointwise, pooled_alike, precise, require, same_shape
+from limbeck.errors import require
+from limbeck.losses.base import FeatureLoss, check_paths, pairs, pointwise, pooled_alike, precise, same_shape
 
 
 def cwd(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
@@ -49,7 +50,7 @@ class Cwd(FeatureLoss):
     def __init__(self, paths: Mapping[str, str], temperature: float = 4.0) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)
-        require(self, "temperature", temperature, 0 < temperature < math.inf, "a number above 0")
+        require("Cwd.temperature", 0 < temperature < math.inf, "a number above 0", temperature)
         self.temperature = temperature
         self.adapters = nn.ModuleList()
 

@@ -10,7 +10,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from limbeck.losses.base import FeatureLoss, check_paths, pairs, pooled_alike, precise, require, same_shape, unit
+from limbeck.errors import require
+from limbeck.losses.base import FeatureLoss, check_paths, pairs, pooled_alike, precise, same_shape, unit
 
 
 def factor_transfer(student: Tensor, teacher: Tensor) -> Tensor:
@@ -55,8 +56,8 @@ class FactorTransfer(FeatureLoss):
     def __init__(self, paths: Mapping[str, str], rate: float = 0.5, reconstruction: float = 1.0) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)
-        require(self, "rate", rate, 0 < rate < math.inf, "a number above 0")
-        require(self, "reconstruction", reconstruction, 0 < reconstruction < math.inf, "a number above 0")
+        require("FactorTransfer.rate", 0 < rate < math.inf, "a number above 0", rate)
+        require("FactorTransfer.reconstruction", 0 < reconstruction < math.inf, "a number above 0", reconstruction)
         self.rate = rate
         self.reconstruction = reconstruction
         self.encoders, self.decoders, self.translators = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()

@@ -8,8 +8,8 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
-from limbeck.errors import RecipeError
-from limbeck.losses.base import FeatureLoss, check_paths, pairs, pointwise, precise, require, same_shape
+from limbeck.errors import RecipeError, require
+from limbeck.losses.base import FeatureLoss, check_paths, pairs, pointwise, precise, same_shape
 from limbeck.types import Draw
 
 
@@ -76,8 +76,8 @@ class Mgd(FeatureLoss):
     ) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)
-        require(self, "ratio", ratio, 0 <= ratio < 1, "a number in [0, 1)")
-        require(self, "masks", masks, masks in ("positions", "channels"), "'positions' or 'channels'")
+        require("Mgd.ratio", 0 <= ratio < 1, "a number in [0, 1)", ratio)
+        require("Mgd.masks", masks in ("positions", "channels"), "'positions' or 'channels'", masks)
         self.ratio = ratio
         self.masks = masks
         self.adapters, self.generators = nn.ModuleList(), nn.ModuleList()

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.losses.base import FeatureLoss, check_paths, pairs, place_cosines, pooled_alike, require, same_shape
+from limbeck.errors import require
+from limbeck.losses.base import FeatureLoss, check_paths, pairs, place_cosines, pooled_alike, same_shape
 
 
 def pairwise_structure(student: Tensor, teacher: Tensor, pool: float = 0.5) -> Tensor:
@@ -59,7 +60,7 @@ class PairwiseStructure(FeatureLoss):
     def __init__(self, paths: Mapping[str, str], pool: float = 0.5) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)
-        require(self, "pool", pool, 0 < pool <= 1, "a share in (0, 1]")
+        require("PairwiseStructure.pool", 0 < pool <= 1, "a share in (0, 1]", pool)
         self.pool = pool
 
     def fit_to(self, student: Sequence[tuple[int, ...]], teacher: Sequence[tuple[int, ...]]) -> None:

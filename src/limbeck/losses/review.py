@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.errors import RecipeError
-from limbeck.losses.base import FeatureLoss, check_paths, pairs, precise, require, same_shape
+from limbeck.errors import RecipeError, require
+from limbeck.losses.base import FeatureLoss, check_paths, pairs, precise, same_shape
 
 
 def hierarchical_context(student: Tensor, teacher: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Review(FeatureLoss):
     def __init__(self, paths: Mapping[str, str], width: int = 512) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)
-        require(self, "width", width, width >= 1, "a whole number of at least 1")
+        require("Review.width", width >= 1, "a whole number of at least 1", width)
         self.width = width
         self.fusions = nn.ModuleList()
 

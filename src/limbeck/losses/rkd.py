@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from limbeck.errors import require
 from limbeck.losses.base import (
     FeatureLoss,
     check_paths,
     embedding,
     full_precision,
     gathered,
-    require,
     same_shape,
     unit,
 )
@@ -92,9 +92,9 @@ class Rkd(FeatureLoss):
     def __init__(self, paths: Mapping[str, str], distance: float = 25.0, angle: float = 50.0) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)
-        require(self, "distance", distance, 0 <= distance < math.inf, "a number of at least 0")
-        require(self, "angle", angle, 0 <= angle < math.inf, "a number of at least 0")
-        require(self, "angle", angle, distance + angle > 0, "a number above 0 where distance is 0")
+        require("Rkd.distance", 0 <= distance < math.inf, "a number of at least 0", distance)
+        require("Rkd.angle", 0 <= angle < math.inf, "a number of at least 0", angle)
+        require("Rkd.angle", distance + angle > 0, "a number above 0 where distance is 0", angle)
         self.distance = distance
         self.angle = angle
 

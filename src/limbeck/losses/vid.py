@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.errors import require
 from limbeck.losses.base import (
     FeatureLoss,
     check_paths,
@@ -17,7 +18,6 @@ from limbeck.losses.base import (
     pointwise,
     pooled_alike,
     precise,
-    require,
     same_shape,
 )
 
@@ -64,7 +64,7 @@ class Vid(FeatureLoss):
     def __init__(self, paths: Mapping[str, str], variance: float = 5.0) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)
-        require(self, "variance", variance, FLOOR < variance < math.inf, f"a number above {FLOOR:g}")
+        require("Vid.variance", FLOOR < variance < math.inf, f"a number above {FLOOR:g}", variance)
         self.variance = variance
         self.means = nn.ModuleList()
         self.raw = nn.ParameterList()

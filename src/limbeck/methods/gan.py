@@ -14,7 +14,7 @@ from limbeck.attacks.boundary import BoundarySearch
 from limbeck.attacks.latent import on_shell
 from limbeck.attacks.strength import Strength
 from limbeck.data.base import Augmentation
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, require
 from limbeck.losses import gan
 from limbeck.losses.base import gathered
 from limbeck.losses.features import DISTANCES, feature_matching
@@ -130,30 +130,32 @@ class Gan(Method):
         black_box: bool = False,
     ) -> None:
         super().__init__()
-        _check("loss", loss in gan.LOSSES, f"one of {', '.join(gan.LOSSES)}", loss)
-        _check("penalty", penalty in ("none", "r1", "gradient_penalty"), "none, r1 or gradient_penalty", penalty)
-        _check("penalty_weight", penalty_weight >= 0, "a number of at least 0", penalty_weight)
-        _check("penalty_interval", penalty_interval >= 1, "a whole number of at least 1", penalty_interval)
-        _check("critic_steps", critic_steps >= 1, "a whole number of at least 1", critic_steps)
-        _check("alpha", 0 <= alpha <= 1, "a number in [0, 1]", alpha)
-        _check("temperature", temperature > 0, "a number above 0", temperature)
-        _check("output", output in DISTANCES, f"one of {', '.join(DISTANCES)}", output)
-        _check("black_box", not (black_box and teacher is not None), "no teacher network beside it", True)
-        _check("teacher", teacher is not student, "another network than the student", "the same")
+        require("gan.loss", loss in gan.LOSSES, f"one of {', '.join(gan.LOSSES)}", loss)
+        require("gan.penalty", penalty in ("none", "r1", "gradient_penalty"), "none, r1 or gradient_penalty", penalty)
+        require("gan.penalty_weight", penalty_weight >= 0, "a number of at least 0", penalty_weight)
+        require("gan.penalty_interval", penalty_interval >= 1, "a whole number of at least 1", penalty_interval)
+        require("gan.critic_steps", critic_steps >= 1, "a whole number of at least 1", critic_steps)
+        require("gan.alpha", 0 <= alpha <= 1, "a number in [0, 1]", alpha)
+        require("gan.temperature", temperature > 0, "a number above 0", temperature)
+        require("gan.output", output in DISTANCES, f"one of {', '.join(DISTANCES)}", output)
+        require("gan.black_box", not (black_box and teacher is not None), "no teacher network beside it", True)
+        require("gan.teacher", teacher is not student, "another network than the student", "the same")
         other = teacher_discriminator is not discriminator
-        _check("teacher_discriminator", other, "another network than the discriminator (a copy)", "the same")
+        require("gan.teacher_discriminator", other, "another network than the discriminator (a copy)", "the same")
         paired = (feature_network is None) == (not perceptual_paths)
-        _check("perceptual_paths", paired, "paths if and only if there is a feature_network", list(perceptual_paths))
+        require(
+            "gan.perceptual_paths", paired, "paths if and only if there is a feature_network", list(perceptual_paths)
+        )
         self.taught = teacher is not None or black_box
         unread = self.taught and bool(critic_features) and teacher_discriminator is None
-        _check("teacher_discriminator", not unread, "one to read critic_features from", None)
-        _check("features", not (features and black_box), "none of a black box", features)
-        _check("attack", not (attack is not None and black_box), "none of a black box", attack)
-        _check("strength", strength is None or attack is not None, "an attack whose strength it is", None)
+        require("gan.teacher_discriminator", not unread, "one to read critic_features from", None)
+        require("gan.features", not (features and black_box), "none of a black box", features)
+        require("gan.attack", not (attack is not None and black_box), "none of a black box", attack)
+        require("gan.strength", strength is None or attack is not None, "an attack whose strength it is", None)
         shown = attack is None or teacher is None or hasattr(teacher, "latent_shape")
-        _check("attack", shown, "a teacher that states its latent_shape", type(teacher).__name__)
+        require("gan.attack", shown, "a teacher that states its latent_shape", type(teacher).__name__)
         judged = boundary is None or not self.taught or teacher_discriminator is not None
-        _check("boundary", judged, "a teacher_discriminator whose boundary it is", None)
+        require("gan.boundary", judged, "a teacher_discriminator whose boundary it is", None)
         for network, paths in ((teacher_discriminator, critic_features), (feature_network, perceptual_paths)):
             if network is not None:
                 Tap(network, paths)  # names a wrong path before anything is trained
@@ -266,7 +268,7 @@ class Gan(Method):
     def _soft_label(self, scene: _Scene) -> Tensor:
         real, fake = self._log_odds(scene.real_score), self._log_odds(scene.fake_score)
         if self.teacher_discriminator is None:
-            _check("teacher_discriminator", not self.taught, "one for discriminator.soft_label, or weight 0", None)
+            require("gan.teacher_discriminator", not self.taught, "one for discriminator.soft_label, or weight 0", None)
             return gan.logistic_discriminator(real, fake)
         with torch.no_grad():
             real_label = self._log_odds(scene.score(self.teacher_discriminator, scene.real))
@@ -347,11 +349,6 @@ class _Scene:
         if not getattr(inner, "classes", self.batch.label is not None):
             return ()
         return (_need(self.batch.label, f"labels, which {type(inner).__name__} is conditioned on"),)
-
-
-def _check(name: str, good: bool, expected: str, found: object) -> None:
-    if not good:
-        raise RecipeError(f"gan.{name}: expected {expected}, found {found!r}")
 
 
 def _need(tensor: Tensor | None, what: str) -> Tensor:

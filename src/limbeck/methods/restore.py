@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, require
 from limbeck.losses import gan
 from limbeck.losses.base import FeatureLoss
 from limbeck.losses.features import DISTANCES
@@ -96,14 +96,21 @@ class Restore(Method):
         conditional: bool = False,
     ) -> None:
         super().__init__()
-        _check("distance", distance in DISTANCES, f"one of {', '.join(DISTANCES)}", distance)
-        _check("distribution", distribution in DISTRIBUTIONS, f"one of {', '.join(DISTRIBUTIONS)}", distribution)
-        _check("loss", loss in gan.LOSSES, f"one of {', '.join(gan.LOSSES)}", loss)
-        _check("teacher", teacher is not student or teacher is None, "another network (a copy)", "the student")
+        require("restore.distance", distance in DISTANCES, f"one of {', '.join(DISTANCES)}", distance)
+        require(
+            "restore.distribution", distribution in DISTRIBUTIONS, f"one of {', '.join(DISTRIBUTIONS)}", distribution
+        )
+        require("restore.loss", loss in gan.LOSSES, f"one of {', '.join(gan.LOSSES)}", loss)
+        require("restore.teacher", teacher is not student or teacher is None, "another network (a copy)", "the student")
         paired = (feature_network is None) == (not perceptual_paths)
-        _check("perceptual_paths", paired, "paths if and only if there is a feature_network", list(perceptual_paths))
+        require(
+            "restore.perceptual_paths",
+            paired,
+            "paths if and only if there is a feature_network",
+            list(perceptual_paths),
+        )
         unread = teacher is not None and bool(critic_features) and teacher_discriminator is None
-        _check("teacher_discriminator", not unread, "one to read critic_features from", None)
+        require("restore.teacher_discriminator", not unread, "one to read critic_features from", None)
         for network, paths in ((teacher_discriminator, critic_features), (feature_network, perceptual_paths)):
             if network is not None:
                 Tap(network, paths)  # names a wrong path before anything is trained
@@ -131,10 +138,10 @@ class Restore(Method):
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         """Yield the discriminator's update, if there is one, and the student's."""
-        _check("data", batch.image is not None, "batches with images", None)
+        require("restore.data", batch.image is not None, "batches with images", None)
         lesson = _Lesson(self, batch)
         if self.discriminator is not None:
-            _check("data", batch.target is not None, "whole images for a discriminator", None)
+            require("restore.data", batch.target is not None, "whole images for a discriminator", None)
             yield Update("discriminator", {"real_fake": lesson.real_fake})
         losses: dict[str, Loss] = {}
         if batch.target is not None:
@@ -145,7 +152,7 @@ class Restore(Method):
             losses["adversarial"] = lesson.adversarial
         if self.teacher is not None:
             losses |= self._followed(lesson)
-        _check("data", bool(losses), "whole images beside the degraded ones, or a teacher", None)
+        require("restore.data", bool(losses), "whole images beside the degraded ones, or a teacher", None)
         yield Update("student", losses)
 
     def _followed(self, lesson: _Lesson) -> dict[str, Loss]:
@@ -276,8 +283,3 @@ def _shapes(network: nn.Module, paths: list[str]) -> list[tuple[int, ...]]:
         )
     weight = next(network.parameters(), torch.empty(0))
     return feature_shapes(network, paths, weight.new_zeros(2, inputs, SIDE, SIDE))
-
-
-def _check(name: str, good: bool, expected: str, found: object) -> None:
-    if not good:
-        raise RecipeError(f"restore.{name}: expected {expected}, found {found!r}")

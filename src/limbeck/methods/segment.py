@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, require
 from limbeck.losses import gan
 from limbeck.losses.base import FeatureLoss, LogitLoss, masked_mean, precise
 from limbeck.losses.segmentation import boundary_weights, pixel_cross_entropy, pixel_rows, weighted_kl
@@ -89,13 +89,13 @@ class Segment(Method):
     ) -> None:
         super().__init__()
         shown = (size, size) if isinstance(size, int) else size
-        _check("size", min(shown) >= 1, "pixels of at least 1", size)
-        _check("teacher", teacher is not student or teacher is None, "another network (a copy)", "the student")
-        _check("temperature", temperature > 0, "a number above 0", temperature)
-        _check("boundary_width", boundary_width >= 1, "a whole number of at least 1", boundary_width)
-        _check("boundary_gain", boundary_gain >= 0, "a number of at least 0", boundary_gain)
-        _check("loss", loss in gan.LOSSES, f"one of {', '.join(gan.LOSSES)}", loss)
-        _check("penalty_weight", penalty_weight >= 0, "a number of at least 0", penalty_weight)
+        require("segment.size", min(shown) >= 1, "pixels of at least 1", size)
+        require("segment.teacher", teacher is not student or teacher is None, "another network (a copy)", "the student")
+        require("segment.temperature", temperature > 0, "a number above 0", temperature)
+        require("segment.boundary_width", boundary_width >= 1, "a whole number of at least 1", boundary_width)
+        require("segment.boundary_gain", boundary_gain >= 0, "a number of at least 0", boundary_gain)
+        require("segment.loss", loss in gan.LOSSES, f"one of {', '.join(gan.LOSSES)}", loss)
+        require("segment.penalty_weight", penalty_weight >= 0, "a number of at least 0", penalty_weight)
         self.student, self.discriminator = student, discriminator
         self.teacher = None if teacher is None else Frozen(teacher)
         self.logits, self.temperature = logits, temperature
@@ -206,8 +206,3 @@ def _shapes(network: nn.Module | None, paths: list[str], size: tuple[int, int]) 
         )
     weight = next(network.parameters(), torch.empty(0))
     return feature_shapes(network, paths, weight.new_zeros(2, channels, *size))
-
-
-def _check(name: str, good: bool, expected: str, found: object) -> None:
-    if not good:
-        raise RecipeError(f"segment.{name}: expected {expected}, found {found!r}")

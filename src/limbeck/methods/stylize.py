@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.pictures import picture
-from limbeck.errors import RecipeError
+from limbeck.errors import require
 from limbeck.losses.base import FeatureLoss
 from limbeck.losses.features import l1
 from limbeck.losses.style import content_distance, gram, statistics_kl, style_distance, total_variation
@@ -80,11 +80,16 @@ class Stylize(Method):
         features: FeatureLoss | None = None,
     ) -> None:
         super().__init__()
-        _check("styles", len(styles) > 0, "at least one picture", list(styles))
-        _check("teacher", teacher is not student or teacher is None, "another network (a copy)", "the student")
+        require("stylize.styles", len(styles) > 0, "at least one picture", list(styles))
+        require("stylize.teacher", teacher is not student or teacher is None, "another network (a copy)", "the student")
         for network in (student, teacher):
             known = getattr(network, "styles", len(styles)) or len(styles)
-            _check("styles", known == len(styles), f"{known} pictures, as many as the network's styles", len(styles))
+            require(
+                "stylize.styles",
+                known == len(styles),
+                f"{known} pictures, as many as the network's styles",
+                len(styles),
+            )
         self.student, self.styles = student, list(styles)
         self.teacher = None if teacher is None else Frozen(teacher)
         self.feature_network = Frozen(feature_network)
@@ -113,7 +118,7 @@ class Stylize(Method):
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         """Yield the student's update."""
-        _check("data", batch.image is not None, "batches with images", None)
+        require("stylize.data", batch.image is not None, "batches with images", None)
         lesson = _Lesson(self, batch)
         losses: dict[str, Loss] = {
             "content": lesson.content,
@@ -220,8 +225,3 @@ def _shapes(network: nn.Module, paths: list[str]) -> list[tuple[int, ...]]:
     by_number, by_image = weight.new_zeros(2, dtype=torch.int64), weight.new_zeros(2, 3, SIDE, SIDE)
     style = [by_image] if styles == 0 else [by_number] if styles > 1 else []
     return feature_shapes(network, paths, weight.new_zeros(2, 3, SIDE, SIDE), *style)
-
-
-def _check(name: str, good: bool, expected: str, found: object) -> None:
-    if not good:
-        raise RecipeError(f"stylize.{name}: expected {expected}, found {found!r}")

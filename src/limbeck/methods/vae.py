@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from limbeck.attacks.base import Attack, per_sample
 from limbeck.attacks.latent import on_shell
 from limbeck.attacks.strength import Strength
-from limbeck.errors import RecipeError
+from limbeck.errors import require
 from limbeck.losses import gan, vae
 from limbeck.losses.base import gathered, precise
 from limbeck.losses.features import DISTANCES, feature_matching, l1
@@ -120,17 +120,19 @@ class Vae(Method):
     ) -> None:
         super().__init__()
         known = ("gaussian", "discretized_gaussian", "bernoulli", "l1")
-        _check("likelihood", likelihood in known, f"one of {', '.join(known)}", likelihood)
-        _check("free_bits", free_bits >= 0, "a number of at least 0", free_bits)
-        _check("output", output in DISTANCES, f"one of {', '.join(DISTANCES)}", output)
-        _check("prior_share", 0 <= prior_share <= 1, "a number in [0, 1]", prior_share)
-        _check("map_steps", map_steps >= 1, "a whole number of at least 1", map_steps)
-        _check("teacher", teacher is not student, "another network than the student (a copy)", "the same")
+        require("vae.likelihood", likelihood in known, f"one of {', '.join(known)}", likelihood)
+        require("vae.free_bits", free_bits >= 0, "a number of at least 0", free_bits)
+        require("vae.output", output in DISTANCES, f"one of {', '.join(DISTANCES)}", output)
+        require("vae.prior_share", 0 <= prior_share <= 1, "a number in [0, 1]", prior_share)
+        require("vae.map_steps", map_steps >= 1, "a whole number of at least 1", map_steps)
+        require("vae.teacher", teacher is not student, "another network than the student (a copy)", "the same")
         paired = (feature_network is None) == (not perceptual_paths)
-        _check("perceptual_paths", paired, "paths if and only if there is a feature_network", list(perceptual_paths))
-        _check("strength", strength is None or attack is not None, "an attack whose strength it is", None)
+        require(
+            "vae.perceptual_paths", paired, "paths if and only if there is a feature_network", list(perceptual_paths)
+        )
+        require("vae.strength", strength is None or attack is not None, "an attack whose strength it is", None)
         scaled = "gaussian" not in likelihood or hasattr(student, "log_scale")
-        _check("likelihood", scaled, "bernoulli or l1 for a network without log_scale", likelihood)
+        require("vae.likelihood", scaled, "bernoulli or l1 for a network without log_scale", likelihood)
         if feature_network is not None:
             Tap(feature_network, perceptual_paths)
         self.student, self.discriminator = student, discriminator
@@ -155,7 +157,7 @@ class Vae(Method):
         of_images = {} if self.attack is None else dict(self.attack.draws(self.student.image_shape))
         of_latents = {} if self.latent_attack is None else dict(self.latent_attack.draws(latent))
         both = sorted(of_images.keys() & of_latents.keys())
-        _check("latent_attack", not both, "a name of its own, such as `name: latent`", both)
+        require("vae.latent_attack", not both, "a name of its own, such as `name: latent`", both)
         return drawn | of_images | of_latents
 
     def players(self) -> Mapping[str, nn.Module]:
@@ -166,7 +168,7 @@ class Vae(Method):
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         """Yield the discriminator's update, if there is one, and the student's."""
-        _check("data", batch.image is not None, "batches with images", None)
+        require("vae.data", batch.image is not None, "batches with images", None)
         lesson = _Lesson(self, batch, step)
         if self.discriminator is not None:
             yield Update("discriminator", {"real_fake": lesson.real_fake})
@@ -386,8 +388,3 @@ def _adapters(student: nn.Module, teacher: nn.Module, features: Mapping[str, str
     mine, goal = feature_shapes(student, list(features), image), feature_shapes(teacher, list(features.values()), image)
     names = [f"{of_student!r} -> {of_teacher!r}" for of_student, of_teacher in features.items()]
     return nn.ModuleList(adapter(*pair) for pair in zip(mine, goal, names, strict=True))
-
-
-def _check(name: str, good: bool, expected: str, found: object) -> None:
-    if not good:
-        raise RecipeError(f"vae.{name}: expected {expected}, found {found!r}")
