@@ -17,7 +17,7 @@ from torch import Tensor
 from toys import toy_scene, write_camvid, write_facades
 
 import limbeck.data
-from limbeck.data.augmentation import AugmentationSequence, Crop, Flip, Rotation
+from limbeck.data.augmentation import AugmentationSequence, Flip
 from limbeck.data.base import Augmentation, Data, Split
 from limbeck.data.camvid import CamVid
 from limbeck.data.cifar import CIFAR10, CIFAR100
@@ -33,6 +33,7 @@ from limbeck.data.partly_labelled import PartlyLabelled
 from limbeck.data.photo_crops import PhotoCrops
 from limbeck.data.side_by_side import Facades, SideBySide
 from limbeck.data.tensors import TensorImages
+from limbeck.data.warp import Crop, Rotation
 from limbeck.types import VOID
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

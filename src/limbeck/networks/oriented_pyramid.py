@@ -83,7 +83,7 @@ class OrientedPyramid(nn.Module):
     def _features(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Return the channels of one level, and its smoothed colours (N, 3, H, W)."""
         padded = F.pad(seen.flatten(0, 1)[:, None], 4 * [REACH], mode="replicate")
-        found = F.conv2d(padded, self.bank.to(seen)).unflatten(0, seen.shape[:2])  # (N, 3, 2 O + 1, H, W)
+        found = F.conv2d(padded, self.bank.to(seen)).view(*seen.shape[:2], len(self.bank), *seen.shape[2:])
         waves, mean = found[:, :, :-1].flatten(1, 2), found[:, :, -1]
         constant = torch.full_like(mean[:, :1], CONSTANT)
         return torch.cat([waves.relu(), (-waves).relu(), MEAN_GAIN * mean, constant], 1), mean
