@@ -1,6 +1,6 @@
 """Random changes of whole batches of images; what they need is drawn by the engine, one number for each image.
 
-What changes colours or covers pixels leaves masks and targets as they are. What moves pixels is a `Warp`, but for `Flip`.
+What changes colours or covers pixels leaves masks and targets as they are. What moves pixels is a `Warp`, or `Flip`.
 """
 
 from __future__ import annotations
