@@ -25,6 +25,8 @@ PHOTOGRAPHS: dict[Split, tuple[str, ...]] = {
 class EmbeddedPhotos(Data):
     """Square cut-outs of photographs on a regular grid, nothing resized: a cup of coffee, a cat, an astronaut...
 
+    Those of one single colour, at the border of a picture, are left out.
+
     Args:
         size: Height and width of a cut-out in pixels.
         stride: Pixels from one cut-out to the next of the training split; null for `size`: they do not overlap. Those
@@ -64,4 +66,6 @@ class EmbeddedPhotos(Data):
         channels, size, _ = self.image_shape
         photograph = torch.from_numpy(np.asarray(planes(opened(self.folder / file, channels), channels)))
         parts = photograph.unfold(1, size, step).unfold(2, size, step)  # (C, rows, columns, size, size)
-        return parts.permute(1, 2, 0, 3, 4).reshape(-1, channels, size, size)
+        parts = parts.permute(1, 2, 0, 3, 4).reshape(-1, channels, size, size)
+        rows = parts.flatten(2)
+        return parts[(rows.amax(2) > rows.amin(2)).any(1)]  # normalising what is all alike has no finite gradient
