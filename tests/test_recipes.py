@@ -102,7 +102,7 @@ def test_a_recipe_says_on_top_what_it_shows(name: str) -> None:
         ("classification/assistants-fashion-mnist.yaml", "taught_by: middle", "taught_by: high"),
         ("classification/ensemble-fashion-mnist.yaml", "teacher-2", "teacher-3"),
         ("classification/mutual-fashion-mnist.yaml", "  peer:", "  pier:"),
-        ("vae/fashion-mnist.yaml", "width: 9", "width: 0"),
+        ("vae/fashion-mnist.yaml", "width: 7", "width: 0"),
         ("vae/decoder-bsds.yaml", "[student.encoder]", "[student.decoder]"),
         ("vae/adversarial-fashion-mnist.yaml", "name: latent", "name: pgd, low: 1, high: 0"),
         ("gan/adversarial-fashion-mnist.yaml", "control: plain", "control: plane"),
