@@ -7,12 +7,12 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 from jsonargparse import ArgumentParser, Namespace
 
 from limbeck import __version__
-from limbeck.errors import LimbeckError, RecipeError, WeightsError, nearest
+from limbeck.errors import LimbeckError, RecipeError, WeightsError, nearest, require
 
 if TYPE_CHECKING:
     from limbeck.recipe import Recipe
@@ -214,10 +214,12 @@ def _train(options: Namespace, changes: list[tuple[str, str]], command: str) -> 
 def _evaluate(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
     from dataclasses import replace  # noqa: PLC0415
 
+    from limbeck.data.base import Split  # noqa: PLC0415
     from limbeck.report.result import number  # noqa: PLC0415
 
-    if options.split not in {None, "train", "validation", "test"}:
-        raise RecipeError(f"--split: expected train, validation or test, found '{options.split}'")
+    if options.split is not None:
+        known = get_args(Split)
+        require("--split", options.split in known, ", ".join(known), options.split, nearest(options.split, known))
     arm = _chosen(options, changes, options.seed)
     if options.weights is not None:
         if not Path(options.weights).is_file():
@@ -317,8 +319,7 @@ def _chosen(options: Namespace, changes: list[tuple[str, str]], seed: int | None
 
     recipe = _read(options, changes)
     if seed is not None:
-        if seed < 0:
-            raise RecipeError(f"--seed: expected a whole number of at least 0, found {seed}")
+        require("--seed", seed >= 0, "a whole number of at least 0", seed)
         recipe = replace(recipe, seeds=(recipe.seeds[0], seed))
     arms = tell(recipe, _out(options, recipe), _arms(options), options.accelerator).arms()
     if options.arm not in arms:

@@ -24,8 +24,8 @@ MEAN_GAIN, CONSTANT = 0.3, 0.1  # so that flat colour counts beside the waves in
 class OrientedPyramid(nn.Module):
     """Gabor filters on a pyramid of halvings: what a texture looks like, known without any weights.
 
-    The Gram matrices of its levels hold which directions, sizes and colours come together and how strong each is on
-    average, the statistics from which Portilla & Simoncelli (2000) draw textures. So it serves where style is looked
+    The Gram matrices of its levels hold which directions and colours come together and how strong each is on average,
+    some of the statistics from which Portilla & Simoncelli (2000) draw textures. So it serves where style is looked
     at and no trained network is at hand: as `feature_network` of `Stylize`, `Stylization` and `Gatys`.
 
     Each level has 3 (4 O + 1) + 1 channels: of each colour the responses of an even and an odd filter of O directions,
