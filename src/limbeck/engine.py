@@ -56,7 +56,7 @@ class Engine:
         self.optimizers = {name: self._optimizer(name) for name in self.players}
         self.rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimizers.items()}
         self.average = None if self.training.ema is None else Average(self.method.student, self.training.ema)
-        if self.training.compile and not self.method.exact:
+        if self.training.compile and not self.method.differentiates_twice:
             for module in {self.method.student, *self.players.values()}:  # a player can be a list of modules
                 module.compile()
         self.feed = Feed(
@@ -231,7 +231,7 @@ class Engine:
 
         Leaving the context empties autocast's cache of cast weights, which an optimiser step has made stale.
         """
-        enabled = self.training.precision == "bf16" and not self.method.exact
+        enabled = self.training.precision == "bf16"
         with torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=enabled):
             yield
 

@@ -30,7 +30,7 @@ class Training:
         milestones: Parts of the training in (0, 1), rising; only for "multistep".
         clip: Largest norm of a player's gradient; null does not clip.
         ema: Decay of the average of the student's weights that is evaluated and exported; null keeps no average.
-        precision: "32" or "bf16" (autocast; a method that says `exact` stays in float32).
+        precision: "32" or "bf16" (autocast; penalties on gradients stay in float32).
         channels_last: Memory layout of images and convolution weights.
         compile: Compile the networks with torch.compile.
         micro_batches: Parts into which a process splits its batch to save memory.

@@ -314,6 +314,7 @@ CASES: dict[type[Method], dict[str, Case]] = {
             **SEEN, likelihood="l1", discriminator=lambda: PatchDiscriminator(2, 1, 8, halvings=1)
         ),
         "attacked": vae_case(
+            {"student.output": 1.0, "student.worst_output": 1.0},
             attack=partial(Pgd, steps=2),
             latent_attack=LATENT_PGD,
             strength=SteeredStrength,
@@ -465,8 +466,7 @@ class TestMethod:
         whole = trained(case.job(tmp_path / "32"))
         half = trained(case.job(tmp_path / "bf16", precision="bf16"))
         assert not {v.dtype for v in half["method"].values()} & {torch.bfloat16, torch.float16}
-        same = differences(whole["method"], half["method"]) == []
-        assert same == case.method().exact  # an exact method is not touched; any other really runs in bf16
+        assert differences(whole["method"], half["method"]) != []  # it really runs in bf16
         first, other = whole["history"][0], half["history"][0]
         assert other == pytest.approx(first, rel=0.1, abs=0.05)
 

@@ -42,6 +42,24 @@ def test_adversarial_losses(name: str) -> None:
     assert generator(fake).item() == pytest.approx(FORMULAS[name][1](FAKE), rel=1e-12)
 
 
+@pytest.mark.parametrize("penalty", ["r1", "gradient_penalty"])
+def test_penalties_are_in_float32_under_autocast(penalty: str) -> None:
+    torch.manual_seed(0)
+    layers = (torch.nn.Conv2d(1, 4, 3), torch.nn.Softplus(), torch.nn.Flatten(), torch.nn.Linear(16, 1))
+    critic = torch.nn.Sequential(*layers)
+    image, other, epsilon = torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4, 4), torch.rand(2)
+
+    def slopes(autocast: bool) -> list[torch.Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            if penalty == "r1":
+                value = gan.r1_penalty(critic, image)
+            else:
+                value = gan.gradient_penalty(critic, image, other, epsilon)
+        return list(torch.autograd.grad(value, list(critic.parameters())[:3]))
+
+    assert all(torch.equal(half, full) for half, full in zip(slopes(True), slopes(False), strict=True))
+
+
 def two_class_kl(teacher: np.ndarray, student: np.ndarray, temperature: float) -> np.ndarray:
     """KL of the softmax over (real, generated), whose logits are (score, 0)."""
     pair = [np.stack([score / temperature, np.zeros_like(score)]) for score in (teacher, student)]

@@ -94,7 +94,11 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, epsilon: Tensor
 
 
 def _gradient(critic: Critic, image: Tensor) -> Tensor:
-    """Return ∇D at each image (N, C, H, W), part of the graph; the image itself is held fixed."""
-    image = image.detach().requires_grad_()
-    score = precise(critic(image)).sum()
-    return precise(torch.autograd.grad(score, image, create_graph=True)[0])
+    """Return ∇D at each image (N, C, H, W), part of the graph; the image itself is held fixed.
+
+    In float32 also under autocast: 8 bits of mantissa are too few for a gradient that is differentiated again.
+    """
+    image = precise(image.detach()).requires_grad_()
+    with torch.autocast(image.device.type, enabled=False):
+        (gradient,) = torch.autograd.grad(critic(image).sum(), image, create_graph=True)
+    return gradient

@@ -22,13 +22,13 @@ class Method(nn.Module, ABC):
 
     Attributes:
         losses: Every loss that `updates` may yield, as "player.loss", with its default weight.
-        exact: True for a method that differentiates twice or forward (R1, gradient penalties): the engine then
-            runs it in float32, without compilation.
+        differentiates_twice: True for a method with a penalty on a gradient (R1 and its kin), which torch.compile
+            cannot differentiate: the engine leaves it uncompiled.
         student: The network that the method is about: it is averaged (EMA), evaluated and exported.
     """
 
     losses: ClassVar[Mapping[str, float]]
-    exact: bool = False
+    differentiates_twice: bool = False
     student: nn.Module
 
     def asks(self) -> Sequence[str]:

@@ -174,7 +174,7 @@ class Gan(Method):
         self.attack = None if teacher is None else attack
         self.strength = None if teacher is None else strength
         self.boundary = None if teacher_discriminator is None else boundary
-        self.exact = penalty != "none"
+        self.differentiates_twice = penalty != "none"
 
     def draws(self) -> Mapping[str, Draw]:
         """Return what augmentation and attack draw, and where between real and fake the gradient penalty looks."""

@@ -53,7 +53,9 @@ class Vae(Method):
       decoders on the same latents as above.
     * `student.encoder_swap`: distance of T's decoder on S's latent from x. Only where both latents have one shape.
     * `student.decoder_swap`: distance of S's decoder on T's latent from x.
-    * `student.worst_posterior`: as `posterior`, for images that `attack` changed to make it large.
+    * `student.output`: distance of S's and T's reconstructions of x, each from its own posterior mean.
+    * `student.worst_posterior`, `student.worst_output`: as `posterior` and `output`, for images that `attack` changed
+      to make it large.
     * `student.worst_decoder`: as `decoder`, for latents of the prior that `latent_attack` changed to make it large.
 
     Where the latents differ, the teacher's losses begin after `map_steps` steps: the map is fitted to the teacher's
@@ -72,11 +74,11 @@ class Vae(Method):
         feature_network: A trained classifier for the perceptual losses.
         perceptual_paths: Module paths of it.
         map_steps: Steps that the map of latents is fitted to.
-        attack: What changes images for `worst_posterior`, or None.
+        attack: What changes images for `worst_posterior` and `worst_output`, or None.
         latent_attack: What changes latents for `worst_decoder`, or None. A PGD has `low: null, high: null` and a name
             of its own. Each changed latent is brought back to the length it had.
-        strength: Replaces the radius of `attack` in every step: fixed, scheduled, or steered by the posterior's
-            divergence before and after the attack.
+        strength: Replaces the radius of `attack` in every step: fixed, scheduled, or steered by the loss before and
+            after the attack.
 
     Raises:
         RecipeError: Arguments that are out of range or exclude each other, or networks that do not fit.
@@ -94,7 +96,9 @@ class Vae(Method):
         "student.feature": 1.0,
         "student.encoder_swap": 0.0,
         "student.decoder_swap": 0.0,
+        "student.output": 0.0,
         "student.worst_posterior": 1.0,
+        "student.worst_output": 0.0,
         "student.worst_decoder": 1.0,
     }
 
@@ -187,9 +191,10 @@ class Vae(Method):
             return {}
         mapped.fit()
         losses: dict[str, Loss] = {
-            "posterior": lambda: lesson.divergence(lesson.image, lesson.taught, lesson.mine).mean(),
+            "posterior": lambda: lesson.divergence(lesson.taught, lesson.mine).mean(),
             "decoder": lambda: DISTANCES[self.output](lesson.decoded, lesson.goal).mean(),
             "decoder_swap": lambda: DISTANCES[self.output](lesson.swapped, lesson.image).mean(),
+            "output": lesson.imitated,
         }
         if mapped.identity:
             losses["encoder_swap"] = lesson.encoder_swap
@@ -198,7 +203,8 @@ class Vae(Method):
         if self.features:
             losses["feature"] = lesson.feature
         if self.attack is not None:
-            losses["worst_posterior"] = lesson.worst_posterior
+            losses["worst_posterior"] = lambda: lesson.at_worst(lesson.surprise)
+            losses["worst_output"] = lambda: lesson.at_worst(lesson.apart)
         if self.latent_attack is not None:
             losses["worst_decoder"] = lesson.worst_decoder
         return losses
@@ -300,7 +306,7 @@ class _Lesson:
         """Return the student's loss against the discriminator."""
         return gan.logistic_generator(self._score(self.reconstructed))
 
-    def divergence(self, image: Tensor, taught: _Posterior, mine: _Posterior) -> Tensor:
+    def divergence(self, taught: _Posterior, mine: _Posterior) -> Tensor:
         """Return KL(q_T ‖ q_S) of each image (N,), by value of the student's latent."""
         mapped = self.method.map
         assert mapped is not None
@@ -311,6 +317,11 @@ class _Lesson:
         """Return how far T's decoder on S's latent is from the images."""
         swapped = self.method.told.decode(self.mine.at(self.drawn["vae.noise"]))
         return DISTANCES[self.method.output](swapped, self.image).mean()
+
+    def imitated(self) -> Tensor:
+        """Return the distance of S's and T's reconstructions of x from the means of their posteriors."""
+        mine, goal = self.method.student.decode(self.mine.mean), self.method.told.decode(self.taught.mean)
+        return DISTANCES[self.method.output](mine, goal).mean()
 
     def feature(self) -> Tensor:
         """Return the distance of the tapped features: those of the encoders on x, the others on `latent`."""
@@ -326,21 +337,26 @@ class _Lesson:
         assert self.method.feature_network is not None
         return perceptual(self.method.feature_network.network, self.method.perceptual_paths, image, goal)
 
-    def worst_posterior(self) -> Tensor:
-        """Return the divergence at attacked images."""
+    def surprise(self, image: Tensor) -> Tensor:
+        """Return KL(q_T ‖ q_S) of any images (N, C, H, W), of each (N,)."""
+        teacher, student = self.method.told, self.method.student
+        return self.divergence(_Posterior(*teacher.posterior(image)), _Posterior(*student.posterior(image)))
+
+    def apart(self, image: Tensor) -> Tensor:
+        """Return the same distance for any images (N, C, H, W), of each (N,)."""
+        return DISTANCES[self.method.output](self.method.student(image), self.method.told(image))
+
+    def at_worst(self, loss: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the mean of a loss of images at those near x that make it large; it steers the strength, if any."""
         method = self.method
         assert method.attack is not None
-        teacher, student = method.told, method.student
-
-        def apart(image: Tensor) -> Tensor:
-            return self.divergence(image, _Posterior(*teacher.posterior(image)), _Posterior(*student.posterior(image)))
-
         strength = None if method.strength is None else method.strength.value(self.step)
-        with evaluating(student):
-            worst = method.attack(apart, self.image, self.drawn, strength)
-        found = apart(worst)
+        with evaluating(method.student):
+            worst = method.attack(loss, self.image, self.drawn, strength)
+        found = loss(worst)
         if method.strength is not None:
-            before = self.divergence(self.image, self.taught, self.mine).detach()
+            with torch.no_grad():
+                before = loss(self.image)
             method.strength.observe(gathered(before).mean(), gathered(found.detach()).mean())
         return found.mean()
 

@@ -139,8 +139,20 @@ def test_the_attacked_posterior_is_worse_and_images_stay_in_the_ball() -> None:
     student.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
     found = losses(method)
     assert found["student.worst_posterior"] > 1.1 * found["student.posterior"]
+    assert found["student.worst_output"] > 1.02 * found["student.output"]
     assert found["student.worst_decoder"] > 0
     assert max((image - batch(method).image).abs().max().item() for image in seen) <= 0.1 + 1e-6
+
+
+def test_output_is_the_distance_of_the_reconstructions_from_posterior_means() -> None:
+    teacher, student = ResidualVae(3, 4, size=8).eval(), ResidualVae(2, 4, size=8).eval()
+    for network in (teacher, student):
+        for parameter in network.parameters():
+            nn.init.normal_(parameter, std=0.2)
+    method = Vae(student, teacher=teacher).eval()
+    image = batch(method).image
+    mine, goal = (network.decode(network.posterior(image)[0]) for network in (student, teacher))
+    assert losses(method)["student.output"] == pytest.approx((mine - goal).abs().mean().item(), rel=1e-5)
 
 
 def test_attacks_on_images_and_latents_need_names_of_their_own() -> None:
