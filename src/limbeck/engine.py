@@ -144,8 +144,11 @@ class Engine:
             parts = torch.split(self._mean(flat), [g.numel() for g in gradients])
             for gradient, part in zip(gradients, parts, strict=True):
                 gradient.copy_(part.view_as(gradient))
+        norm = nn.utils.get_total_norm(gradients)
+        if not math.isfinite(norm.item()):  # the loss can be finite all the same: √x at 0
+            raise self._stop(f"the gradient of {player}")
         if self.training.clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters[player], self.training.clip)
+            nn.utils.clip_grads_with_norm_(self.parameters[player], self.training.clip, norm)
         optimizer, count = self.optimizers[player], self.counts[player]
         for group, rate in zip(optimizer.param_groups, self.rates[player], strict=True):
             group["lr"] = rate * self.training.rate(count, self._progress)
@@ -244,12 +247,14 @@ class Engine:
     def _check(self, losses: Mapping[str, Tensor], total: Tensor) -> None:
         if math.isfinite(total.item()):
             return
-        culprit = next((n for n, loss in losses.items() if not math.isfinite(loss.item())), "their weighted sum")
+        raise self._stop(next((n for n, loss in losses.items() if not math.isfinite(loss.item())), "their weighted sum"))
+
+    def _stop(self, culprit: str) -> TrainingError:
         saved = Checkpoints(self.job.folder / "checkpoints", warn=say).paths()
         good = f"the last good checkpoint is {saved[-1].name}" if saved else "there is no checkpoint yet"
-        raise TrainingError(
+        return TrainingError(
             f"{culprit} is not finite at step {self.step}; {good}. Lower the learning rate, clip gradients"
-            " (training.clip), or lower that loss's weight"
+            " (training.clip), or lower a loss's weight"
         )
 
     def _watch(self) -> None:

@@ -379,9 +379,22 @@ def test_finite_losses_with_an_infinite_sum(tmp_path: Path) -> None:
         fit(job)
 
 
-def test_weights_with_nan_are_never_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_a_gradient_that_is_not_finite_stops_before_it_moves_anything(tmp_path: Path, clip: float | None) -> None:
     """The loss is 0, its gradient 0 * infinity."""
-    job = toy_job(tmp_path, breaks_at(5, lambda value: (value * 0).sqrt()), checkpoint_every=3)
+    job = toy_job(tmp_path, breaks_at(7, lambda value: (value * 0).sqrt()), checkpoint_every=3, clip=clip)
+    with pytest.raises(TrainingError, match=r"^the gradient of student is not finite at step 7; .*step-000000006\.saf"):
+        fit(job)
+    assert not job.final.exists()
+
+
+def test_weights_with_nan_are_never_saved(tmp_path: Path) -> None:
+    def script(method: Any, batch: Batch, step: int) -> Iterator[Update]:
+        yield from downhill(method, batch, step)
+        if step == 5:
+            method.student.value.data.fill_(torch.nan)
+
+    job = toy_job(tmp_path, Scripted(script, student=Numbers(1.0)), checkpoint_every=3)
     with pytest.raises(CheckpointError, match=r"step-000000006.*not saved, /method/student\.value holds NaN"):
         fit(job)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000003.safetensors"]
