@@ -247,7 +247,8 @@ class Engine:
     def _check(self, losses: Mapping[str, Tensor], total: Tensor) -> None:
         if math.isfinite(total.item()):
             return
-        raise self._stop(next((n for n, loss in losses.items() if not math.isfinite(loss.item())), "their weighted sum"))
+        culprits = (name for name, loss in losses.items() if not math.isfinite(loss.item()))
+        raise self._stop(next(culprits, "their weighted sum"))
 
     def _stop(self, culprit: str) -> TrainingError:
         saved = Checkpoints(self.job.folder / "checkpoints", warn=say).paths()

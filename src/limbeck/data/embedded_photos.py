@@ -6,11 +6,10 @@ import importlib.util
 from pathlib import Path
 from typing import final
 
-import numpy as np
 import torch
 
 from limbeck.data.base import Data, Images, InMemory, Split
-from limbeck.data.folder import opened, planes
+from limbeck.data.folder import cutouts
 from limbeck.errors import MissingExtra, RecipeError
 
 # All in the public domain or under CC0; none is in two splits.
@@ -59,13 +58,9 @@ class EmbeddedPhotos(Data):
         """Return the cut-outs of a split, cut on the first call."""
         if name not in self._splits:
             step = self.step if name == "train" else max(self.step, self.size)
-            self._splits[name] = InMemory(torch.cat([self._cut(file, step) for file in PHOTOGRAPHS[name]]))
+            files = [self.folder / file for file in PHOTOGRAPHS[name]]
+            parts = torch.cat([cutouts(file, self.image_shape[0], self.size, step) for file in files])
+            rows = parts.flatten(2)
+            lively = (rows.amax(2) > rows.amin(2)).any(1)  # normalising what is all alike has no finite gradient
+            self._splits[name] = InMemory(parts[lively])
         return self._splits[name]
-
-    def _cut(self, file: str, step: int) -> torch.Tensor:
-        channels, size, _ = self.image_shape
-        photograph = torch.from_numpy(np.asarray(planes(opened(self.folder / file, channels), channels)))
-        parts = photograph.unfold(1, size, step).unfold(2, size, step)  # (C, rows, columns, size, size)
-        parts = parts.permute(1, 2, 0, 3, 4).reshape(-1, channels, size, size)
-        rows = parts.flatten(2)
-        return parts[(rows.amax(2) > rows.amin(2)).any(1)]  # normalising what is all alike has no finite gradient

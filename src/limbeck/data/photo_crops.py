@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import final
 
-import numpy as np
 import torch
 
 from limbeck.data.base import Data, Images, InMemory, Split
-from limbeck.data.folder import existing, list_images, opened, planes, share_of
+from limbeck.data.folder import cutouts, existing, list_images, share_of
 from limbeck.errors import DataError, RecipeError
 
 
@@ -76,18 +75,9 @@ class PhotoCrops(Data):
             if not self._files[name]:
                 raise DataError(f"{self.name}: no photograph is left for the {name} split; add some, or hold out more")
             step = self.step if name == "train" else max(self.step, self.size)
-            self._splits[name] = InMemory(torch.cat([self._cut(file, step) for file in self._files[name]]))
+            parts = [cutouts(file, self.image_shape[0], self.size, step) for file in self._files[name]]
+            self._splits[name] = InMemory(torch.cat(parts))
         return self._splits[name]
-
-    def _cut(self, file: Path, step: int) -> torch.Tensor:
-        """Return the cut-outs (N, C, size, size) of a photograph, row by row, uint8."""
-        channels, size, _ = self.image_shape
-        photograph = torch.from_numpy(np.asarray(planes(opened(file, channels), channels)))
-        if min(photograph.shape[1:]) < size:
-            height, width = photograph.shape[1:]
-            raise DataError(f"{file}: expected at least {size}x{size} pixels, found {height}x{width}; remove it")
-        parts = photograph.unfold(1, size, step).unfold(2, size, step)  # (C, rows, columns, size, size)
-        return parts.permute(1, 2, 0, 3, 4).reshape(-1, channels, size, size)
 
 
 def _photographs(folder: Path) -> list[Path]:
