@@ -117,7 +117,7 @@ def test_the_mean_of_an_uncertain_restorer_is_its_network_and_its_scale_is_bound
     image = torch.rand(2, 3, 8, 8) * 2 - 1
     mean, log_scale = uncertain.distribution(image)
     assert torch.equal(mean, network(image)) and torch.equal(uncertain(image), mean)
-    assert log_scale.shape == mean.shape and -7 < float(log_scale.min()) <= float(log_scale.max()) < 1
+    assert log_scale.shape == mean.shape and -7 < log_scale.min().item() <= log_scale.max().item() < 1
 
 
 def photograph(side: int = 64) -> Tensor:
