@@ -53,7 +53,7 @@ class Gan(Method):
     * `student.worst_output`: the distance of the images at latents that `attack` changed to make it large, each brought
       back to the length it had (see docs/decisions/0009): adversarial training of a generator.
     * `discriminator.boundary`: the soft-label loss, without the hard label, on images at which the teacher's
-      discriminator cannot decide between real and generated, found by `boundary` from real and generated ones.
+      discriminator cannot decide between real and generated, found by `boundary` from real and generated ones; one from which it was not reached counts as 0.
 
     Networks are called with the batch's label as their second input where it has one, unless their `classes` is 0.
 
@@ -244,17 +244,17 @@ class Gan(Method):
         return found.mean()
 
     def _at_boundary(self, scene: _Scene) -> Tensor:
-        """Return the mean KL(teacher ‖ student) of both discriminators at the boundary of the teacher's."""
+        """Return the mean KL(teacher ‖ student) of the discriminators at the teacher's boundary, 0 where none was found."""
         assert self.boundary is not None and self.teacher_discriminator is not None
         critic = self.teacher_discriminator
         images = torch.cat([scene.real, scene.student.image.detach()])
         condition = tuple(torch.cat([label, label]) for label in scene.condition(critic))
-        samples = self.boundary(lambda x: self._log_odds(critic(x, *condition)), images).samples
+        samples, reached = self.boundary(lambda x: self._log_odds(critic(x, *condition)), images)
         with torch.no_grad():
             label = self._log_odds(critic(samples, *condition).flatten())
         own = tuple(torch.cat([label, label]) for label in scene.condition(self.discriminator))
         score = self._log_odds(self.discriminator(samples, *own).flatten())
-        return soft_label(score, label, alpha=0.0, temperature=self.temperature, real=True).mean()
+        return (soft_label(score, label, alpha=0.0, temperature=self.temperature, real=True) * reached).mean()
 
     def _adapted(self, scene: _Scene) -> list[Tensor]:
         return [fit(feature) for fit, feature in zip(self.adapters, scene.student.features, strict=True)]
@@ -282,8 +282,8 @@ class Gan(Method):
             return scale * score + offset
         if self.loss != "logistic":
             raise RecipeError(
-                f"discriminator.soft_label needs scores that are log-odds, and those of the {self.loss} loss are not:"
-                " use loss: logistic, or give calibration: [scale, offset] from limbeck.losses.calibration.calibrate"
+                f"discriminator.soft_label and .boundary need scores that are log-odds, and those of the {self.loss} loss"
+                " are not: use loss: logistic, or give calibration: [scale, offset] from limbeck.losses.calibration.calibrate"
             )
         return score
 
