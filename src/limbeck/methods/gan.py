@@ -53,7 +53,8 @@ class Gan(Method):
     * `student.worst_output`: the distance of the images at latents that `attack` changed to make it large, each brought
       back to the length it had (see docs/decisions/0009): adversarial training of a generator.
     * `discriminator.boundary`: the soft-label loss, without the hard label, on images at which the teacher's
-      discriminator cannot decide between real and generated, found by `boundary` from real and generated ones; one from which it was not reached counts as 0.
+      discriminator cannot decide between real and generated, found by `boundary` from real and generated ones; one
+      from which it was not reached counts as 0.
 
     Networks are called with the batch's label as their second input where it has one, unless their `classes` is 0.
 
@@ -244,7 +245,7 @@ class Gan(Method):
         return found.mean()
 
     def _at_boundary(self, scene: _Scene) -> Tensor:
-        """Return the mean KL(teacher ‖ student) of the discriminators at the teacher's boundary, 0 where none was found."""
+        """Return the mean KL(teacher ‖ student) at the teacher's boundary, 0 where that was not reached."""
         assert self.boundary is not None and self.teacher_discriminator is not None
         critic = self.teacher_discriminator
         images = torch.cat([scene.real, scene.student.image.detach()])
@@ -282,8 +283,8 @@ class Gan(Method):
             return scale * score + offset
         if self.loss != "logistic":
             raise RecipeError(
-                f"discriminator.soft_label and .boundary need scores that are log-odds, and those of the {self.loss} loss"
-                " are not: use loss: logistic, or give calibration: [scale, offset] from limbeck.losses.calibration.calibrate"
+                f"soft_label and boundary need scores that are log-odds, and those of the {self.loss} loss are not:"
+                " use loss: logistic, or give calibration: [scale, offset] from limbeck.losses.calibration.calibrate"
             )
         return score
 
