@@ -16,7 +16,7 @@ from limbeck.errors import RecipeError
 from limbeck.estimate import estimate
 from limbeck.networks.fourier_style import FourierStyle
 from limbeck.networks.johnson import JohnsonStylizer
-from limbeck.networks.roles import Restorer
+from limbeck.networks.roles import Restorer, Segmenter
 from limbeck.recipe import read_recipe
 
 RECIPE = """
@@ -128,6 +128,21 @@ def test_what_is_written_is_what_the_student_makes_and_tiles_do_not_show(model: 
     for tile in (None, 33):
         (file,) = apply_to(network, tmp_path / "a.png", tmp_path / str(tile), torch.device("cpu"), tile)
         assert np.abs(np.asarray(Image.open(file), np.int32) - expected).max() <= (1 if tile else 0)
+
+
+def test_a_segmenter_writes_the_numbers_of_classes_in_the_colours_of_the_report(tmp_path: Path) -> None:
+    class Bright(Segmenter):
+        channels, classes = 3, 2
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.cat([-image.mean(1, True), image.mean(1, True)], 1)
+
+    pixels = photograph(tmp_path / "a.png")
+    (file,) = apply_to(Bright(), tmp_path / "a.png", tmp_path / "out", torch.device("cpu"))
+    mask = Image.open(file)
+    assert mask.mode == "P" and np.array_equal(np.asarray(mask), pixels.astype(float).mean(2) > 127.5)
+    colours = {tuple(colour) for colour in np.asarray(mask.convert("RGB")).reshape(-1, 3).tolist()}
+    assert colours == {(0xE6, 0x9F, 0x00), (0x56, 0xB4, 0xE9)}
 
 
 def test_transparency_is_kept_or_is_the_hole(model: Path, tmp_path: Path) -> None:

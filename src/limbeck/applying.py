@@ -17,7 +17,8 @@ from limbeck.data.base import to_float
 from limbeck.data.folder import list_images
 from limbeck.data.pictures import picture
 from limbeck.errors import DataError, RecipeError, WeightsError
-from limbeck.networks.roles import Wrapper, unwrap
+from limbeck.metrics.mask_picture import class_colours
+from limbeck.networks.roles import Segmenter, Wrapper, unwrap
 from limbeck.networks.tiling import tiled
 from limbeck.networks.weights import load_weights
 from limbeck.recipe import network_of
@@ -102,10 +103,11 @@ def apply_to(
 
     Images are turned upright as their EXIF data say; their other EXIF data and their colour profile are kept.
     Transparency is kept, enlarged with the image; for a network that fills holes the transparent pixels are the holes.
+    What a segmenter writes are masks: palette images whose values are the numbers of the classes.
 
     Args:
-        network: Takes images (N, C, H, W) in [-1, 1]: a restorer, a stylizer `in_style`, or another network of any size
-            of image.
+        network: Takes images (N, C, H, W) in [-1, 1]: a restorer, a segmenter, a stylizer `in_style`, or another
+            network of any size of image.
         source: A file or a folder.
         out: Folder of the results, which has the subfolders of the source.
         device: Where to compute.
@@ -177,8 +179,9 @@ def _processed(network: nn.Module, file: Path, device: torch.device, tile: int |
     whole = tile is None or max(image.shape[2:]) <= tile
     image = image.to(device)
     made = network(image) if tile is None or whole else tiled(network, image, tile, OVERLAP, scale)
-    result = _picture(made.cpu())
-    if alpha is not None:
+    told = isinstance(inner, Segmenter) or getattr(network, "role", None) == "segmenter"
+    result = _palette(made.cpu()) if told else _picture(made.cpu())
+    if alpha is not None and not told:
         result.putalpha(alpha.resize(result.size, Image.Resampling.BICUBIC))
     result.info.update(kept)
     return result
@@ -202,6 +205,13 @@ def _tensor(picture: Image.Image) -> Tensor:
     """Return (1, C, H, W) in [-1, 1]."""
     pixels = torch.from_numpy(np.array(picture, np.uint8))
     return to_float(pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))[None]
+
+
+def _palette(logits: Tensor) -> Image.Image:
+    """Return the class of every pixel, as a palette image in the colours of reports."""
+    found = Image.fromarray(logits[0].argmax(0).to(torch.uint8).numpy()).convert("P")
+    found.putpalette(((class_colours(len(logits[0])) + 1) * 127.5).round().int().flatten().tolist())
+    return found
 
 
 def _picture(image: Tensor) -> Image.Image:

@@ -211,9 +211,10 @@ def _check_fit(key: str, network: Any, data: Data, task: Task, mistakes: Mistake
         mistakes.add(key, f"expected images {data.image_shape} (C, H, W) as in {data.name}, found {image}")
     if latent is not None and drawn is not None and prod(latent) != prod(drawn.shape):
         mistakes.add(key, f"expected latents {drawn.shape} as the task draws them, found {latent}")
-    told = data.mask_classes if isinstance(network, Segmenter) or _of_pixels(network) else data.classes
-    if 0 < getattr(network, "classes", 0) < len(told):
-        mistakes.add(key, f"expected the {len(told)} classes of {data.name}, found {network.classes}")
+    segments = isinstance(network, Segmenter) or _of_pixels(network) or getattr(network, "role", None) == "segmenter"
+    told, known = len(data.mask_classes if segments else data.classes), getattr(network, "classes", 0)
+    if 0 < known < told or (segments and 0 < told < known):  # a class too many would be told for some pixel
+        mistakes.add(key, f"expected the {told} classes of {data.name}, found {known}")
     if isinstance(network, Segmenter) and network.channels != data.image_shape[0]:
         mistakes.add(
             key, f"expected images of {data.image_shape[0]} channels as in {data.name}, found {network.channels}"

@@ -31,6 +31,7 @@ from limbeck.data.downscale import Downscale
 from limbeck.data.holes import Holes
 from limbeck.feed import Feed
 from limbeck.job import Job
+from limbeck.losses.cirkd_memory import CirkdMemory
 from limbeck.losses.crd import Crd
 from limbeck.losses.cwd import Cwd
 from limbeck.losses.dkd import Dkd
@@ -332,6 +333,9 @@ CASES: dict[type[Method], dict[str, Case]] = {
             features=partial(PairwiseStructure, {"body": "body"}),
             relations=partial(Mgd, {"body": "body"}),
             size=8,
+        ),
+        "memory": segmenting(
+            Segment, features=partial(CirkdMemory, {"body": "body"}, 3, pixels=8, regions=3, pixel_anchors=6, stored=2)
         ),
         "holistic": segmenting(Segment, discriminator=lambda: PatchDiscriminator(2, 4, 8, halvings=1)),
         "holistic, hinge": segmenting(

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 from toys import ToySegmenter
 
+from limbeck.attacks.mixture import AttackMixture
+from limbeck.attacks.noise import GaussianNoise
 from limbeck.attacks.pgd import Pgd
 from limbeck.data.base import Data, InMemory, Split
 from limbeck.errors import DataError, RecipeError
 from limbeck.networks.oracle_regions import OracleRegions
-from limbeck.networks.roles import EdgeDetector, Regions, Segmenter
+from limbeck.networks.roles import EdgeDetector, Fitted, Regions, Segmenter
 from limbeck.tasks.segmentation import Segmentation
 from limbeck.types import VOID
 
@@ -65,7 +67,7 @@ def test_figures_by_hand() -> None:
 
 def test_agreement_is_with_the_teacher() -> None:
     found = Segmentation().evaluate(Fixed(4), Halves(), split="test", seed=0, teacher=Fixed(8))
-    assert found["agreement"] == pytest.approx(12 / 16)
+    assert found["agreement"] == pytest.approx((12 / 16 + 11 / 15) / 2)  # a void pixel of the second image is left out
 
 
 def test_tiles_are_equal_to_the_whole() -> None:
@@ -73,6 +75,30 @@ def test_tiles_are_equal_to_the_whole() -> None:
     network = ToySegmenter(classes=2)
     assert evaluate(network, tile=5, overlap=2) == evaluate(network)
     assert evaluate(network, tile=5, overlap=0) != evaluate(network)  # it sees two pixels around each
+
+
+def test_what_was_fitted_to_whole_images_sees_whole_images() -> None:
+    class Upper(Fitted):
+        """Class 1 in the lower half of what it is shown."""
+
+        classes = 2
+
+        def fit(self, image: Tensor, label: Tensor) -> None: ...
+
+        def forward(self, image: Tensor) -> Tensor:
+            lower = (
+                (torch.arange(image.shape[2]) >= image.shape[2] // 2)
+                .float()[:, None]
+                .expand(len(image), 1, *image.shape[2:])
+            )
+            return torch.cat([1 - lower, lower], 1)
+
+    assert evaluate(Upper(), tile=4) == evaluate(Upper())
+
+
+def test_an_evaluation_under_attack_is_remembered_by_what_the_attack_is() -> None:
+    assert repr(Pgd(steps=3)) == repr(Pgd(steps=3)) != repr(Pgd(steps=4))
+    assert " object at " not in repr(AttackMixture([Pgd(), GaussianNoise()]))
 
 
 def test_an_edge_detector_has_edges_alone() -> None:
@@ -123,6 +149,6 @@ def test_bad_input() -> None:
 
     with pytest.raises(DataError, match="halves: expected images with masks, found no masks"):
         Segmentation().evaluate(Fixed(8), Unmasked(), split="test", seed=0)
-    for options in ({"samples": 0}, {"tile": -1}, {"overlap": -1}, {"tolerance": -1}, {"attacked": 0}):
+    for options in ({"samples": 0}, {"tile": 0}, {"overlap": -1}, {"tolerance": 0}, {"attacked": 0}):
         with pytest.raises(RecipeError, match=f"{next(iter(options))}: expected a whole number of at least"):
             Segmentation(**options)  # type: ignore[arg-type]

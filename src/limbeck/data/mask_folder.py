@@ -39,7 +39,7 @@ class MaskFolder(Data):
         channels: 3 for RGB, 1 for grey.
         values: The grey value or palette index of each class, such as [0, 255]; null for 0, 1, 2...
         colours: The colour [red, green, blue], 0..255, of each class; null for masks that hold values.
-        void: Values that stand for no class.
+        void: Values that stand for no class; null for 255, unless `values` has it.
         void_colours: Colours that stand for no class.
         rest: With one file a class, the class of the pixels that none marks; null: they are void.
         streaming: Whether files are decoded when they are read, rather than once into memory; null: when more than
@@ -63,7 +63,7 @@ class MaskFolder(Data):
         *,
         values: Sequence[int] | None = None,
         colours: Sequence[Rgb] | None = None,
-        void: Sequence[int] = (VOID,),
+        void: Sequence[int] | None = None,
         void_colours: Sequence[Rgb] = (),
         rest: str | None = None,
         streaming: bool | None = None,
@@ -77,6 +77,8 @@ class MaskFolder(Data):
         if channels not in (1, 3):
             raise RecipeError(f"MaskFolder.channels: expected 1 or 3, found {channels}")
         check_parts("MaskFolder", validation, test)
+        if void is None:
+            void = () if VOID in (values or ()) else (VOID,)
         try:
             self.code = MaskCode(classes, values=values, colours=colours, void=void, void_colours=void_colours)
         except RecipeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -55,8 +56,10 @@ class MaskCode:
         what = "colours" if self.by_colour else "values"
         if len(own) != len(classes):
             raise RecipeError(f"{what}: expected one for each of the {len(classes)} classes, found {len(own)}")
-        if len({*own, *none}) < len(own) + len(none):
-            raise RecipeError(f"{what}: expected different ones for all classes and void, found some twice")
+        twice = [value for value, count in Counter([*own, *none]).items() if count > 1]
+        if twice:
+            found = _unpacked(twice[0]) if self.by_colour else twice[0]
+            raise RecipeError(f"{what}: expected different ones for all classes and void, found {found} twice")
         self.known = {**dict.fromkeys(none, VOID), **{value: number for number, value in enumerate(own)}}
 
     def __repr__(self) -> str:

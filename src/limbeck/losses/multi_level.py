@@ -18,10 +18,14 @@ def instance_level(student: Tensor, teacher: Tensor, temperature: float) -> Tens
 
 
 def batch_level(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Return ‖p pᵀ - q qᵀ‖² / N, a scalar in [0, N]: how alike two samples are."""
-    q, p = (student / temperature).softmax(1), (teacher / temperature).softmax(1)
+    """Return ‖p pᵀ - q qᵀ‖² / N, a scalar in [0, N]: how alike two samples are.
+
+    As ‖pᵀ p‖² - 2 ‖pᵀ q‖² + ‖qᵀ q‖², K x K each, where N may be all pixels of a batch; in float64, because it cancels.
+    """
+    q, p = (student.double() / temperature).softmax(1), (teacher.double() / temperature).softmax(1)
     with full_precision(p):
-        return (p @ p.T - q @ q.T).square().sum() / len(p)
+        pp, pq, qq = ((a.T @ b).square().sum() for a, b in ((p, p), (p, q), (q, q)))
+        return ((pp - 2 * pq + qq) / len(p)).to(student.dtype)
 
 
 def class_level(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Losses of the logits of pixels (N, K, H, W): as rows for any loss of logits, with their classes, and near borders."""
+"""Losses of the logits of pixels (N, K, H, W): with their classes, as rows for any loss of logits, and near borders."""
 
 from __future__ import annotations
 
@@ -11,29 +11,9 @@ from limbeck.losses.base import gathered, kl_divergence, masked_mean, not_negati
 from limbeck.types import VOID
 
 
-def pixel_rows(logits: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return the logits of pixels as rows (M, K), which any `LogitLoss` takes: M = N H W, in the order of `flatten`.
-
-    With a mask M is the number of pixels that are not void, and their classes are `pixel_labels(mask)`. That number
-    may differ between processes, so these rows are not for a loss that couples samples (a scalar, such as `Dist`).
-
-    Args:
-        logits: (N, K, H, W).
-        mask: (N, H, W), int64, or None for all pixels.
-
-    Raises:
-        RecipeError: The mask has another size.
-    """
-    rows = logits.movedim(1, 3)
-    if mask is None:
-        return rows.flatten(0, 2)
-    _check_size(logits, mask, "pixel_rows")
-    return rows[mask != VOID]
-
-
-def pixel_labels(mask: Tensor) -> Tensor:
-    """Return the classes (M,) of the pixels of masks (N, H, W) that are not void, in the order of `pixel_rows`."""
-    return mask[mask != VOID]
+def pixel_rows(logits: Tensor) -> Tensor:
+    """Return the logits (N, K, H, W) of pixels as rows (N H W, K), which any `LogitLoss` takes, in row-major order."""
+    return logits.movedim(1, 3).flatten(0, 2)
 
 
 def pixel_cross_entropy(logits: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:

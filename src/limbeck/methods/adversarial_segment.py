@@ -13,13 +13,13 @@ from limbeck.attacks import objectives
 from limbeck.attacks.base import Attack
 from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import Strength
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, require
 from limbeck.losses.base import gathered, kl_divergence, precise
 from limbeck.losses.segmentation import pixel_cross_entropy, pixel_rows
 from limbeck.methods.base import Method
 from limbeck.networks.frozen import Frozen
 from limbeck.networks.modes import evaluating
-from limbeck.networks.roles import unwrap
+from limbeck.networks.roles import channels_of
 from limbeck.types import Batch, Draw, Update
 
 
@@ -66,14 +66,9 @@ class AdversarialSegment(Method):
         height, width = (size, size) if isinstance(size, int) else size
         if min(height, width) < 1:
             raise RecipeError(f"adversarial_segment.size: expected pixels of at least 1, found {size}")
-        channels: int | None = getattr(unwrap(student), "channels", None)
-        if channels is None:
-            raise RecipeError(
-                f"adversarial_segment: expected {type(student).__name__} to state its number of `channels`, found none"
-            )
         if teacher is not None and teacher is student:
             raise RecipeError("adversarial_segment.teacher: expected another network than the student, found it")
-        self.student, self.image_shape = student, (channels, height, width)
+        self.student, self.image_shape = student, (channels_of(student, "adversarial_segment"), height, width)
         self.teacher = None if teacher is None else Frozen(teacher)
         self.attack = Pgd() if attack is None else attack
         self.strength = strength
@@ -94,6 +89,8 @@ class AdversarialSegment(Method):
         """Yield the student's update."""
         if batch.image is None or batch.mask is None:
             raise RecipeError("adversarial_segment: expected data with images and masks; choose a set with masks")
+        shape = tuple(batch.image.shape[1:])
+        require("adversarial_segment.size", shape == self.image_shape, f"the images' {shape}", self.image_shape)
         lesson = _Lesson(self, batch, batch.image, batch.mask, step)
         if self.strength is not None:
             clean, robust = (objectives.cross_entropy(z.detach(), lesson.mask) for z in (lesson.clean, lesson.hurt))

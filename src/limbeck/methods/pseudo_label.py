@@ -23,9 +23,10 @@ from limbeck.types import VOID, Batch, Loss, Update
 class PseudoLabel(Method):
     """One player: the student learns the masks there are, and for images that have none those it can get.
 
-    An image without labels is one whose mask is void everywhere (see `PartlyLabelled`). A pixel of it is learnt where
-    the label is sure enough, and all its pixels count in the mean, so that few sure ones weigh little (Sohn et al.
-    2020, arXiv:2001.07685, eq. 4).
+    An image without labels is one whose mask is void everywhere (see `PartlyLabelled`), so what an augmentation brings
+    in from outside is taken for part of it: choose one that continues the image (`padding: reflection`). A pixel
+    is learnt where the label is sure enough, and all its pixels count in the mean, so that few sure ones weigh little
+    (Sohn et al. 2020, arXiv:2001.07685, eq. 4).
 
     * `student.cross_entropy`: cross-entropy with the true class of each pixel, in nats.
     * `student.pseudo`: cross-entropy with the teacher's class, where its probability is at least `threshold` (Lee

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import ClassVar, Literal, final
 
@@ -18,7 +18,7 @@ from limbeck.methods.base import Method
 from limbeck.methods.followed import Followed, FollowedLesson
 from limbeck.networks.adapters import feature_shapes
 from limbeck.networks.frozen import Frozen
-from limbeck.networks.roles import Discriminator, unwrap
+from limbeck.networks.roles import Discriminator, channels_of
 from limbeck.types import VOID, Batch, Draw, Loss, Update
 
 EPSILON = "segment.epsilon"
@@ -46,6 +46,8 @@ class Segment(Method):
         discriminator: Scores of images with C + K channels, (N,) or (N, h, w), or None.
         teacher: Another network like the student, with the same classes.
         logits: How the logits of a pixel follow the teacher's.
+        class_weights: How much the pixels of each class count in `student.cross_entropy`, at least 0, so that rare ones
+            are not lost; null for all alike.
         temperature: T > 0 of `student.boundary`.
         boundary_width: Pixels to either side of a border that count more.
         boundary_gain: How much more, at least 0.
@@ -78,6 +80,7 @@ class Segment(Method):
         teacher: nn.Module | None = None,
         *,
         logits: LogitLoss | None = None,
+        class_weights: Sequence[float] | None = None,
         temperature: float = 1.0,
         boundary_width: int = 2,
         boundary_gain: float = 4.0,
@@ -91,6 +94,8 @@ class Segment(Method):
         shown = (size, size) if isinstance(size, int) else size
         require("segment.size", min(shown) >= 1, "pixels of at least 1", size)
         require("segment.teacher", teacher is not student or teacher is None, "another network (a copy)", "the student")
+        weighed = class_weights is None or min(class_weights, default=-1.0) >= 0
+        require("segment.class_weights", weighed, "numbers of at least 0", class_weights)
         require("segment.temperature", temperature > 0, "a number above 0", temperature)
         require("segment.boundary_width", boundary_width >= 1, "a whole number of at least 1", boundary_width)
         require("segment.boundary_gain", boundary_gain >= 0, "a number of at least 0", boundary_gain)
@@ -99,6 +104,9 @@ class Segment(Method):
         self.student, self.discriminator = student, discriminator
         self.teacher = None if teacher is None else Frozen(teacher)
         self.logits, self.temperature = logits, temperature
+        self.class_weights: Tensor | None
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)
         self.boundary_width, self.boundary_gain = boundary_width, boundary_gain
         self.loss, self.penalty_weight = loss, penalty_weight
         self.penalized = discriminator is not None and loss == "wasserstein" and penalty_weight > 0
@@ -146,7 +154,7 @@ class _Lesson(FollowedLesson):
 
     def cross_entropy(self) -> Tensor:
         """Return the mean cross-entropy with the class of each pixel."""
-        return pixel_cross_entropy(self.student[0], self.label)
+        return pixel_cross_entropy(self.student[0], self.label, self.method.class_weights)
 
     def logits(self) -> Tensor:
         """Return the mean of the logit loss over pixels, without void ones if it needs their class."""
@@ -199,10 +207,6 @@ class _Lesson(FollowedLesson):
 
 
 def _shapes(network: nn.Module | None, paths: list[str], size: tuple[int, int]) -> list[tuple[int, ...]]:
-    channels: int | None = getattr(None if network is None else unwrap(network), "channels", None)
-    if network is None or channels is None:
-        raise RecipeError(
-            f"segment.features: expected {type(network).__name__} to state its number of `channels`, found none"
-        )
+    assert network is not None
     weight = next(network.parameters(), torch.empty(0))
-    return feature_shapes(network, paths, weight.new_zeros(2, channels, *size))
+    return feature_shapes(network, paths, weight.new_zeros(2, channels_of(network, "segment.features"), *size))

@@ -41,9 +41,14 @@ def mask_picture(mask: Tensor, classes: int) -> Tensor:
     if len(known) and not 0 <= int(known.min()) <= int(known.max()) < classes:
         found = f"{int(known.min())}..{int(known.max())}"
         raise DataError(f"mask_picture: expected classes 0..{classes - 1} or {VOID} for void, found {found}")
-    colours = torch.tensor([_rgb(PALETTE[k % len(PALETTE)]) for k in range(classes)] + [_rgb(NOTHING)])
+    colours = torch.cat([class_colours(classes), torch.tensor([_rgb(NOTHING)])])
     place = torch.where(mask == VOID, classes, mask.long())
     return colours.to(mask.device)[place].permute(0, 3, 1, 2)
+
+
+def class_colours(classes: int) -> Tensor:
+    """Return the colours of classes, (K, 3) in [-1, 1]."""
+    return torch.tensor([_rgb(PALETTE[k % len(PALETTE)]) for k in range(classes)])
 
 
 def overlay(image: Tensor, mask: Tensor, classes: int, strength: float = 0.5) -> Tensor:

@@ -264,3 +264,23 @@ def unwrap(network: nn.Module) -> nn.Module:
     Features are tapped and weights are saved, loaded and hashed under the names of what this returns.
     """
     return unwrap(network.module) if isinstance(network, Wrapper) else network
+
+
+def channels_of(network: nn.Module, asker: str) -> int:
+    """Return the number of channels of the images that a network takes.
+
+    Args:
+        network: One that states its `channels`, or a wrapper that was told its `image_shape`.
+        asker: Who needs to know; named where nobody says it.
+
+    Raises:
+        RecipeError: Neither is stated.
+    """
+    shape = getattr(network, "image_shape", None)
+    channels: int | None = getattr(unwrap(network), "channels", shape[0] if shape else None)
+    if channels is None:
+        raise RecipeError(
+            f"{asker}: expected {type(network).__name__} to state its number of `channels`, found none; give an"
+            " imported network its image_shape"
+        )
+    return channels

@@ -14,8 +14,9 @@ Restoration = Callable[[Tensor], Tensor]
 def tiled(restore: Restoration, image: Tensor, tile: int, overlap: int, scale: int = 1) -> Tensor:
     """Return restore(image), computed from overlapping squares of which only the inner parts are kept.
 
-    It is the same wherever the network sees no further than `overlap` pixels; a network that looks at the whole image
-    (channel attention) sees a tile instead.
+    It is the same wherever the network sees no further than `overlap` pixels and, if it halves images, `tile` and
+    `overlap` are multiples of its stride; a network that looks at the whole image (channel attention) sees a tile
+    instead.
 
     Args:
         restore: What to do with a square.

@@ -20,9 +20,9 @@ class UNet(Segmenter):
 
     Each stage is two 3x3 convolutions with batch normalisation and ReLU. Two things are not the paper's: convolutions
     are padded, so that there is a logit for every pixel, and maps are doubled bilinearly rather than by a transposed
-    convolution, which leaves a checkerboard. Images are padded to a multiple of 2^depth by repeating their last row
-    and column, and the logits cropped. `encoder.0` (the whole size) to `encoder.{depth}`, `decoder.0` (the smallest it
-    makes) to `decoder.{depth-1}` (the whole size) and `head` are tap paths.
+    convolution, which leaves a checkerboard. Odd sides are halved upwards and doubled to what they were, so every map
+    covers the image and nothing else, whatever its size. `encoder.0` (the whole size) to `encoder.{depth}`, `decoder.0`
+    (the smallest it makes) to `decoder.{depth-1}` (the whole size) and `head` are tap paths.
 
     Args:
         width: Channels at the whole size, 64 in the paper; twice as many after every halving.
@@ -54,7 +54,13 @@ class UNet(Segmenter):
         counts = [width << stage for stage in range(depth + 1)]
         first = nn.Sequential(*_layer(channels, width, False), *_layer(width, width, separable))
         self.encoder = nn.ModuleList(
-            [first, *(nn.Sequential(nn.MaxPool2d(2), *_twice(*pair, separable)) for pair in pairwise(counts))]
+            [
+                first,
+                *(
+                    nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), *_twice(*pair, separable))
+                    for pair in pairwise(counts)
+                ),
+            ]
         )
         self.dropout = nn.Dropout(dropout)
         self.decoder = nn.ModuleList(
@@ -65,19 +71,18 @@ class UNet(Segmenter):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (N, K, H, W) from images (N, C, H, W) in [-1, 1]."""
-        height, width = image.shape[2:]
-        step = 1 << len(self.decoder)
-        hidden = F.pad(image, (0, -width % step, 0, -height % step), mode="replicate")
+        hidden = image
         passed: list[Tensor] = []
         for stage in self.encoder:
             hidden = stage(hidden)
             passed.append(hidden)
         hidden = self.dropout(passed.pop())
         for stage in self.decoder:
-            hidden = F.interpolate(hidden, scale_factor=2, mode="bilinear", align_corners=False)
-            hidden = stage(torch.cat([hidden, passed.pop()], 1))
+            beside = passed.pop()
+            hidden = F.interpolate(hidden, beside.shape[2:], mode="bilinear", align_corners=False)
+            hidden = stage(torch.cat([hidden, beside], 1))
         logits: Tensor = self.head(hidden)
-        return logits[..., :height, :width]
+        return logits
 
 
 def _twice(inputs: int, outputs: int, separable: bool) -> list[nn.Module]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -24,12 +24,12 @@ from limbeck.metrics.segmentation import (
     pixel_accuracy,
     pixel_confusion,
 )
-from limbeck.networks.roles import EdgeDetector, unwrap
+from limbeck.networks.roles import EdgeDetector, Fitted, unwrap
 from limbeck.networks.tiling import tiled
 from limbeck.randomness import generator
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.real_images import images_of, some
-from limbeck.types import Batch
+from limbeck.types import VOID, Batch
 
 CHUNK = 10  # images at a time while evaluating
 SHOWN, COLUMNS = 6, 3  # images in the report, and how many stand in a row
@@ -42,15 +42,17 @@ class Segmentation(Task):
     * `pixel_accuracy`: the share of pixels whose class is right.
     * `boundary_f1`: how well the borders of each class are met (Csurka et al. 2013).
     * `edge_f1`: how well the borders between classes are met, whatever the classes; all that edge detectors have.
-    * `agreement`: the share of pixels that get the same class from the teacher.
-    * `robust_miou`: `miou` of the first `attacked` images after an attack; of networks that pass a gradient.
+    * `agreement`: the share of pixels that get the same class from the teacher, averaged over images.
+    * `robust_miou`: `miou` of `attacked` of the images after an attack; of networks that pass a gradient.
 
     The IoU of each class is a picture rather than a metric: a verdict for each would be noise.
 
     Args:
         tolerance: How far a border may be from its place, in pixels; null for 0.75 % of the image's diagonal.
         samples: The most images of a split that are measured.
-        tile: Images are cut into squares of that many pixels; null: seen as a whole.
+        tile: Images are cut into squares of that many pixels; null: seen as a whole, as images always are by what was
+            fitted to regions of whole images. Networks that halve an image want a tile and an overlap that are
+            multiples of their stride.
         overlap: Pixels around a square that are seen too.
         attack: Makes the mean cross-entropy of an image's pixels large, for `robust_miou`; null: not measured.
         attacked: How many images are attacked.
@@ -80,9 +82,9 @@ class Segmentation(Task):
         attacked: int = 20,
     ) -> None:
         for name, value, least in (
-            ("tolerance", tolerance or 1, 1),
+            ("tolerance", 1 if tolerance is None else tolerance, 1),
             ("samples", samples, 1),
-            ("tile", tile or 1, 1),
+            ("tile", 1 if tile is None else tile, 1),
             ("overlap", overlap, 0),
             ("attacked", attacked, 1),
         ):
@@ -112,20 +114,21 @@ class Segmentation(Task):
         Raises:
             DataError: The data has no masks, or more classes than the network.
         """
-        parts = list(_parts(data, split, min(samples or self.samples, self.samples)))
+        count = min(samples or self.samples, self.samples)
         if isinstance(unwrap(network), EdgeDetector):
-            edges = [edge_f1(self._edges(network, image), mask, self.tolerance) for image, mask in parts]
-            return {"edge_f1": _mean(edges)}
+            found = [edge_f1(self._edges(network, x), mask, self.tolerance) for x, mask in _parts(data, split, count)]
+            return {"edge_f1": _mean(found)}
         classes = len(data.mask_classes)
         confusion = torch.zeros(classes, classes, dtype=torch.int64)
         borders, edges, same = [], [], []
-        for image, mask in parts:
+        for image, mask in _parts(data, split, count):
             found = self._classes(network, image, mask, data)
             confusion += pixel_confusion(found, mask, classes)
             borders.append(boundary_f1(found, mask, self.tolerance))
             edges.append(edge_f1(mask_boundaries(found), mask, self.tolerance))
             if teacher is not None:
-                same.append((found == self._classes(teacher, image, mask, data)).double().mean((1, 2)))
+                alike = found == self._classes(teacher, image, mask, data)
+                same.append(alike.double().where(mask != VOID, torch.nan).nanmean((1, 2)))
         metrics = {
             "miou": mean_iou(confusion),
             "pixel_accuracy": pixel_accuracy(confusion),
@@ -135,9 +138,9 @@ class Segmentation(Task):
         if teacher is not None:
             metrics["agreement"] = _mean(same)
         if self.attack is not None:
-            device = _device(network)
-            if _differentiable(network, *(t[:1].to(device) for t in parts[0])):
-                metrics["robust_miou"] = self._robust(network, data, parts, seed)
+            attacked = _parts(data, split, min(count, self.attacked))
+            if _differentiable(network, *next(_parts(data, split, 1))):
+                metrics["robust_miou"] = self._robust(network, data, attacked, seed)
         return metrics
 
     def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
@@ -174,7 +177,8 @@ class Segmentation(Task):
         if getattr(unwrap(network), "oracle", False):
             logits: Tensor = network(image.to(device), mask.to(device))
         else:
-            see = network if self.tile is None else partial(tiled, network, tile=self.tile, overlap=self.overlap)
+            whole = self.tile is None or isinstance(unwrap(network), Fitted)
+            see = network if whole else partial(tiled, network, tile=self.tile, overlap=self.overlap)
             logits = see(image.to(device))
         expected = (len(data.mask_classes), *image.shape[2:])
         if logits.shape[1:] != expected:
@@ -192,21 +196,18 @@ class Segmentation(Task):
         strength: Tensor = network(image.to(_device(network)))[:, 0]
         return strength.cpu() >= detector.threshold
 
-    def _robust(self, network: nn.Module, data: Data, parts: list[tuple[Tensor, Tensor]], seed: int) -> float:
-        """Return the mean IoU of the first images after the attack."""
+    def _robust(self, network: nn.Module, data: Data, parts: Iterable[tuple[Tensor, Tensor]], seed: int) -> float:
+        """Return the mean IoU after the attack."""
         assert self.attack is not None
-        classes, device, left = len(data.mask_classes), _device(network), self.attacked
+        classes, device = len(data.mask_classes), _device(network)
         confusion = torch.zeros(classes, classes, dtype=torch.int64)
         for number, (image, mask) in enumerate(parts):
-            x, y = image[:left].to(device), mask[:left]
-            if not len(x):
-                break
+            x = image.to(device)
             draw = generator(seed, "robust segmentation", number)
             drawn = {n: d.sample(len(x), draw).to(device) for n, d in self.attack.draws(x.shape[1:]).items()}
-            target = y.to(device)
+            target = mask.to(device)
             changed = self.attack(lambda image, y=target: cross_entropy(network(image), y), x, drawn)  # type: ignore[misc]
-            confusion += pixel_confusion(self._classes(network, changed.cpu(), y, data), y, classes)
-            left -= len(x)
+            confusion += pixel_confusion(self._classes(network, changed.cpu(), mask, data), mask, classes)
         return mean_iou(confusion)
 
 
@@ -230,6 +231,7 @@ def _masked(batch: Batch, data: Data) -> tuple[Tensor, Tensor]:
 
 
 def _differentiable(network: nn.Module, image: Tensor, mask: Tensor) -> bool:
+    image, mask = image.to(_device(network)), mask.to(_device(network))
     try:
         loss_and_gradient(lambda x: cross_entropy(network(x), mask), image, "Segmentation")
     except RecipeError:

@@ -129,7 +129,7 @@ class TestKinds:
             save(tmp_path / name / "masks" / "a.png", pixels)
         options = {"size": 4, "validation": 0.0, "test": 0.0}
         bit = MaskFolder(str(tmp_path / "one bit"), ["rest", "line"], **options)  # type: ignore[arg-type]
-        grey = MaskFolder(str(tmp_path / "grey"), ["rest", "line"], values=[0, 255], void=[], **options)  # type: ignore[arg-type]
+        grey = MaskFolder(str(tmp_path / "grey"), ["rest", "line"], values=[0, 255], **options)  # type: ignore[arg-type]
         assert np.array_equal(masks(bit)[0], np.eye(4)) and np.array_equal(masks(grey)[0], np.eye(4))
 
 
@@ -286,7 +286,7 @@ class TestWhatIsWrong:
             {"channels": 2},
             {"values": [0, 1]},
             {"values": [0, 1, 1]},
-            {"values": [0, 1, VOID]},
+            {"values": [0, 1, VOID], "void": [VOID]},
             {"colours": COLOURS[:2]},
             {"colours": [(0, 0, 300)] * 3},
             {"colours": COLOURS, "values": [0, 1, 2]},

@@ -10,24 +10,30 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import ToyRestorer, toy_job, trained
+from toys import ToyRestorer, ToySegmenter, toy_job, trained
 
 from limbeck.attacks.boundary import DeepFoolBoundary
 from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import SteeredStrength
 from limbeck.data.base import InMemory
 from limbeck.data.downscale import Downscale
+from limbeck.losses.cirkd_memory import CirkdMemory
+from limbeck.losses.dkd import Dkd
 from limbeck.losses.hint import Hint
 from limbeck.methods.adversarial_distillation import Iad
 from limbeck.methods.base import Method
 from limbeck.methods.boundary_distillation import BoundaryDistillation
+from limbeck.methods.pseudo_label import PseudoLabel
 from limbeck.methods.restore import Restore
+from limbeck.methods.segment import Segment
 from limbeck.methods.vae import Vae
 from limbeck.networks.patch_discriminator import PatchDiscriminator
 from limbeck.networks.vae import ResidualVae
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.reconstruction import Reconstruction
 from limbeck.tasks.restoration import Restoration
+from limbeck.tasks.segmentation import Segmentation
+from limbeck.types import VOID
 from limbeck.weighting.scheduled import Scheduled
 
 
@@ -90,6 +96,33 @@ def test_restorers_with_a_discriminator_and_what_a_feature_loss_owns(tmp_path: P
     optimizers = {name: partial(torch.optim.SGD, lr=0.05) for name in ("student", "discriminator")}
     rest = {"task": Restoration(Downscale(2)), "weighting": Scheduled({}, Restore.losses), "optimizers": optimizers}
     follow(tmp_path, restorer, "features.regressors.0.weight", images=InMemory(image), **rest)
+
+
+def segmenter() -> Method:
+    torch.manual_seed(0)
+    memory = CirkdMemory({"body": "body"}, 3, pixels=12, regions=4, pixel_anchors=9, region_anchors=6, stored=2)
+    return Segment(ToySegmenter(2), teacher=ToySegmenter(3), logits=Dkd(), features=memory)
+
+
+def pseudo_labels() -> Method:
+    torch.manual_seed(0)
+    return PseudoLabel(ToySegmenter(2), ToySegmenter(3), threshold=0.35)
+
+
+@pytest.mark.parametrize(
+    ("make", "remembered"), [(segmenter, "features.memories.0.head.0.weight"), (pseudo_labels, "student.head.weight")]
+)
+def test_segmenters_whose_processes_know_different_numbers_of_pixels(
+    make: Callable[[], Method], remembered: str, tmp_path: Path
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (24, 1, 8, 8), generator=draw, dtype=torch.uint8)
+    mask = torch.randint(0, 3, (24, 8, 8), generator=draw).masked_fill(torch.rand(24, 8, 8, generator=draw) < 0.3, VOID)
+    mask[::3] = VOID
+    images = InMemory(image, None, mask.to(torch.uint8))
+    optimizers = {"student": partial(torch.optim.SGD, lr=0.05)}
+    rest = {"task": Segmentation(), "weighting": Scheduled({}, type(make()).losses), "optimizers": optimizers}
+    follow(tmp_path, make, remembered, images=images, **rest)
 
 
 def follow(tmp_path: Path, make: Callable[[], Method], remembered: str, **rest: Any) -> None:

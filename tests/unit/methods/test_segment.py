@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from limbeck.methods.base import Method
 from limbeck.methods.pseudo_label import PseudoLabel
 from limbeck.methods.segment import Segment
 from limbeck.metrics.segmentation import mean_iou, pixel_confusion
+from limbeck.networks.external import Wrapped
 from limbeck.networks.patch_discriminator import PatchDiscriminator
 from limbeck.networks.roles import Segmenter
 from limbeck.tasks.segmentation import Segmentation
@@ -125,6 +127,24 @@ def test_values() -> None:
     assert found["student.boundary"] == pytest.approx(float(divergence.mean()), rel=1e-5)  # all pixels weigh the same
     near = losses(Segment(mine, teacher=teacher, boundary_gain=9.0), given)["student.boundary"]
     assert near != pytest.approx(found["student.boundary"], rel=1e-3)
+
+
+def test_classes_count_by_their_weights() -> None:
+    """Two pixels of class 0 and one of class 1 under weights 1 and 4: (a + b + 4 c) / 6."""
+    image, mask = torch.zeros(1, 1, 1, 3), torch.tensor([[[0, 0, 1]]])
+    network = student(classes=2)
+    log = network(image).log_softmax(1)[0, :, 0]
+    expected = -(log[0, 0] + log[0, 1] + 4 * log[1, 2]) / 6
+    found = losses(Segment(network, class_weights=[1.0, 4.0]), Batch(image=image, mask=mask))
+    assert found["student.cross_entropy"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_an_imported_network_says_by_its_image_shape_what_it_takes() -> None:
+    theirs = nn.Sequential(OrderedDict(body=nn.Conv2d(1, 4, 3, padding=1), head=nn.Conv2d(4, K, 1)))
+    teacher = Wrapped(theirs, "segmenter", classes=K, image_shape=(1, SIDE, SIDE))
+    found = losses(Segment(student(), teacher=teacher, features=Cwd({"body": "body"})), batch())
+    assert found["student.features"] > 0
+    assert AdversarialSegment(teacher, size=SIDE).image_shape == (1, SIDE, SIDE)
 
 
 def test_a_loss_that_needs_the_class_sees_no_void_pixel() -> None:
@@ -260,6 +280,11 @@ def test_a_student_that_was_attacked_stands_up_to_attacks(tmp_path: Path) -> Non
         ),
         (lambda: PseudoLabel(student(), threshold=1), r"threshold: expected a number in \[0, 1\), found 1"),
         (lambda: PseudoLabel(student(), scales=[0.0]), r"scales: expected zooms above 0, found \[0.0\]"),
+        (lambda: Segment(student(), class_weights=[1.0, -1.0]), "class_weights: expected numbers of at least 0"),
+        (
+            lambda: list(AdversarialSegment(student(), size=4).updates(batch(), 0)),
+            r"size: expected the images' \(1, 8, 8\)",
+        ),
         (lambda: AdversarialSegment(student(), size=0), "size: expected pixels of at least 1, found 0"),
         (lambda: list(Segment(student()).updates(batch(mask=None), 0)), "expected data with images and masks"),
         (lambda: list(PseudoLabel(student()).updates(batch(mask=None), 0)), "expected data with images and masks"),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, WeightsError
+from limbeck.losses.base import pixel_classes
 from limbeck.networks.deeplab_v3 import LOW, DeepLabV3
 from limbeck.networks.fast_scnn import FastScnn
 from limbeck.networks.mobilenet_v2 import MobileNetV2
@@ -72,10 +73,18 @@ def test_the_papers_unet_has_its_31_million() -> None:
 def test_tap_paths_of_a_unet() -> None:
     network = UNet(4, 3, 3, 5)
     paths = [*(f"encoder.{i}" for i in range(4)), *(f"decoder.{i}" for i in range(3)), "head"]
-    found = features_at(network, paths, image(40, 35))  # padded to 40x40
+    found = features_at(network, paths, image(36, 35))  # halved upwards
     assert [tuple(f.shape[1:]) for f in found] == [
-        (4, 40, 40), (8, 20, 20), (16, 10, 10), (32, 5, 5), (16, 10, 10), (8, 20, 20), (4, 40, 40), (5, 40, 40),
+        (4, 36, 35), (8, 18, 18), (16, 9, 9), (32, 5, 5), (16, 9, 9), (8, 18, 18), (4, 36, 35), (5, 36, 35),
     ]  # fmt: skip
+
+
+def test_maps_of_a_unet_lie_over_the_mask_whatever_its_size() -> None:
+    """CamVid's 180 rows are no multiple of 16: 180, 90, 45, 23, 12, and back, without a row that the image lacks."""
+    maps = features_at(UNet(2, 4, 3, 3), [f"decoder.{i}" for i in range(4)], image(180, 240, count=1))
+    assert [tuple(found.shape[2:]) for found in maps] == [(23, 30), (45, 60), (90, 120), (180, 240)]
+    mask = torch.arange(180)[None, :, None].expand(1, 180, 240)
+    assert torch.equal(pixel_classes(mask, maps[-1], "test"), mask)
 
 
 def test_dropout_of_a_unet_is_for_training_alone() -> None:
