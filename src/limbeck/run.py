@@ -201,7 +201,8 @@ def _measured(role: Role, group: list[Arm], story: Story, teacher: Arm | None) -
     if any(arm.best_step for arm in group):
         steps = tuple(arm.best_step or int(arm.state["step"]) for arm in group)
         best = Best(steps, _quality(group, story, teacher, best=True))
-    return ArmResult(role, _quality(group, story, teacher), costs, _curves(group[0].history), best)
+    alarms = tuple(line for arm in group for line in arm.alarms)
+    return ArmResult(role, _quality(group, story, teacher), costs, _curves(group[0].history), best, alarms)
 
 
 def _quality(group: list[Arm], story: Story, teacher: Arm | None, *, best: bool = False) -> dict[str, Quality]:
@@ -249,7 +250,6 @@ def _report(story: Story, result: Result, out: Path, command: str) -> None:
         result,
         {**pictures, **task.references(data, 0)},
         {name: arm.history for name, arm in firsts.items()},
-        [line for group in story.arms().values() for arm in group for line in arm.alarms],
         story.recipe.to_yaml(),
         directions=task.directions,
         main_metric=metric,

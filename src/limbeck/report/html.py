@@ -49,12 +49,11 @@ class Cell:
     best: bool = False
 
 
-def write_report(  # noqa: PLR0917 (what a run hands over, in the order of the page)
+def write_report(
     path: Path,
     result: Result,
     pictures: Mapping[str, Sequence[Picture]],
     histories: Mapping[str, Sequence[Mapping[str, Any]]],
-    alarms: Sequence[str],
     recipe_yaml: str,
     *,
     directions: Mapping[str, str],
@@ -66,11 +65,11 @@ def write_report(  # noqa: PLR0917 (what a run hands over, in the order of the p
 
     Args:
         path: Where to.
-        result: What the run found; its verdicts are shown as they are, its students in the order of the main metric.
+        result: What the run found; its verdicts are shown as they are, its students in the order of the main metric,
+            its alarms on top.
         pictures: Pictures by arm; those with the same title stand side by side.
         histories: Rows of training by arm, e.g. {"step": 10, "discriminator.real_fake": 0.7, "fid[cnn]": 20.1}: keys
             with a "player.loss" are losses, keys whose base name has a direction are validation metrics.
-        alarms: What went wrong or looks wrong, a sentence each; shown on top.
         recipe_yaml: The recipe as it was run.
         directions: "lower", "higher" or "none" by base name of a metric (`Task.directions`).
         main_metric: Base name of the metric that the run is about (`Task.main_metric`).
@@ -91,7 +90,7 @@ def write_report(  # noqa: PLR0917 (what a run hands over, in the order of the p
         verdicts=_main_verdicts(result, metric),
         corrected=any(v.p_holm is not None for v in result.verdicts),
         all_verdicts=_verdict_rows(result, metric, directions),
-        alarms=[*alarms, *cautions(result)],
+        alarms=[*(alarm for arm in result.arms.values() for alarm in arm.alarms), *cautions(result)],
         result=result,
         arms=_arm_names(result),
         colours=colours,

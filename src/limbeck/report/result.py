@@ -94,6 +94,7 @@ class ArmResult:
         curves: Values over training steps as (step, value), by name; of the first seed.
         best: What its checkpoints that were best on validation reach; None where these are the last ones. Verdicts
             are about the last.
+        alarms: What went wrong in training though no loss showed it, a line each: of all seeds.
 
     Raises:
         ValueError: A student or control without costs: a gain without its price is no result.
@@ -104,6 +105,7 @@ class ArmResult:
     cost: Mapping[str, float | None] = field(default_factory=dict)
     curves: Mapping[str, Sequence[tuple[int, float | None]]] = field(default_factory=dict)
     best: Best | None = None
+    alarms: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.role in ("student", "control") and not self.cost:
@@ -118,6 +120,8 @@ class ArmResult:
             arm["cost"] = {name: _finite(value) for name, value in self.cost.items()}
         if self.curves:
             arm["curves"] = {k: [[step, _finite(y)] for step, y in curve] for k, curve in self.curves.items()}
+        if self.alarms:
+            arm["alarms"] = list(self.alarms)
         return arm
 
     @classmethod
@@ -131,6 +135,7 @@ class ArmResult:
             dict(arm.get("cost", {})),
             curves,
             None if best is None else Best(tuple(best["steps"]), _read_qualities(best["quality"])),
+            tuple(arm.get("alarms", ())),
         )
 
 

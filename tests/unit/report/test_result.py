@@ -15,7 +15,8 @@ from limbeck.report.result import ArmResult, Quality, Result, hardware, number, 
 def test_a_result_survives_its_file(result, tmp_path):
     path = tmp_path / "runs" / "result.json"
     arms = dict(result.arms)
-    arms["student"] = replace(arms["student"], curves={"fid[fashion-cnn]": [(0, 80.0), (500, 20.5)]})
+    curves = {"fid[fashion-cnn]": [(0, 80.0), (500, 20.5)]}
+    arms["student"] = replace(arms["student"], curves=curves, alarms=("student (seed 0), step 400: collapse",))
     whole = replace(result, arms=arms)
     whole.write(path)
     again = Result.read(path)
