@@ -110,7 +110,7 @@ def pseudo_labels() -> Method:
 
 
 @pytest.mark.parametrize(
-    ("make", "remembered"), [(segmenter, "features.memories.0.head.0.weight"), (pseudo_labels, "student.head.weight")]
+    ("make", "remembered"), [(segmenter, "followed.features.memories.0.pixels"), (pseudo_labels, "student.head.weight")]
 )
 def test_segmenters_whose_processes_know_different_numbers_of_pixels(
     make: Callable[[], Method], remembered: str, tmp_path: Path
