@@ -68,6 +68,18 @@ def test_a_hole_filled_with_a_wrong_value_has_the_psnr_of_its_error() -> None:
     assert task.main_metric == "psnr_inside" and Restoration(AddNoise()).main_metric == "psnr_y"
 
 
+def test_an_image_that_is_restored_perfectly_counts_100_db() -> None:
+    levels = torch.tensor([127, 64], dtype=torch.uint8).repeat(10).view(20, 1, 1, 1).expand(20, 1, 16, 16)
+    grey = TensorImages(levels, validation=0.2, test=0.5)
+    image = grey.split("test").read(torch.arange(10)).image
+    assert image is not None
+    perfect = float((image[:, 0, 0, 0] > -0.2).float().mean())
+    found = Restoration(Holes("box", 0.2)).evaluate(Fill(127 / 127.5 - 1), grey, split="test", seed=0)
+    assert 0 < perfect < 1
+    assert found["psnr_inside"] == pytest.approx(perfect * 100 + (1 - perfect) * 20 * np.log10(255 / 63), abs=1e-3)
+    assert all(np.isfinite(value) for value in found.values())
+
+
 def test_the_border_is_left_out() -> None:
     class Framed(nn.Module):
         def forward(self, image: Tensor) -> Tensor:

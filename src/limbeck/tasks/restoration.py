@@ -14,7 +14,7 @@ from limbeck.data.base import Data, Degradation, Split, to_levels
 from limbeck.data.photo_set import PhotoSet
 from limbeck.errors import RecipeError
 from limbeck.metrics.base import FeatureExtractor
-from limbeck.metrics.image import WINDOW, luminance, psnr, ssim
+from limbeck.metrics.image import MOST, WINDOW, bounded_psnr, luminance, ssim
 from limbeck.networks.tiling import from_all_sides, tiled
 from limbeck.randomness import generator
 from limbeck.tasks.base import Picture, Task
@@ -33,7 +33,8 @@ OVERLAP = 32  # pixels around a tile
 class Restoration(Task):
     """Degraded images in, whole ones out; in training the whole images are those of the data.
 
-    As the field measures it, outputs are rounded to 256 levels and `border` pixels are left out on every side.
+    As the field measures it, outputs are rounded to 256 levels and `border` pixels are left out on every side. A PSNR
+    counts as 100 dB at most, or one image that is restored perfectly would make the mean infinite.
 
     * `psnr`, `ssim`: of all channels, in dB and at most 1. `psnr_y`, `ssim_y`: of the luminance of RGB images.
     * `psnr_inside`, `l1_inside`: in the holes, where the degradation cuts some; the second in grey levels of 255.
@@ -227,7 +228,7 @@ class Restoration(Task):
 
 def _alike(suffix: str, image: Tensor, goal: Tensor) -> dict[str, Tensor]:
     """Return PSNR and, where its window fits in, SSIM of each image."""
-    found = {f"psnr{suffix}": psnr(image, goal)}
+    found = {f"psnr{suffix}": bounded_psnr(image, goal)}
     return found | ({f"ssim{suffix}": ssim(image, goal)} if min(goal.shape[2:]) >= WINDOW else {})
 
 
@@ -237,7 +238,7 @@ def _inside(image: Tensor, goal: Tensor, holes: Tensor) -> dict[str, Tensor]:
     difference = (image - goal) * holes
     square = difference.square().mean((1, 2, 3)) / share
     return {
-        "psnr_inside": 10 * torch.log10(4 / square),
+        "psnr_inside": (10 * torch.log10(4 / square)).clamp(max=MOST),
         "l1_inside": difference.abs().mean((1, 2, 3)) / share * 127.5,
     }
 

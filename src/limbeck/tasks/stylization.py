@@ -13,7 +13,7 @@ from limbeck.data.pictures import picture
 from limbeck.errors import RecipeError
 from limbeck.losses.style import content_distance, gram, style_distance
 from limbeck.metrics.base import FeatureExtractor
-from limbeck.metrics.image import WINDOW, psnr, ssim
+from limbeck.metrics.image import WINDOW, bounded_psnr, psnr, ssim
 from limbeck.networks.roles import Stylizer, unwrap
 from limbeck.networks.tap import Tap, features_at
 from limbeck.networks.weights import weights_hash
@@ -147,7 +147,7 @@ class Stylization(Task):
         style = style_distance(features_at(self._network, self.style_paths, painted), grams)
         moved = self._painted(network, image[..., SHIFT:, SHIFT:], number)
         inner = slice(BORDER, -BORDER)
-        stable = psnr(moved[..., inner, inner], painted[..., SHIFT:, SHIFT:][..., inner, inner]).clamp(max=100)
+        stable = bounded_psnr(moved[..., inner, inner], painted[..., SHIFT:, SHIFT:][..., inner, inner])
         found = {"content": content, "style": style, "total": content + self.style_weight * style, "stability": stable}
         if teacher is not None:
             goal = self._painted(teacher, image, number)
