@@ -14,7 +14,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from limbeck.data.base import to_float
-from limbeck.data.folder import list_images
+from limbeck.data.folder import eight_bits, list_images
 from limbeck.data.pictures import picture
 from limbeck.errors import DataError, RecipeError, WeightsError
 from limbeck.networks.roles import Wrapper, unwrap
@@ -25,6 +25,7 @@ from limbeck.recipe import network_of
 TILE, OVERLAP = 256, 32  # side of a square in which large images are processed, and pixels around it
 LEAST = 16  # height and width that a stylizer needs
 STYLE_SIZE = 256  # at which a picture of a style is looked at
+SPACES = {"RGBA": "RGB", "P": "RGB", "PA": "RGB", "LA": "L"}  # modes with the colours of another one
 
 
 def exported(weights: Path) -> nn.Module:
@@ -100,7 +101,8 @@ def apply_to(
 ) -> list[Path]:
     """Write what a network makes of an image, or of all images below a folder, as PNG files, and return them.
 
-    Images are turned upright as their EXIF data say; their other EXIF data and their colour profile are kept.
+    Images are turned upright as their EXIF data say; their other EXIF data are kept, and their colour profile where the
+    result has their colours (not of CMYK, nor of grey that a network of RGB gets).
     Transparency is kept, enlarged with the image; for a network that fills holes the transparent pixels are the holes.
 
     Args:
@@ -110,13 +112,14 @@ def apply_to(
         out: Folder of the results, which has the subfolders of the source.
         device: Where to compute.
         tile: Side of the squares in which larger images are processed, in pixels; None for the whole image at once.
-            "auto" is 256, and the whole image for stylizers: what they paint depends on all of it.
+            "auto" is 256, and the whole image for stylizers and networks with instance normalisation: what they make
+            depends on all of it.
 
     Raises:
         LimbeckError: A file cannot be read or written, or would be overwritten.
     """
     if tile == "auto":
-        tile = None if isinstance(network, Painter) else TILE
+        tile = None if _sees_all(network) else TILE
     if tile is not None and tile < 1:
         raise RecipeError(f"--tile: expected a whole number of at least 1, found {tile}")
     files = _sources(source)
@@ -163,6 +166,11 @@ def _targets(files: dict[Path, Path], out: Path) -> dict[Path, Path]:
     return targets
 
 
+def _sees_all(network: nn.Module) -> bool:
+    """Return whether what a network makes of a pixel depends on the whole image."""
+    return isinstance(network, Painter) or any(isinstance(part, nn.InstanceNorm2d) for part in network.modules())
+
+
 @torch.no_grad()
 def _processed(network: nn.Module, file: Path, device: torch.device, tile: int | None) -> Image.Image:
     inner = unwrap(network)
@@ -189,12 +197,15 @@ def _read(file: Path, channels: int) -> tuple[Image.Image, Image.Image | None, d
     try:
         with Image.open(file) as opened:
             upright = ImageOps.exif_transpose(opened)
-            clear = upright.has_transparency_data
             kept = {"icc_profile": upright.info.get("icc_profile"), "exif": upright.getexif().tobytes()}
+            upright = eight_bits(upright)
+            clear = upright.has_transparency_data
             alpha = upright.convert("RGBA").getchannel("A") if clear else None
             colours = upright.convert("RGBA" if clear else "RGB").convert("RGB" if channels == 3 else "L")
     except Exception as error:  # a damaged image can raise anything
         raise DataError(f"{file}: cannot be decoded ({error}); repair or remove it") from error
+    if colours.mode != SPACES.get(upright.mode, upright.mode):
+        kept["icc_profile"] = None  # it is about other colours
     return colours, alpha, {name: value for name, value in kept.items() if value}
 
 
