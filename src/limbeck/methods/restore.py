@@ -59,7 +59,8 @@ class Restore(Method):
         perceptual_paths: Module paths of it.
         critic_features: Module paths of the teacher's discriminator.
         loss: The GAN's loss.
-        conditional: The discriminator sees x too, before S(x) or y as further channels (Isola et al. 2017, eq. 1).
+        conditional: The discriminator sees x too, before S(x) or y as further channels (Isola et al. 2017, eq. 1); x
+            and y are then of one size. A `PatchDiscriminator` has to be told by its `condition`.
 
     Raises:
         RecipeError: Arguments that are out of range or exclude each other, or networks that do not fit.
@@ -114,6 +115,8 @@ class Restore(Method):
         for network, paths in ((teacher_discriminator, critic_features), (feature_network, perceptual_paths)):
             if network is not None:
                 Tap(network, paths)  # names a wrong path before anything is trained
+        for key, critic in (("discriminator", discriminator), ("teacher_discriminator", teacher_discriminator)):
+            _check_condition(f"restore.{key}", critic, student, conditional)
         self.student, self.discriminator = student, discriminator
         self.teacher = None if teacher is None else Frozen(teacher)
         self.teacher_discriminator = None if teacher_discriminator is None else Frozen(teacher_discriminator)
@@ -253,7 +256,25 @@ class _Lesson:
 
     def _shown(self, image: Tensor) -> Tensor:
         """Return what a discriminator sees of an image."""
-        return torch.cat([self.degraded, image], 1) if self.method.conditional else image
+        if not self.method.conditional:
+            return image
+        mine, whole = tuple(self.degraded.shape[2:]), tuple(image.shape[2:])
+        require("restore.conditional", mine == whole, f"degraded images of {whole} pixels, as the whole ones", mine)
+        return torch.cat([self.degraded, image], 1)
+
+
+def _check_condition(key: str, critic: nn.Module | None, student: nn.Module, conditional: bool) -> None:
+    """Refuse a discriminator that says how many channels of x it is shown where it is shown others.
+
+    Raises:
+        RecipeError: They do not fit.
+    """
+    if critic is None or not hasattr(unwrap(critic), "condition"):
+        return
+    found, inputs = getattr(unwrap(critic), "condition", None), getattr(unwrap(student), "inputs", None)
+    fits = found is not None and inputs in (None, found) if conditional else found is None
+    wanted = (inputs or "the channels of the degraded image") if conditional else "null"
+    require(key, fits, f"condition: {wanted}, as conditional is {str(conditional).lower()}", found)
 
 
 def _run(network: nn.Module, image: Tensor, paths: list[str]) -> _Restored:
