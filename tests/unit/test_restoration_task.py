@@ -104,6 +104,11 @@ def test_training_batches_have_the_whole_image_as_target_and_the_same_degradatio
     assert untouched.target is None and untouched.image is not None and torch.equal(untouched.image, image)
 
 
+def test_images_without_a_mask_cannot_stand_for_those_with_holes() -> None:
+    with pytest.raises(RecipeError, match=r"task\.unlabelled: expected false, as training images have no channel"):
+        Restoration(Holes(), unlabelled=True)
+
+
 def test_sets_replace_the_split_that_is_referred_to(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

@@ -22,6 +22,7 @@ from limbeck.networks.roles import Discriminator, ProbabilisticRestorer, unwrap
 from limbeck.networks.tap import Tap
 from limbeck.types import Batch, Draw, Loss, Update
 
+UNLABELLED = "; of images that nobody has whole, write `teacher: {load: ...}`, a trained one, and `control: false`"
 SIDE = 16  # height and width of the image that networks are shown to learn the shapes of their features
 
 
@@ -155,7 +156,7 @@ class Restore(Method):
             losses["adversarial"] = lesson.adversarial
         if self.teacher is not None:
             losses |= self._followed(lesson)
-        require("restore.data", bool(losses), "whole images beside the degraded ones, or a teacher", None)
+        require("restore.data", bool(losses), "whole images beside the degraded ones, or a teacher", None, UNLABELLED)
         yield Update("student", losses)
 
     def _followed(self, lesson: _Lesson) -> dict[str, Loss]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.data.base import Data, Degradation, Split, to_levels
 from limbeck.data.photo_set import PhotoSet
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, require
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import MOST, WINDOW, bounded_psnr, luminance, ssim
 from limbeck.networks.tiling import from_all_sides, tiled
@@ -51,7 +51,8 @@ class Restoration(Task):
         samples: The most images of a split that are measured; those of `sets` all are.
         self_ensemble: Take the mean over all eight sides of an image, at eight times the cost.
         tile: Restore images in squares of that many pixels, to save memory; null: as a whole.
-        unlabelled: Training images are the degraded ones, and nobody has them whole: only a teacher can be followed.
+        unlabelled: Training images are the degraded ones, and nobody has them whole: only a teacher that is trained
+            already can be followed, without a control, and not where the degradation cuts holes.
         perceptual: A distance in the features of a given network; null for none.
 
     Raises:
@@ -87,6 +88,12 @@ class Restoration(Task):
                 raise RecipeError(f"task.{name}: expected a whole number of at least {least}, found {value}")
         if len({photos.name for photos in sets}) < len(sets):
             raise RecipeError(f"task.sets: expected different names, found {', '.join(s.name for s in sets)}")
+        require(
+            "task.unlabelled",
+            not (unlabelled and degradation.masks),
+            "false, as training images have no channel that says where holes are",
+            unlabelled,
+        )
         self.degradation, self.sets = degradation, list(sets)
         self.border = border if border is not None else degradation.scale if degradation.scale > 1 else 0
         self.samples, self.self_ensemble, self.tile, self.unlabelled = samples, self_ensemble, tile, unlabelled

@@ -78,7 +78,7 @@ def test_images_that_nobody_has_whole_teach_through_the_teacher_alone() -> None:
         "student.spectral",
         "student.soft_label",
     }
-    with pytest.raises(RecipeError, match="whole images beside the degraded ones, or a teacher"):
+    with pytest.raises(RecipeError, match=r"or a teacher, found None; .*`teacher: {load: \.\.\.}`.*`control: false`"):
         losses(Restore(network(3)), given)
 
 
