@@ -104,6 +104,19 @@ def test_training_batches_have_the_whole_image_as_target_and_the_same_degradatio
     assert untouched.target is None and untouched.image is not None and torch.equal(untouched.image, image)
 
 
+def test_images_are_cut_to_a_multiple_of_the_scale() -> None:
+    task, images = Restoration(Downscale(3)), data(1, 64)
+    image = images.split("train").read(torch.arange(4)).image
+    assert image is not None
+    found = task.prepare(Batch(image=image, drawn={"restoration.seed": torch.arange(4)}))
+    assert found.image is not None and found.target is not None
+    assert found.image.shape == (4, 1, 21, 21) and torch.equal(found.target, image[..., :63, :63])
+    assert task.example(images, 2)[0].shape == (2, 1, 21, 21)
+    assert task.evaluate(Enlarge(3), images, split="test", seed=0)["psnr"] > 30
+    (seen,), (truth,) = task.references(images, 0).values()
+    assert seen.images.shape == truth.images.shape
+
+
 def test_images_without_a_mask_cannot_stand_for_those_with_holes() -> None:
     with pytest.raises(RecipeError, match=r"task\.unlabelled: expected false, as training images have no channel"):
         Restoration(Holes(), unlabelled=True)

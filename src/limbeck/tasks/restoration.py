@@ -113,7 +113,8 @@ class Restoration(Task):
         assert batch.image is not None
         if self.unlabelled:
             return batch
-        return replace(batch, image=self.degradation(batch.image, batch.drawn[SEED]), target=batch.image)
+        whole = self._divisible(batch.image)
+        return replace(batch, image=self.degradation(whole, batch.drawn[SEED]), target=whole)
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
         """Return degraded images (count, C, H, W)."""
@@ -213,9 +214,14 @@ class Restoration(Task):
         """Return up to `count` images of a split, degraded and whole."""
         images = data.split(split)
         indices = some(count, len(images)) if split == "train" else some(min(count, len(images)), len(images))
-        whole = images_of(images.read(indices))
+        whole = self._divisible(images_of(images.read(indices)))
         seeds = torch.randint(SEEDS, (len(whole),), generator=generator(seed, "degradation"))
         return self.degradation(whole, seeds), whole
+
+    def _divisible(self, whole: Tensor) -> Tensor:
+        """Return images (N, C, H, W) cut to a multiple of the scale from the top left, as those of a `PhotoSet` are."""
+        height, width = (side // self.degradation.scale * self.degradation.scale for side in whole.shape[2:])
+        return whole[..., :height, :width]
 
     def _shown(self, data: Data, seed: int) -> tuple[Tensor, Tensor]:
         return self._pairs(data, data.reference_split, SHOWN, seed)
