@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from toys import ToyRestorer
 
 from limbeck.data.add_noise import AddNoise
+from limbeck.data.base import Degradation
+from limbeck.data.blur import Blur
 from limbeck.data.downscale import Downscale
 from limbeck.data.holes import Holes
+from limbeck.data.jpeg import Jpeg
 from limbeck.data.photo_set import PhotoSet
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import RecipeError
@@ -65,7 +68,15 @@ def test_a_hole_filled_with_a_wrong_value_has_the_psnr_of_its_error() -> None:
     assert found["l1_inside"] == pytest.approx(63, abs=1e-3)
     assert found["psnr_inside"] == pytest.approx(20 * np.log10(255 / 63), abs=1e-3)
     assert found["psnr"] > found["psnr_inside"] + 6  # four fifths of the pixels are right
-    assert task.main_metric == "psnr_inside" and Restoration(AddNoise()).main_metric == "psnr_y"
+    assert task.main_metric == "psnr_inside"
+
+
+@pytest.mark.parametrize(
+    ("degradation", "metric"),
+    [(Downscale(2), "psnr_y"), (Jpeg(), "psnr_y"), (AddNoise(), "psnr"), (Blur(), "psnr"), (Holes(), "psnr_inside")],
+)
+def test_the_main_metric_is_that_of_the_field(degradation: Degradation, metric: str) -> None:
+    assert Restoration(degradation).main_metric == metric
 
 
 def test_an_image_that_is_restored_perfectly_counts_100_db() -> None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.data.base import Data, Degradation, Split, to_levels
+from limbeck.data.jpeg import Jpeg
 from limbeck.data.photo_set import PhotoSet
 from limbeck.errors import RecipeError, require
 from limbeck.metrics.base import FeatureExtractor
@@ -101,8 +102,13 @@ class Restoration(Task):
 
     @property
     def main_metric(self) -> str:
-        """The PSNR: in the holes where there are some, else of the luminance."""
-        return "psnr_inside" if self.degradation.masks else "psnr_y"
+        """The PSNR by which the field compares.
+
+        In the holes where there are some; of the luminance for super-resolution and JPEG; else of all channels.
+        """
+        if self.degradation.masks:
+            return "psnr_inside"
+        return "psnr_y" if self.degradation.scale > 1 or isinstance(self.degradation, Jpeg) else "psnr"
 
     def draws(self) -> Mapping[str, Draw]:
         """Return the seed of every image's degradation."""
