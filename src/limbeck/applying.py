@@ -17,7 +17,7 @@ from limbeck.data.base import to_float
 from limbeck.data.folder import eight_bits, list_images
 from limbeck.data.pictures import picture
 from limbeck.errors import DataError, RecipeError, WeightsError
-from limbeck.networks.roles import Wrapper, unwrap
+from limbeck.networks.roles import Wrapper, stated, unwrap
 from limbeck.networks.tiling import tiled
 from limbeck.networks.weights import load_weights
 from limbeck.recipe import network_of
@@ -173,9 +173,8 @@ def _sees_all(network: nn.Module) -> bool:
 
 @torch.no_grad()
 def _processed(network: nn.Module, file: Path, device: torch.device, tile: int | None) -> Image.Image:
-    inner = unwrap(network)
-    channels = int(getattr(inner, "channels", 3))
-    inputs, scale = int(getattr(inner, "inputs", channels)), int(getattr(inner, "scale", 1))
+    channels = int(stated(network, "channels", 3))
+    inputs, scale = int(stated(network, "inputs", channels)), int(stated(network, "scale", 1))
     picture, alpha, kept = _read(file, channels)
     image = _tensor(picture)
     if inputs > channels:

@@ -17,8 +17,9 @@ from limbeck.losses.restoration import DISTRIBUTIONS, spectral
 from limbeck.methods.base import Method
 from limbeck.methods.perceptual import perceptual
 from limbeck.networks.adapters import feature_shapes
+from limbeck.networks.external import External
 from limbeck.networks.frozen import Frozen
-from limbeck.networks.roles import Discriminator, ProbabilisticRestorer, unwrap
+from limbeck.networks.roles import Discriminator, ProbabilisticRestorer, stated, unwrap
 from limbeck.networks.tap import Tap
 from limbeck.types import Batch, Draw, Loss, Update
 
@@ -49,7 +50,8 @@ class Restore(Method):
     * `student.critic_feature`: L1 distance of the features that the teacher's discriminator has of S(x) and T(x).
 
     Args:
-        student: Takes images (N, C, H, W) and gives images (N, C', sH, sW), such as a `Restorer`.
+        student: Takes images (N, C, H, W) and gives images (N, C', sH, sW), such as a `Restorer`, or an `Import` with
+            the role "restorer".
         discriminator: Scores of images, (N,) or (N, h, w), or None.
         teacher: Another network like the student.
         teacher_discriminator: The teacher's own discriminator.
@@ -104,6 +106,9 @@ class Restore(Method):
         )
         require("restore.loss", loss in gan.LOSSES, f"one of {', '.join(gan.LOSSES)}", loss)
         require("restore.teacher", teacher is not student or teacher is None, "another network (a copy)", "the student")
+        for key, network in (("student", student), ("teacher", teacher)):
+            role = network.role if isinstance(network, External) else "restorer"
+            require(f"restore.{key}", role == "restorer", "a network that takes images: role: restorer", role)
         paired = (feature_network is None) == (not perceptual_paths)
         require(
             "restore.perceptual_paths",
@@ -272,7 +277,7 @@ def _check_condition(key: str, critic: nn.Module | None, student: nn.Module, con
     """
     if critic is None or not hasattr(unwrap(critic), "condition"):
         return
-    found, inputs = getattr(unwrap(critic), "condition", None), getattr(unwrap(student), "inputs", None)
+    found, inputs = getattr(unwrap(critic), "condition", None), stated(student, "inputs")
     fits = found is not None and inputs in (None, found) if conditional else found is None
     wanted = (inputs or "the channels of the degraded image") if conditional else "null"
     require(key, fits, f"condition: {wanted}, as conditional is {str(conditional).lower()}", found)
@@ -298,7 +303,7 @@ def _sure(found: _Restored, who: str) -> Tensor:
 
 
 def _shapes(network: nn.Module, paths: list[str]) -> list[tuple[int, ...]]:
-    inputs: int | None = getattr(unwrap(network), "inputs", None)
+    inputs: int | None = stated(network, "inputs")
     if inputs is None:
         raise RecipeError(
             f"restore.features: expected {type(network).__name__} to state its channels as `inputs`, found none"

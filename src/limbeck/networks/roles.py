@@ -7,7 +7,7 @@ that it can be called in the same way (see `external.Import`). Features are tapp
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -264,3 +264,10 @@ def unwrap(network: nn.Module) -> nn.Module:
     Features are tapped and weights are saved, loaded and hashed under the names of what this returns.
     """
     return unwrap(network.module) if isinstance(network, Wrapper) else network
+
+
+def stated(network: nn.Module, name: str, default: Any = None) -> Any:
+    """Return what a network states of itself, such as its `inputs`; the outermost `Wrapper` that states it counts."""
+    if isinstance(network, Wrapper) and not hasattr(network, name):
+        return stated(network.module, name, default)
+    return getattr(network, name, default)

@@ -20,6 +20,7 @@ from limbeck.losses.feature_affinity import FeatureAffinity
 from limbeck.losses.features import l1
 from limbeck.methods.restore import Restore
 from limbeck.metrics.image import psnr
+from limbeck.networks.external import Wrapped
 from limbeck.networks.patch_discriminator import PatchDiscriminator
 from limbeck.tasks.restoration import Restoration
 from limbeck.types import Batch
@@ -128,6 +129,14 @@ def test_a_discriminator_sees_two_images_only_of_one_size() -> None:
 def test_what_cannot_be_is_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         Restore(network(3), teacher=network(5, 1), **options)
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_a_generator_cannot_restore(role: str) -> None:
+    theirs = {role: Wrapped(network(3), role="generator")}
+    with pytest.raises(RecipeError, match=rf"restore\.{role}: expected .* role: restorer, found 'generator'"):
+        Restore(**{"student": network(5)} | theirs)
+    Restore(Wrapped(network(3), role="restorer"), teacher=Wrapped(network(5), role="restorer"))
 
 
 def test_a_network_without_distribution_or_channels_is_named() -> None:
