@@ -43,3 +43,5 @@ def test_a_painting_that_jumps_between_strides_is_not_stable(task: Stylization) 
     assert torch.equal(Blocks()(seen[..., 4:, 4:]), Blocks()(seen)[..., 4:, 4:])
     found = {type(n): task.evaluate(n, data, split="test", seed=0)["stability"] for n in (Blocks(), Negative())}
     assert found[Blocks] < 30 and found[Negative] == 100
+    alike = task.evaluate(Blocks(), data, split="test", seed=0, teacher=Blocks())
+    assert alike["psnr_to_teacher"] == 100

@@ -13,7 +13,7 @@ from limbeck.data.pictures import picture
 from limbeck.errors import RecipeError
 from limbeck.losses.style import content_distance, gram, style_distance
 from limbeck.metrics.base import FeatureExtractor
-from limbeck.metrics.image import WINDOW, bounded_psnr, psnr, ssim
+from limbeck.metrics.image import WINDOW, bounded_psnr, ssim
 from limbeck.networks.roles import Stylizer, unwrap
 from limbeck.networks.tap import Tap, features_at
 from limbeck.networks.weights import weights_hash
@@ -34,7 +34,7 @@ class Stylization(Task):
     * `total`: the sum of the two, the second times `style_weight`.
     * `stability`: PSNR in dB between the painting of an image moved by a pixel both ways and the moved painting, where
       both are; at most 100 an image.
-    * `psnr_to_teacher`, `ssim_to_teacher`: to the teacher's paintings.
+    * `psnr_to_teacher`, `ssim_to_teacher`: to the teacher's paintings; the first at most 100 dB an image.
 
     A classical stylizer, which takes the style as an image, gets the pictures themselves.
 
@@ -151,7 +151,7 @@ class Stylization(Task):
         found = {"content": content, "style": style, "total": content + self.style_weight * style, "stability": stable}
         if teacher is not None:
             goal = self._painted(teacher, image, number)
-            found["psnr_to_teacher"] = psnr(painted, goal)
+            found["psnr_to_teacher"] = bounded_psnr(painted, goal)
             if min(goal.shape[2:]) >= WINDOW:
                 found["ssim_to_teacher"] = ssim(painted, goal)
         return found
