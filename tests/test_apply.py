@@ -17,6 +17,7 @@ from limbeck.estimate import estimate
 from limbeck.networks.fourier_style import FourierStyle
 from limbeck.networks.johnson import JohnsonStylizer
 from limbeck.networks.roles import Restorer, Segmenter
+from limbeck.networks.translation_resnet import TranslationResnet
 from limbeck.recipe import read_recipe
 
 RECIPE = """
@@ -170,6 +171,39 @@ def test_images_are_upright_and_say_so_no_more(model: Path, tmp_path: Path) -> N
     with Image.open(file) as made:
         assert made.size == (20, 40)
         assert made.getexif().get(0x0112, 1) == 1 and made.getexif()[0x010E] == "a day at sea"
+
+
+def test_grey_of_16_bits_is_as_dark_as_it_was(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (12, 9), dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    (file,) = apply_to(torch.nn.Identity(), tmp_path / "a.png", tmp_path / "out", torch.device("cpu"))
+    with Image.open(file) as made:
+        assert np.array_equal(np.asarray(made), np.rint(values / 257).astype(np.uint8)[..., None].repeat(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("mode", "ending", "kept"), [("RGB", "jpg", True), ("CMYK", "jpg", False), ("L", "png", False)]
+)
+def test_a_colour_profile_is_kept_where_it_speaks_of_the_colours(
+    tmp_path: Path, mode: str, ending: str, kept: bool
+) -> None:
+    Image.new(mode, (9, 12)).save(tmp_path / f"a.{ending}", icc_profile=b"a profile")
+    (file,) = apply_to(torch.nn.Identity(), tmp_path / f"a.{ending}", tmp_path / "out", torch.device("cpu"))
+    with Image.open(file) as made:
+        assert made.mode == "RGB" and made.info.get("icc_profile") == (b"a profile" if kept else None)
+
+
+def test_a_network_that_normalises_over_the_image_sees_all_of_it(tmp_path: Path) -> None:
+    pixels = photograph(tmp_path / "a.png", (300, 12))
+    torch.manual_seed(0)
+    network = TranslationResnet(2, 1).eval()
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.no_grad():
+        expected = levels(network(image))
+    (whole,) = apply_to(network, tmp_path / "a.png", tmp_path / "whole", torch.device("cpu"))
+    (tiles,) = apply_to(network, tmp_path / "a.png", tmp_path / "tiles", torch.device("cpu"), 256)
+    found = [np.abs(np.asarray(Image.open(file), np.int32) - expected).max() for file in (whole, tiles)]
+    assert found[0] <= 1 < found[1]
 
 
 def test_originals_are_never_overwritten(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,11 +14,11 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from limbeck.data.base import to_float
-from limbeck.data.folder import list_images
+from limbeck.data.folder import eight_bits, list_images
 from limbeck.data.pictures import picture
 from limbeck.errors import DataError, RecipeError, WeightsError
 from limbeck.metrics.mask_picture import class_colours
-from limbeck.networks.roles import Segmenter, Wrapper, unwrap
+from limbeck.networks.roles import Segmenter, Wrapper, stated, unwrap
 from limbeck.networks.tiling import tiled
 from limbeck.networks.weights import load_weights
 from limbeck.recipe import network_of
@@ -26,6 +26,7 @@ from limbeck.recipe import network_of
 TILE, OVERLAP = 256, 32  # side of a square in which large images are processed, and pixels around it
 LEAST = 16  # height and width that a stylizer needs
 STYLE_SIZE = 256  # at which a picture of a style is looked at
+SPACES = {"RGBA": "RGB", "P": "RGB", "PA": "RGB", "LA": "L"}  # modes with the colours of another one
 
 
 def exported(weights: Path) -> nn.Module:
@@ -101,7 +102,8 @@ def apply_to(
 ) -> list[Path]:
     """Write what a network makes of an image, or of all images below a folder, as PNG files, and return them.
 
-    Images are turned upright as their EXIF data say; their other EXIF data and their colour profile are kept.
+    Images are turned upright as their EXIF data say; their other EXIF data are kept, and their colour profile where the
+    result has their colours (not of CMYK, nor of grey that a network of RGB gets).
     Transparency is kept, enlarged with the image; for a network that fills holes the transparent pixels are the holes.
     What a segmenter writes are masks: palette images whose values are the numbers of the classes.
 
@@ -112,13 +114,14 @@ def apply_to(
         out: Folder of the results, which has the subfolders of the source.
         device: Where to compute.
         tile: Side of the squares in which larger images are processed, in pixels; None for the whole image at once.
-            "auto" is 256, and the whole image for stylizers: what they paint depends on all of it.
+            "auto" is 256, and the whole image for stylizers and networks with instance normalisation: what they make
+            depends on all of it.
 
     Raises:
         LimbeckError: A file cannot be read or written, or would be overwritten.
     """
     if tile == "auto":
-        tile = None if isinstance(network, Painter) else TILE
+        tile = None if _sees_all(network) else TILE
     if tile is not None and tile < 1:
         raise RecipeError(f"--tile: expected a whole number of at least 1, found {tile}")
     files = _sources(source)
@@ -165,11 +168,15 @@ def _targets(files: dict[Path, Path], out: Path) -> dict[Path, Path]:
     return targets
 
 
+def _sees_all(network: nn.Module) -> bool:
+    """Return whether what a network makes of a pixel depends on the whole image."""
+    return isinstance(network, Painter) or any(isinstance(part, nn.InstanceNorm2d) for part in network.modules())
+
+
 @torch.no_grad()
 def _processed(network: nn.Module, file: Path, device: torch.device, tile: int | None) -> Image.Image:
-    inner = unwrap(network)
-    channels = int(getattr(inner, "channels", 3))
-    inputs, scale = int(getattr(inner, "inputs", channels)), int(getattr(inner, "scale", 1))
+    channels = int(stated(network, "channels", 3))
+    inputs, scale = int(stated(network, "inputs", channels)), int(stated(network, "scale", 1))
     picture, alpha, kept = _read(file, channels)
     image = _tensor(picture)
     if inputs > channels:
@@ -179,7 +186,7 @@ def _processed(network: nn.Module, file: Path, device: torch.device, tile: int |
     whole = tile is None or max(image.shape[2:]) <= tile
     image = image.to(device)
     made = network(image) if tile is None or whole else tiled(network, image, tile, OVERLAP, scale)
-    told = isinstance(inner, Segmenter) or getattr(network, "role", None) == "segmenter"
+    told = isinstance(unwrap(network), Segmenter) or stated(network, "role") == "segmenter"
     result = _palette(made.cpu()) if told else _picture(made.cpu())
     if alpha is not None and not told:
         result.putalpha(alpha.resize(result.size, Image.Resampling.BICUBIC))
@@ -192,12 +199,15 @@ def _read(file: Path, channels: int) -> tuple[Image.Image, Image.Image | None, d
     try:
         with Image.open(file) as opened:
             upright = ImageOps.exif_transpose(opened)
-            clear = upright.has_transparency_data
             kept = {"icc_profile": upright.info.get("icc_profile"), "exif": upright.getexif().tobytes()}
+            upright = eight_bits(upright)
+            clear = upright.has_transparency_data
             alpha = upright.convert("RGBA").getchannel("A") if clear else None
             colours = upright.convert("RGBA" if clear else "RGB").convert("RGB" if channels == 3 else "L")
     except Exception as error:  # a damaged image can raise anything
         raise DataError(f"{file}: cannot be decoded ({error}); repair or remove it") from error
+    if colours.mode != SPACES.get(upright.mode, upright.mode):
+        kept["icc_profile"] = None  # it is about other colours
     return colours, alpha, {name: value for name, value in kept.items() if value}
 
 

@@ -141,7 +141,7 @@ def _parser() -> ArgumentParser:
         "--tile",
         type=str | None,
         default="auto",
-        help="side of the squares of large images; null for none; auto: 256, none for stylizers",
+        help="side of the squares of large images; null for none; auto: 256, none for what sees the whole",
     )
     apply.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, cuda or mps")
     verbs.add_subcommand("apply", apply, help="a trained student on images of one's own")

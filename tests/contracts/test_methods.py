@@ -287,7 +287,7 @@ CASES: dict[type[Method], dict[str, Case]] = {
             Blur(1.0),
             feature_network=SEEN["feature_network"],
             perceptual_paths=["blocks.0"],
-            discriminator=lambda: PatchDiscriminator(2, 2, 8, halvings=1),
+            discriminator=lambda: PatchDiscriminator(2, 1, 8, halvings=1, condition=1),
             conditional=True,
         ),
         "teacher's critic": restore_case(

@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from toys import ToyRestorer
 
 from limbeck.data.add_noise import AddNoise
+from limbeck.data.base import Degradation
+from limbeck.data.blur import Blur
 from limbeck.data.downscale import Downscale
 from limbeck.data.holes import Holes
+from limbeck.data.jpeg import Jpeg
 from limbeck.data.photo_set import PhotoSet
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import RecipeError
@@ -65,7 +68,27 @@ def test_a_hole_filled_with_a_wrong_value_has_the_psnr_of_its_error() -> None:
     assert found["l1_inside"] == pytest.approx(63, abs=1e-3)
     assert found["psnr_inside"] == pytest.approx(20 * np.log10(255 / 63), abs=1e-3)
     assert found["psnr"] > found["psnr_inside"] + 6  # four fifths of the pixels are right
-    assert task.main_metric == "psnr_inside" and Restoration(AddNoise()).main_metric == "psnr_y"
+    assert task.main_metric == "psnr_inside"
+
+
+@pytest.mark.parametrize(
+    ("degradation", "metric"),
+    [(Downscale(2), "psnr_y"), (Jpeg(), "psnr_y"), (AddNoise(), "psnr"), (Blur(), "psnr"), (Holes(), "psnr_inside")],
+)
+def test_the_main_metric_is_that_of_the_field(degradation: Degradation, metric: str) -> None:
+    assert Restoration(degradation).main_metric == metric
+
+
+def test_an_image_that_is_restored_perfectly_counts_100_db() -> None:
+    levels = torch.tensor([127, 64], dtype=torch.uint8).repeat(10).view(20, 1, 1, 1).expand(20, 1, 16, 16)
+    grey = TensorImages(levels, validation=0.2, test=0.5)
+    image = grey.split("test").read(torch.arange(10)).image
+    assert image is not None
+    perfect = float((image[:, 0, 0, 0] > -0.2).float().mean())
+    found = Restoration(Holes("box", 0.2)).evaluate(Fill(127 / 127.5 - 1), grey, split="test", seed=0)
+    assert 0 < perfect < 1
+    assert found["psnr_inside"] == pytest.approx(perfect * 100 + (1 - perfect) * 20 * np.log10(255 / 63), abs=1e-3)
+    assert all(np.isfinite(value) for value in found.values())
 
 
 def test_the_border_is_left_out() -> None:
@@ -90,6 +113,24 @@ def test_training_batches_have_the_whole_image_as_target_and_the_same_degradatio
     assert found.image is not None and again.image is not None and torch.equal(found.image, again.image)
     untouched = Restoration(AddNoise(), unlabelled=True).prepare(batch)
     assert untouched.target is None and untouched.image is not None and torch.equal(untouched.image, image)
+
+
+def test_images_are_cut_to_a_multiple_of_the_scale() -> None:
+    task, images = Restoration(Downscale(3)), data(1, 64)
+    image = images.split("train").read(torch.arange(4)).image
+    assert image is not None
+    found = task.prepare(Batch(image=image, drawn={"restoration.seed": torch.arange(4)}))
+    assert found.image is not None and found.target is not None
+    assert found.image.shape == (4, 1, 21, 21) and torch.equal(found.target, image[..., :63, :63])
+    assert task.example(images, 2)[0].shape == (2, 1, 21, 21)
+    assert task.evaluate(Enlarge(3), images, split="test", seed=0)["psnr"] > 30
+    (seen,), (truth,) = task.references(images, 0).values()
+    assert seen.images.shape == truth.images.shape
+
+
+def test_images_without_a_mask_cannot_stand_for_those_with_holes() -> None:
+    with pytest.raises(RecipeError, match=r"task\.unlabelled: expected false, as training images have no channel"):
+        Restoration(Holes(), unlabelled=True)
 
 
 def test_sets_replace_the_split_that_is_referred_to(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_figures_of_a_known_error() -> None:
 def test_outputs_have_256_levels_as_a_file_would() -> None:
     data = ToyPairs(images())
     found = ImageTranslation().evaluate(Shifted(0.4), data, split="test", seed=0)  # less than half a level
-    assert found["l1"] == pytest.approx(0, abs=1e-5)
+    assert found["l1"] == pytest.approx(0, abs=1e-5) and found["psnr"] == 100
     spread = nn.Sequential(Shifted(), nn.Hardtanh(-0.5, 0.5), nn.Tanh())
     (image, target), *_ = [(b.image, b.target) for b in [data.split("test").read(torch.arange(1))]]
     levels = [((t[0] + 1) * 127.5).round().numpy().astype(np.uint8) for t in (spread(image), target)]

@@ -195,7 +195,7 @@ def opened(file: Path | zipfile.Path, channels: int) -> Image.Image:
     """
     try:
         with file.open("rb") as stream, Image.open(stream) as image:
-            return _eight_bits(ImageOps.exif_transpose(image), "RGB" if channels == 3 else "L")
+            return _on_white(eight_bits(ImageOps.exif_transpose(image)), "RGB" if channels == 3 else "L")
     except Exception as error:  # a damaged image can raise anything
         raise DataError(f"{file}: cannot be decoded ({error}); repair or remove it") from error
 
@@ -220,15 +220,24 @@ def cutouts(file: Path, channels: int, size: int, step: int) -> Tensor:
     return parts.permute(1, 2, 0, 3, 4).reshape(-1, channels, size, size)
 
 
-def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
-    """Return an image of any mode as "RGB" or "L", transparency on white."""
+def eight_bits(image: Image.Image) -> Image.Image:
+    """Return a grey image of 16 bits as one of 8, and any other as it is; Pillow's own conversion cuts off at 255.
+
+    Raises:
+        ValueError: Its pixels have no known range.
+    """
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown range")
     if image.mode.startswith("I"):  # 16 bits, which some versions of Pillow widen to 32
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError("its pixels are beyond 16 bits")
-        image = Image.fromarray(np.rint(values / 257).astype(np.uint8))
+        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    return image
+
+
+def _on_white(image: Image.Image, mode: str) -> Image.Image:
+    """Return an image of 8 bits as "RGB" or "L", transparency on white."""
     if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert(mode)

@@ -88,7 +88,7 @@ def _half(height: int, width: int, share: float, draw: torch.Generator) -> Tenso
     side = int(torch.randint(4, (), generator=draw))
     hole = torch.zeros(height, width)
     middle = (height if side < 2 else width) // 2
-    part = slice(None, middle) if side % 2 == 0 else slice(middle, None)
+    part = slice(None, max(1, middle)) if side % 2 == 0 else slice(middle, None)
     hole[(part, slice(None)) if side < 2 else (slice(None), part)] = 1
     return hole
 

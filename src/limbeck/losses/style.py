@@ -11,6 +11,7 @@ from limbeck.losses.base import full_precision, precise, same_shape
 
 EPSILON = 1e-5  # in the variance of a channel
 TINY = 1e-12  # so that nothing is divided by 0
+SHARE = 1e-2  # of the teacher's mean variance, below which no channel's variance is taken to be
 
 
 def gram(features: Tensor) -> Tensor:
@@ -101,7 +102,9 @@ def statistics_distance(features: Tensor, other: Tensor) -> Tensor:
 def statistics_kl(teacher: Tensor, student: Tensor) -> Tensor:
     """Return the mean over channels of KL(N(μ_t, σ_t²) ‖ N(μ_s, σ_s²)) of each sample (N,), in nats.
 
-    The statistics of a channel are taken for a distribution, and the teacher's for a soft label.
+    The statistics of a channel are taken for a distribution, and the teacher's for a soft label. A channel that is
+    silent in an image would make it as large as 1e8, so that no variance, of either, counts as less than a hundredth
+    of the teacher's mean over the channels of the image.
 
     Args:
         teacher: Features (N, C, H, W) of what the teacher painted.
@@ -112,6 +115,8 @@ def statistics_kl(teacher: Tensor, student: Tensor) -> Tensor:
     """
     (goal, width), (mean, spread) = statistics(teacher), statistics(student)
     same_shape(mean, goal, "statistics")
+    least = (SHARE * width.square().mean(1, keepdim=True)).sqrt()
+    width, spread = width.maximum(least), spread.maximum(least)
     each = (width.square() + (goal - mean).square()) / (2 * spread.square()) + (spread / width).log() - 0.5
     return each.mean(1)
 

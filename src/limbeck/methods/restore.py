@@ -17,11 +17,13 @@ from limbeck.losses.restoration import DISTRIBUTIONS, spectral
 from limbeck.methods.base import Method
 from limbeck.methods.perceptual import perceptual
 from limbeck.networks.adapters import feature_shapes
+from limbeck.networks.external import External
 from limbeck.networks.frozen import Frozen
-from limbeck.networks.roles import Discriminator, ProbabilisticRestorer, unwrap
+from limbeck.networks.roles import Discriminator, ProbabilisticRestorer, stated, unwrap
 from limbeck.networks.tap import Tap
 from limbeck.types import Batch, Draw, Loss, Update
 
+UNLABELLED = "; of images that nobody has whole, write `teacher: {load: ...}`, a trained one, and `control: false`"
 SIDE = 16  # height and width of the image that networks are shown to learn the shapes of their features
 
 
@@ -48,7 +50,8 @@ class Restore(Method):
     * `student.critic_feature`: L1 distance of the features that the teacher's discriminator has of S(x) and T(x).
 
     Args:
-        student: Takes images (N, C, H, W) and gives images (N, C', sH, sW), such as a `Restorer`.
+        student: Takes images (N, C, H, W) and gives images (N, C', sH, sW), such as a `Restorer`, or an `Import` with
+            the role "restorer".
         discriminator: Scores of images, (N,) or (N, h, w), or None.
         teacher: Another network like the student.
         teacher_discriminator: The teacher's own discriminator.
@@ -59,7 +62,8 @@ class Restore(Method):
         perceptual_paths: Module paths of it.
         critic_features: Module paths of the teacher's discriminator.
         loss: The GAN's loss.
-        conditional: The discriminator sees x too, before S(x) or y as further channels (Isola et al. 2017, eq. 1).
+        conditional: The discriminator sees x too, before S(x) or y as further channels (Isola et al. 2017, eq. 1); x
+            and y are then of one size. A `PatchDiscriminator` has to be told by its `condition`.
 
     Raises:
         RecipeError: Arguments that are out of range or exclude each other, or networks that do not fit.
@@ -102,6 +106,9 @@ class Restore(Method):
         )
         require("restore.loss", loss in gan.LOSSES, f"one of {', '.join(gan.LOSSES)}", loss)
         require("restore.teacher", teacher is not student or teacher is None, "another network (a copy)", "the student")
+        for key, network in (("student", student), ("teacher", teacher)):
+            role = network.role if isinstance(network, External) else "restorer"
+            require(f"restore.{key}", role == "restorer", "a network that takes images: role: restorer", role)
         paired = (feature_network is None) == (not perceptual_paths)
         require(
             "restore.perceptual_paths",
@@ -114,6 +121,8 @@ class Restore(Method):
         for network, paths in ((teacher_discriminator, critic_features), (feature_network, perceptual_paths)):
             if network is not None:
                 Tap(network, paths)  # names a wrong path before anything is trained
+        for key, critic in (("discriminator", discriminator), ("teacher_discriminator", teacher_discriminator)):
+            _check_condition(f"restore.{key}", critic, student, conditional)
         self.student, self.discriminator = student, discriminator
         self.teacher = None if teacher is None else Frozen(teacher)
         self.teacher_discriminator = None if teacher_discriminator is None else Frozen(teacher_discriminator)
@@ -152,7 +161,7 @@ class Restore(Method):
             losses["adversarial"] = lesson.adversarial
         if self.teacher is not None:
             losses |= self._followed(lesson)
-        require("restore.data", bool(losses), "whole images beside the degraded ones, or a teacher", None)
+        require("restore.data", bool(losses), "whole images beside the degraded ones, or a teacher", None, UNLABELLED)
         yield Update("student", losses)
 
     def _followed(self, lesson: _Lesson) -> dict[str, Loss]:
@@ -253,7 +262,25 @@ class _Lesson:
 
     def _shown(self, image: Tensor) -> Tensor:
         """Return what a discriminator sees of an image."""
-        return torch.cat([self.degraded, image], 1) if self.method.conditional else image
+        if not self.method.conditional:
+            return image
+        mine, whole = tuple(self.degraded.shape[2:]), tuple(image.shape[2:])
+        require("restore.conditional", mine == whole, f"degraded images of {whole} pixels, as the whole ones", mine)
+        return torch.cat([self.degraded, image], 1)
+
+
+def _check_condition(key: str, critic: nn.Module | None, student: nn.Module, conditional: bool) -> None:
+    """Refuse a discriminator that says how many channels of x it is shown where it is shown others.
+
+    Raises:
+        RecipeError: They do not fit.
+    """
+    if critic is None or not hasattr(unwrap(critic), "condition"):
+        return
+    found, inputs = getattr(unwrap(critic), "condition", None), stated(student, "inputs")
+    fits = found is not None and inputs in (None, found) if conditional else found is None
+    wanted = (inputs or "the channels of the degraded image") if conditional else "null"
+    require(key, fits, f"condition: {wanted}, as conditional is {str(conditional).lower()}", found)
 
 
 def _run(network: nn.Module, image: Tensor, paths: list[str]) -> _Restored:
@@ -276,7 +303,7 @@ def _sure(found: _Restored, who: str) -> Tensor:
 
 
 def _shapes(network: nn.Module, paths: list[str]) -> list[tuple[int, ...]]:
-    inputs: int | None = getattr(unwrap(network), "inputs", None)
+    inputs: int | None = stated(network, "inputs")
     if inputs is None:
         raise RecipeError(
             f"restore.features: expected {type(network).__name__} to state its channels as `inputs`, found none"

@@ -20,6 +20,7 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, se
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 STUDIO = (65.481, 128.553, 24.966)  # of 255, above an offset of 16
 LEVELS = 256
+MOST = 100.0  # dB, beyond which differences are of no account
 
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:
@@ -37,6 +38,11 @@ def psnr(image: Tensor, reference: Tensor) -> Tensor:
     """
     image, reference = _pair(image, reference)
     return 10 * torch.log10(DATA_RANGE**2 / (image - reference).square().mean(dim=(1, 2, 3)))
+
+
+def bounded_psnr(image: Tensor, reference: Tensor) -> Tensor:
+    """Return `psnr` (N,), at most 100 dB: an image that is equal would make the mean over all of them infinite."""
+    return psnr(image, reference).clamp(max=MOST)
 
 
 def luminance(image: Tensor) -> Tensor:

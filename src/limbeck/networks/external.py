@@ -18,19 +18,20 @@ from limbeck.networks.weights import load_weights
 
 __all__ = ["External", "Import", "Role", "Wrapped", "unwrap"]
 
-Role = Literal["generator", "discriminator", "classifier", "segmenter"]
+Role = Literal["generator", "discriminator", "classifier", "segmenter", "restorer"]
 
 
 class External(Wrapper):
     """Calls `module` as its role is called, converting values and shapes on the way in and out.
 
-    Images outside are float (N, C, H, W) in [-1, 1]; the module sees or makes them in `image_range`, or sees them
-    standardised by `mean` and `std`, at `image_size`.
+    Images outside are float (N, C, H, W) in [-1, 1]; the module sees or makes them in `image_range` (a restorer does
+    both), or sees them standardised by `mean` and `std`, at `image_size`.
 
     Attributes:
         module: The owner's network: tap paths and saved weights refer to it (see `roles.unwrap`).
         role: What it is.
         classes: Number of classes; a generator or discriminator of 0 classes is never given labels.
+        channels, inputs, scale: Of a restorer, as `roles.Restorer` has them; others do not have them.
     """
 
     @abstractmethod  # only Wrapped and Import are built
@@ -47,6 +48,9 @@ class External(Wrapper):
         mean: Sequence[float] | None,
         std: Sequence[float] | None,
         image_size: int | None,
+        channels: int = 3,
+        inputs: int | None = None,
+        scale: int = 1,
     ) -> None:
         super().__init__()
         if role not in get_args(Role):
@@ -57,8 +61,8 @@ class External(Wrapper):
         if image_size is not None:
             check_sizes(self, image_size=image_size)
         for name, value in (("mean", mean), ("std", std), ("image_size", image_size)):
-            if value is not None and role == "generator":
-                raise RecipeError(f"{name}: expected a network that takes images, found a generator; leave it out")
+            if value is not None and role in ("generator", "restorer"):
+                raise RecipeError(f"{name}: expected a network that makes no images, found a {role}; leave it out")
         if (mean or std) and tuple(image_range) != (-1, 1):
             raise RecipeError("image_range: expected none beside mean and std, which say what the network sees")
         if features is not None:
@@ -70,11 +74,14 @@ class External(Wrapper):
         self.image_shape = None if image_shape is None else tuple(image_shape)
         self.classes = classes
         self.image_size = image_size
+        if role == "restorer":
+            self.channels, self.inputs, self.scale = channels, channels if inputs is None else inputs, scale
+            check_sizes(self, channels=self.channels, inputs=self.inputs, scale=self.scale)
         self._standardize = Standardize(self, len(mean or std or ()), mean, std)
         self._features = features
 
     def forward(self, value: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return images from latents (generator), scores (N,) or logits (N, K) from images, as in `roles`.
+        """Return images from latents or images (generator, restorer), else scores (N,) or logits (N, K), as in `roles`.
 
         Logits of pixels (N, K, h, w) are resized bilinearly to the height and width of the images.
 
@@ -85,6 +92,8 @@ class External(Wrapper):
         if self.role == "generator":
             return self._to_ours(self._call(self._reshape(value, "latent_shape"), *labels))
         output = self._call(self._to_theirs(value), *labels)
+        if self.role == "restorer":
+            return self._to_ours(output)
         if self.role == "classifier":
             return output
         if self.role == "segmenter":
@@ -176,7 +185,7 @@ class Wrapped(External):
 
     Args:
         module: Any `nn.Module`.
-        role: What it is: "generator", "discriminator", "classifier" or "segmenter".
+        role: What it is: "generator", "discriminator", "classifier", "segmenter" or "restorer".
         image_range: (low, high) of the images that the module makes or takes.
         latent_shape: Shape in which a generator takes one latent, e.g. (128, 1, 1); null leaves it as it is.
         image_shape: (C, H, W) of one image of the data; a flat output of a generator is viewed so. Null for any.
@@ -185,6 +194,9 @@ class Wrapped(External):
         mean: What the module wants subtracted from images in [0, 1], one number a channel, instead of an image_range.
         std: What it then wants them divided by.
         image_size: Height and width at which the module sees images; null leaves them at the size of the data.
+        channels: Channels of what a restorer makes.
+        inputs: Channels of what a restorer takes, in `image_range` with the mask of holes; null for `channels`.
+        scale: How many times higher and wider a restorer's output is.
 
     Raises:
         RecipeError: An argument cannot be used.
@@ -203,6 +215,9 @@ class Wrapped(External):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         image_size: int | None = None,
+        channels: int = 3,
+        inputs: int | None = None,
+        scale: int = 1,
     ) -> None:
         super().__init__(
             module,
@@ -215,6 +230,9 @@ class Wrapped(External):
             mean=mean,
             std=std,
             image_size=image_size,
+            channels=channels,
+            inputs=inputs,
+            scale=scale,
         )
 
 
@@ -229,7 +247,7 @@ class Import(External):
         arguments: Keyword arguments of the class, or of the library's function that makes the model.
         weights: File with its weights (see `weights.load_weights`); null keeps the initial ones.
         image_range: (low, high) of the images that the network makes or takes.
-        role: What it is: "generator", "discriminator", "classifier" or "segmenter".
+        role: What it is: "generator", "discriminator", "classifier", "segmenter" or "restorer".
         latent_shape: Shape in which a generator takes one latent, e.g. [128, 1, 1]; null leaves it as it is.
         image_shape: (C, H, W) of one image of the data; a flat output of a generator is viewed so. Null for any.
         classes: Number of classes; a generator or discriminator with classes is called with (input, label).
@@ -237,6 +255,9 @@ class Import(External):
         mean: What the module wants subtracted from images in [0, 1], one number a channel, instead of an image_range.
         std: What it then wants them divided by.
         image_size: Height and width at which the module sees images; null leaves them at the size of the data.
+        channels: Channels of what a restorer makes.
+        inputs: Channels of what a restorer takes, in `image_range` with the mask of holes; null for `channels`.
+        scale: How many times higher and wider a restorer's output is.
 
     Raises:
         RecipeError: The target cannot be found or built, or an argument cannot be used.
@@ -259,6 +280,9 @@ class Import(External):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         image_size: int | None = None,
+        channels: int = 3,
+        inputs: int | None = None,
+        scale: int = 1,
     ) -> None:
         module = build(target, arguments or {})
         super().__init__(
@@ -272,6 +296,9 @@ class Import(External):
             mean=mean,
             std=std,
             image_size=image_size,
+            channels=channels,
+            inputs=inputs,
+            scale=scale,
         )
         if weights is not None:
             load_weights(module, weights)

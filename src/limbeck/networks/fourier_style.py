@@ -16,10 +16,12 @@ from limbeck.resampling import resize
 class FourierStyle(Stylizer):
     """The amplitudes of low frequencies are the style's, the phases stay the image's (FDA, their eq. 1 to 3).
 
-    Phases hold what is where; low amplitudes hold colour and light. It has no parameters.
+    Phases hold what is where; low amplitudes hold colour and light. Pixels are counted from black, as in the paper: the
+    amplitude of the mean is then the mean itself, whose sign would be lost around mid grey. It has no parameters.
 
     Args:
-        beta: Half the side of the square of frequencies that is exchanged, as a part of all, in (0, 0.5].
+        beta: Half the side of the square of frequencies that is exchanged, as a part of all, in (0, 0.5]. Mean and
+            first ring always are: of fewer than 1 / beta pixels the square would hold nothing but the mean.
         strength: How much of the style's amplitude is taken, in [0, 1].
 
     Raises:
@@ -38,10 +40,16 @@ class FourierStyle(Stylizer):
         """Return images (N, 3, H, W) in [-1, 1] with the low amplitudes of `style` (N, 3, h, w)."""
         style = style_images(self, image, style)
         height, width = image.shape[2:]
-        spectrum, other = torch.fft.fft2(image), torch.fft.fft2(resize(style, (height, width)))
-        rows, columns = (torch.fft.fftfreq(side, device=image.device).abs() for side in (height, width))
-        low = (rows[:, None] <= self.beta) & (columns <= self.beta)
+        spectrum, other = torch.fft.fft2(image + 1), torch.fft.fft2(resize(style, (height, width)) + 1)
+        rows, columns = (self._low(side, image.device) for side in (height, width))
+        low = rows[:, None] & columns
         amplitude = torch.lerp(spectrum.abs(), other.abs(), self.strength)
         mixed = torch.where(low, torch.polar(amplitude, spectrum.angle()), spectrum)
-        found: Tensor = torch.fft.ifft2(mixed).real.clamp(-1, 1)
+        found: Tensor = (torch.fft.ifft2(mixed).real - 1).clamp(-1, 1)
         return found
+
+    def _low(self, side: int, device: torch.device) -> Tensor:
+        """Return which frequencies along a side are exchanged (side,), bool; a frequency is a number of waves."""
+        waves = torch.arange(side, device=device)
+        waves = torch.minimum(waves, side - waves)
+        return waves <= max(1, self.beta * side)

@@ -51,7 +51,7 @@ class PatchDiscriminator(Discriminator):
             raise RecipeError(
                 f"{type(self).__name__}.size: expected at least {4 << halvings} for {halvings} halvings, found {size}"
             )
-        self.image_shape, self.classes = (channels, size, size), classes
+        self.image_shape, self.classes, self.condition = (channels, size, size), classes, condition
         counts = [channels + (condition or 0)] + [width * min(1 << stage, 8) for stage in range(halvings + 1)]
         self.blocks = nn.ModuleList(
             nn.Conv2d(counts[i], counts[i + 1], 4, stride=2 if i < halvings else 1, padding=1)

@@ -7,7 +7,7 @@ that it can be called in the same way (see `external.Import`). Features are tapp
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -266,6 +266,13 @@ def unwrap(network: nn.Module) -> nn.Module:
     return unwrap(network.module) if isinstance(network, Wrapper) else network
 
 
+def stated(network: nn.Module, name: str, default: Any = None) -> Any:
+    """Return what a network states of itself, such as its `inputs`; the outermost `Wrapper` that states it counts."""
+    if isinstance(network, Wrapper) and not hasattr(network, name):
+        return stated(network.module, name, default)
+    return getattr(network, name, default)
+
+
 def channels_of(network: nn.Module, asker: str) -> int:
     """Return the number of channels of the images that a network takes.
 
@@ -276,8 +283,8 @@ def channels_of(network: nn.Module, asker: str) -> int:
     Raises:
         RecipeError: Neither is stated.
     """
-    shape = getattr(network, "image_shape", None)
-    channels: int | None = getattr(unwrap(network), "channels", shape[0] if shape else None)
+    shape: tuple[int, ...] | None = stated(network, "image_shape")
+    channels: int | None = stated(network, "channels", shape[0] if shape else None)
     if channels is None:
         raise RecipeError(
             f"{asker}: expected {type(network).__name__} to state its number of `channels`, found none; give an"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import final
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.networks.building import check_sizes
@@ -14,10 +16,12 @@ LEAST, MOST = -7.0, 1.0  # logarithms of the scale: a tenth of a grey level, and
 
 @final
 class UncertainRestorer(ProbabilisticRestorer):
-    """The mean is what the network restores; the logarithm of the scale is read from it by three convolutions.
+    """The mean is what the network restores; three convolutions read the logarithm of the scale from it and the input.
 
-    So the survey's soft label as a distribution (Kendall & Gall 2017, arXiv:1703.04977, eq. 5, heteroscedastic) needs
-    no change of the network. `forward` is the network alone: what is exported costs no more.
+    So the survey's soft label as a distribution (Kendall & Gal 2017, arXiv:1703.04977, eq. 5, heteroscedastic) needs no
+    change of the network. As there, the scale depends on the input: how noisy it is, and where its holes are. Through
+    the scale no gradient reaches the network, which the mean alone trains. `forward` is the network alone: what is
+    exported costs no more.
 
     Args:
         network: What restores.
@@ -33,7 +37,7 @@ class UncertainRestorer(ProbabilisticRestorer):
         self.channels, self.inputs, self.scale = network.channels, network.inputs, network.scale
         self.network = network
         self.uncertainty = nn.Sequential(
-            nn.Conv2d(self.channels, width, 3, padding=1),
+            nn.Conv2d(self.channels + self.inputs, width, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1),
             nn.ReLU(),
@@ -48,5 +52,6 @@ class UncertainRestorer(ProbabilisticRestorer):
     def distribution(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean and the logarithm of the scale, in (-7, 1), each (N, C, scale H, scale W)."""
         mean = self.network(image)
-        share = self.uncertainty(mean).sigmoid()
+        seen = F.interpolate(image, mean.shape[2:])  # to the nearest pixel, so that a mask stays one
+        share = self.uncertainty(torch.cat([mean.detach(), seen], 1)).sigmoid()
         return mean, LEAST + (MOST - LEAST) * share

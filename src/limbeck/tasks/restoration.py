@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.data.base import Data, Degradation, Split, to_levels
+from limbeck.data.jpeg import Jpeg
 from limbeck.data.photo_set import PhotoSet
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, require
 from limbeck.metrics.base import FeatureExtractor
-from limbeck.metrics.image import WINDOW, luminance, psnr, ssim
+from limbeck.metrics.image import MOST, WINDOW, bounded_psnr, luminance, ssim
 from limbeck.networks.tiling import from_all_sides, tiled
 from limbeck.randomness import generator
 from limbeck.tasks.base import Picture, Task
@@ -33,7 +34,8 @@ OVERLAP = 32  # pixels around a tile
 class Restoration(Task):
     """Degraded images in, whole ones out; in training the whole images are those of the data.
 
-    As the field measures it, outputs are rounded to 256 levels and `border` pixels are left out on every side.
+    As the field measures it, outputs are rounded to 256 levels and `border` pixels are left out on every side. A PSNR
+    counts as 100 dB at most, or one image that is restored perfectly would make the mean infinite.
 
     * `psnr`, `ssim`: of all channels, in dB and at most 1. `psnr_y`, `ssim_y`: of the luminance of RGB images.
     * `psnr_inside`, `l1_inside`: in the holes, where the degradation cuts some; the second in grey levels of 255.
@@ -50,7 +52,8 @@ class Restoration(Task):
         samples: The most images of a split that are measured; those of `sets` all are.
         self_ensemble: Take the mean over all eight sides of an image, at eight times the cost.
         tile: Restore images in squares of that many pixels, to save memory; null: as a whole.
-        unlabelled: Training images are the degraded ones, and nobody has them whole: only a teacher can be followed.
+        unlabelled: Training images are the degraded ones, and nobody has them whole: only a teacher that is trained
+            already can be followed, without a control, and not where the degradation cuts holes.
         perceptual: A distance in the features of a given network; null for none.
 
     Raises:
@@ -86,6 +89,12 @@ class Restoration(Task):
                 raise RecipeError(f"task.{name}: expected a whole number of at least {least}, found {value}")
         if len({photos.name for photos in sets}) < len(sets):
             raise RecipeError(f"task.sets: expected different names, found {', '.join(s.name for s in sets)}")
+        require(
+            "task.unlabelled",
+            not (unlabelled and degradation.masks),
+            "false, as training images have no channel that says where holes are",
+            unlabelled,
+        )
         self.degradation, self.sets = degradation, list(sets)
         self.border = border if border is not None else degradation.scale if degradation.scale > 1 else 0
         self.samples, self.self_ensemble, self.tile, self.unlabelled = samples, self_ensemble, tile, unlabelled
@@ -93,8 +102,13 @@ class Restoration(Task):
 
     @property
     def main_metric(self) -> str:
-        """The PSNR: in the holes where there are some, else of the luminance."""
-        return "psnr_inside" if self.degradation.masks else "psnr_y"
+        """The PSNR by which the field compares.
+
+        In the holes where there are some; of the luminance for super-resolution and JPEG; else of all channels.
+        """
+        if self.degradation.masks:
+            return "psnr_inside"
+        return "psnr_y" if self.degradation.scale > 1 or isinstance(self.degradation, Jpeg) else "psnr"
 
     def draws(self) -> Mapping[str, Draw]:
         """Return the seed of every image's degradation."""
@@ -105,7 +119,8 @@ class Restoration(Task):
         assert batch.image is not None
         if self.unlabelled:
             return batch
-        return replace(batch, image=self.degradation(batch.image, batch.drawn[SEED]), target=batch.image)
+        whole = self._divisible(batch.image)
+        return replace(batch, image=self.degradation(whole, batch.drawn[SEED]), target=whole)
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
         """Return degraded images (count, C, H, W)."""
@@ -205,9 +220,14 @@ class Restoration(Task):
         """Return up to `count` images of a split, degraded and whole."""
         images = data.split(split)
         indices = some(count, len(images)) if split == "train" else some(min(count, len(images)), len(images))
-        whole = images_of(images.read(indices))
+        whole = self._divisible(images_of(images.read(indices)))
         seeds = torch.randint(SEEDS, (len(whole),), generator=generator(seed, "degradation"))
         return self.degradation(whole, seeds), whole
+
+    def _divisible(self, whole: Tensor) -> Tensor:
+        """Return images (N, C, H, W) cut to a multiple of the scale from the top left, as those of a `PhotoSet` are."""
+        height, width = (side // self.degradation.scale * self.degradation.scale for side in whole.shape[2:])
+        return whole[..., :height, :width]
 
     def _shown(self, data: Data, seed: int) -> tuple[Tensor, Tensor]:
         return self._pairs(data, data.reference_split, SHOWN, seed)
@@ -227,7 +247,7 @@ class Restoration(Task):
 
 def _alike(suffix: str, image: Tensor, goal: Tensor) -> dict[str, Tensor]:
     """Return PSNR and, where its window fits in, SSIM of each image."""
-    found = {f"psnr{suffix}": psnr(image, goal)}
+    found = {f"psnr{suffix}": bounded_psnr(image, goal)}
     return found | ({f"ssim{suffix}": ssim(image, goal)} if min(goal.shape[2:]) >= WINDOW else {})
 
 
@@ -237,7 +257,7 @@ def _inside(image: Tensor, goal: Tensor, holes: Tensor) -> dict[str, Tensor]:
     difference = (image - goal) * holes
     square = difference.square().mean((1, 2, 3)) / share
     return {
-        "psnr_inside": 10 * torch.log10(4 / square),
+        "psnr_inside": (10 * torch.log10(4 / square)).clamp(max=MOST),
         "l1_inside": difference.abs().mean((1, 2, 3)) / share * 127.5,
     }
 

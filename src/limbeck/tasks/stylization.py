@@ -13,7 +13,7 @@ from limbeck.data.pictures import picture
 from limbeck.errors import RecipeError
 from limbeck.losses.style import content_distance, gram, style_distance
 from limbeck.metrics.base import FeatureExtractor
-from limbeck.metrics.image import WINDOW, psnr, ssim
+from limbeck.metrics.image import WINDOW, bounded_psnr, ssim
 from limbeck.networks.roles import Stylizer, unwrap
 from limbeck.networks.tap import Tap, features_at
 from limbeck.networks.weights import weights_hash
@@ -22,7 +22,8 @@ from limbeck.tasks.real_images import images_of, some
 
 CHUNK = 8  # images at a time while evaluating
 SHOWN = 6  # images in the report
-SHIFT = 4  # pixels by which an image is moved to see whether the painting moves with it
+SHIFT = 1  # pixels by which an image is moved: no stride of a network divides it, behind which flicker would hide
+BORDER = 4  # pixels that are left out, as borders are painted otherwise by right
 
 
 class Stylization(Task):
@@ -31,8 +32,9 @@ class Stylization(Task):
     * `content`: Σ_l ‖φ_l(y) - φ_l(x)‖² / ‖φ_l(x)‖² of painting y and image x, over `content_paths`.
     * `style`: Σ_l ‖G_l(y) - G_l(s)‖² / ‖G_l(s)‖², G the Gram matrix and s the style, over `style_paths`.
     * `total`: the sum of the two, the second times `style_weight`.
-    * `stability`: PSNR in dB between the painting of an image moved by 4 pixels and the moved painting, where both are.
-    * `psnr_to_teacher`, `ssim_to_teacher`: to the teacher's paintings.
+    * `stability`: PSNR in dB between the painting of an image moved by a pixel both ways and the moved painting, where
+      both are; at most 100 an image.
+    * `psnr_to_teacher`, `ssim_to_teacher`: to the teacher's paintings; the first at most 100 dB an image.
 
     A classical stylizer, which takes the style as an image, gets the pictures themselves.
 
@@ -144,12 +146,12 @@ class Stylization(Task):
         content = content_distance(*seen)
         style = style_distance(features_at(self._network, self.style_paths, painted), grams)
         moved = self._painted(network, image[..., SHIFT:, SHIFT:], number)
-        inner = slice(SHIFT, -SHIFT)  # borders are painted otherwise by right
-        stable = psnr(moved[..., inner, inner], painted[..., SHIFT:, SHIFT:][..., inner, inner]).clamp(max=100)
+        inner = slice(BORDER, -BORDER)
+        stable = bounded_psnr(moved[..., inner, inner], painted[..., SHIFT:, SHIFT:][..., inner, inner])
         found = {"content": content, "style": style, "total": content + self.style_weight * style, "stability": stable}
         if teacher is not None:
             goal = self._painted(teacher, image, number)
-            found["psnr_to_teacher"] = psnr(painted, goal)
+            found["psnr_to_teacher"] = bounded_psnr(painted, goal)
             if min(goal.shape[2:]) >= WINDOW:
                 found["ssim_to_teacher"] = ssim(painted, goal)
         return found

@@ -11,7 +11,7 @@ from limbeck.data.base import Data, Split, to_levels
 from limbeck.errors import DataError, RecipeError
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.distribution import extract, fid, kid
-from limbeck.metrics.image import WINDOW, psnr, ssim
+from limbeck.metrics.image import WINDOW, bounded_psnr, ssim
 from limbeck.metrics.segmentation import mean_iou, pixel_confusion
 from limbeck.networks.weights import weights_hash
 from limbeck.randomness import generator
@@ -30,10 +30,11 @@ class ImageTranslation(Task):
 
     * `fid`, `kid`: of all images made of a split against all its true ones, over the features. KID is unbiased, FID
       mostly bias where there are fewer images than features.
-    * `psnr`, `ssim`, `l1`: to the true image of each; the last in grey levels of 255. Many images can be right where an
-      input leaves things open, so a good one may be far from the true one.
+    * `psnr`, `ssim`, `l1`: to the true image of each; the first at most 100 dB an image, the last in grey levels of
+      255. Many images can be right where an input leaves things open, so a good one may be far from the true one.
     * `miou`: mean intersection over union of the classes that `segmenter` sees in what is made with the masks of the
-      data (the FCN score of Isola et al. 2017, section 4.1); the floor is what it sees in the true images.
+      data (the FCN score of Isola et al. 2017, section 4.1); the floor is what it sees in the true images. None of
+      the data sets of the package has both `target` and `mask`.
     * `psnr_to_teacher`, `ssim_to_teacher`: to what the teacher makes.
 
     Args:
@@ -158,7 +159,7 @@ def _translated(network: nn.Module, image: Tensor, target: Tensor) -> Tensor:
 
 def _alike(image: Tensor, goal: Tensor) -> dict[str, Tensor]:
     """Return PSNR, mean absolute difference in grey levels and, where its window fits in, SSIM of each image."""
-    found = {"psnr": psnr(image, goal), "l1": (image - goal).abs().mean((1, 2, 3)) * 127.5}
+    found = {"psnr": bounded_psnr(image, goal), "l1": (image - goal).abs().mean((1, 2, 3)) * 127.5}
     return found | ({"ssim": ssim(image, goal)} if min(goal.shape[2:]) >= WINDOW else {})
 
 

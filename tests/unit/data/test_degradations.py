@@ -110,6 +110,12 @@ def test_holes_are_as_large_as_they_say_and_hide_all_in_them(kind: str) -> None:
     assert len({tuple(m.flatten().tolist()) for m in mask}) >= (4 if kind == "half" else 25)
 
 
+def test_half_of_a_single_pixel_is_that_pixel() -> None:
+    for size in ((1, 6), (6, 1), (1, 1)):
+        mask = Holes("half")(torch.zeros(16, 1, *size), seeds(16))[:, 1:]
+        assert (mask > 0).flatten(1).any(1).all()
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [

@@ -34,6 +34,19 @@ def test_the_soft_label_is_torchs_divergence() -> None:
     assert float(statistics_kl(teacher, teacher).abs().max()) < 1e-6
 
 
+def test_a_silent_channel_does_not_drown_the_soft_label() -> None:
+    loud = torch.tensor([[[[60.0, 80.0]], [[-10.0, 10.0]]]])  # variances 100 and 100
+    silent = loud * torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
+    lost = kl_divergence(Normal(70.0, 10.0), Normal(0.0, 1.0)) / 2  # the mean variance is 100: at least 1
+    torch.testing.assert_close(statistics_kl(loud, silent), lost[None], rtol=1e-4, atol=0)
+    gained = kl_divergence(Normal(0.0, 0.5**0.5), Normal(70.0, 10.0)) / 2  # it is 50: at least 0.5
+    torch.testing.assert_close(statistics_kl(silent, loud), gained[None], rtol=1e-4, atol=0)
+    student = silent.clone().requires_grad_()
+    statistics_kl(loud, student).sum().backward()
+    assert student.grad is not None and student.grad.isfinite().all() and student.grad.abs().max() < 100
+    assert float(statistics_kl(silent * 0, silent * 0)) == 0
+
+
 def test_total_variation_by_hand() -> None:
     image = torch.tensor([[[[0.0, 1.0], [0.0, -1.0]]]])
     torch.testing.assert_close(total_variation(image), torch.tensor([1.0 + 1.0]))  # rows 0, 2; columns 1, 1

@@ -20,6 +20,7 @@ from limbeck.losses.feature_affinity import FeatureAffinity
 from limbeck.losses.features import l1
 from limbeck.methods.restore import Restore
 from limbeck.metrics.image import psnr
+from limbeck.networks.external import Wrapped
 from limbeck.networks.patch_discriminator import PatchDiscriminator
 from limbeck.tasks.restoration import Restoration
 from limbeck.types import Batch
@@ -78,19 +79,41 @@ def test_images_that_nobody_has_whole_teach_through_the_teacher_alone() -> None:
         "student.spectral",
         "student.soft_label",
     }
-    with pytest.raises(RecipeError, match="whole images beside the degraded ones, or a teacher"):
+    with pytest.raises(RecipeError, match=r"or a teacher, found None; .*`teacher: {load: \.\.\.}`.*`control: false`"):
         losses(Restore(network(3)), given)
 
 
 def test_a_conditional_discriminator_sees_the_degraded_image_too() -> None:
     seen: list[Tensor] = []
-    critic = PatchDiscriminator(2, 2, 8, halvings=1)
+    critic = PatchDiscriminator(2, 1, 8, halvings=1, condition=1)
     critic.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     given, student = batch(), network(3)
     losses(Restore(student, critic, conditional=True), given)
     assert given.image is not None and given.target is not None
     assert torch.equal(seen[0], torch.cat([given.image, given.target], 1))
     assert torch.equal(seen[1], torch.cat([given.image, student(given.image).detach()], 1))
+
+
+@pytest.mark.parametrize(
+    ("condition", "conditional", "says"),
+    [
+        (None, True, "condition: 1, as conditional is true, found None"),
+        (3, True, "condition: 1, as conditional is true, found 3"),
+        (1, False, "condition: null, as conditional is false, found 1"),
+    ],
+)
+def test_a_discriminator_is_shown_what_it_says_it_is(condition: int | None, conditional: bool, says: str) -> None:
+    critic = PatchDiscriminator(2, 1, 8, halvings=1, condition=condition)
+    with pytest.raises(RecipeError, match=rf"restore\.discriminator: expected {says}"):
+        Restore(network(3), critic, conditional=conditional)
+    with pytest.raises(RecipeError, match=rf"restore\.teacher_discriminator: expected {says}"):
+        Restore(network(3), teacher=network(5), teacher_discriminator=critic, conditional=conditional)
+
+
+def test_a_discriminator_sees_two_images_only_of_one_size() -> None:
+    critic = PatchDiscriminator(2, 1, 16, halvings=1, condition=1)
+    with pytest.raises(RecipeError, match=r"conditional: expected degraded images of \(16, 16\) .*, found \(8, 8\)"):
+        losses(Restore(network(3, scale=2), critic, conditional=True), batch(scale=2))
 
 
 @pytest.mark.parametrize(
@@ -106,6 +129,14 @@ def test_a_conditional_discriminator_sees_the_degraded_image_too() -> None:
 def test_what_cannot_be_is_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         Restore(network(3), teacher=network(5, 1), **options)
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_a_generator_cannot_restore(role: str) -> None:
+    theirs = {role: Wrapped(network(3), role="generator")}
+    with pytest.raises(RecipeError, match=rf"restore\.{role}: expected .* role: restorer, found 'generator'"):
+        Restore(**{"student": network(5)} | theirs)
+    Restore(Wrapped(network(3), role="restorer"), teacher=Wrapped(network(5), role="restorer"))
 
 
 def test_a_network_without_distribution_or_channels_is_named() -> None:

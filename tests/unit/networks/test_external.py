@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from limbeck.errors import RecipeError, WeightsError
 from limbeck.networks.dcgan import DcganGenerator
 from limbeck.networks.external import External, Import, Wrapped, unwrap
+from limbeck.networks.roles import stated
 from limbeck.networks.tap import Tap
 from limbeck.networks.weights import load_weights, save_weights
 
@@ -103,6 +104,30 @@ def test_a_discriminator_gives_one_score_and_gets_the_label() -> None:
     patches = Wrapped(nn.Conv2d(1, 1, 3), role="discriminator")
     with pytest.raises(RecipeError, match=r"one score an image, found an output of \(2, 1, 6, 6\)"):
         patches(torch.zeros(2, 1, 8, 8))
+
+
+def test_a_restorer_sees_and_makes_its_range() -> None:
+    class Twice(nn.Module):
+        """Fills holes white and enlarges, in [0, 1]."""
+
+        def forward(self, image: Tensor) -> Tensor:
+            assert image.min() == 0 and image.max() == 1
+            filled = torch.where(image[:, 1:] == 1, 1.0, image[:, :1])
+            return filled.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    net = Wrapped(Twice(), role="restorer", image_range=(0, 1), channels=1, inputs=2, scale=2)
+    image = torch.tensor([[[[-1.0, 0.5], [1.0, 0.0]], [[-1.0, -1.0], [-1.0, 1.0]]]])
+    expected = torch.tensor([[-1.0, 0.5], [1.0, 1.0]]).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    torch.testing.assert_close(net(image), expected[None, None])
+    assert (net.channels, net.inputs, net.scale) == (1, 2, 2)
+    assert [stated(net, name) for name in ("channels", "inputs", "scale")] == [1, 2, 2]
+    plain = Wrapped(nn.Identity(), role="restorer")
+    assert (plain.channels, plain.inputs, plain.scale) == (3, 3, 1)
+    assert stated(Wrapped(nn.Identity()), "scale", 7) == 7
+    with pytest.raises(RecipeError, match="mean: expected a network that makes no images, found a restorer"):
+        Wrapped(nn.Identity(), role="restorer", mean=[0.5])
+    with pytest.raises(RecipeError, match=r"Wrapped\.scale: expected a whole number of at least 1, found 0"):
+        Wrapped(nn.Identity(), role="restorer", scale=0)
 
 
 def test_without_classes_no_label_is_passed() -> None:
@@ -217,7 +242,7 @@ def test_scripts_that_do_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"role": "painter"}, "role: expected one of generator, discriminator, classifier, segmenter, found 'painter'"),
+        ({"role": "painter"}, "role: expected one of generator, discriminator, classifier, segmenter, restorer, found"),
         ({"image_range": (1.0, -1.0)}, r"image_range: expected \[low, high\] with low < high, found \[1.0, -1.0\]"),
         ({"classes": -1}, "Wrapped.classes: expected a whole number of at least 0, found -1"),
         ({"image_range": (0.0,)}, r"image_range: expected \[low, high\]"),

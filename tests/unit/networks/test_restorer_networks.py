@@ -118,6 +118,20 @@ def test_the_mean_of_an_uncertain_restorer_is_its_network_and_its_scale_is_bound
     mean, log_scale = uncertain.distribution(image)
     assert torch.equal(mean, network(image)) and torch.equal(uncertain(image), mean)
     assert log_scale.shape == mean.shape and -7 < log_scale.min().item() <= log_scale.max().item() < 1
+    log_scale.sum().backward()
+    assert all(p.grad is None for p in network.parameters())
+    assert all(p.grad is not None for p in uncertain.uncertainty.parameters())
+
+
+def test_an_uncertain_restorer_sees_what_it_restores_and_where_the_holes_are() -> None:
+    uncertain = UncertainRestorer(DiffusionInpainting(1), 4)
+    grey, flat = torch.zeros(1, 1, 14, 17), torch.full((1, 1, 14, 17), -1.0)
+    whole, missing = torch.cat([grey, flat], 1), holed(grey)
+    with torch.no_grad():
+        (mean, sure), (filled, unsure) = (uncertain.distribution(image) for image in (whole, missing))
+    torch.testing.assert_close(mean, filled, rtol=0, atol=1e-6)  # the mean says nothing of the hole
+    assert float((sure - unsure)[..., 4:8, 5:11].abs().min()) > 0
+    torch.testing.assert_close(sure[..., 12:, :], unsure[..., 12:, :])  # beyond what three convolutions see
 
 
 def photograph(side: int = 64) -> Tensor:

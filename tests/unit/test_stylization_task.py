@@ -1,0 +1,47 @@
+"""tasks/stylization.py: whether paintings move with their image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from limbeck.data.tensors import TensorImages
+from limbeck.tasks.stylization import Stylization
+
+
+class Blocks(nn.Module):
+    """Paints squares of 4 pixels, each in its mean colour: it is equivariant to a move by 4 pixels, not by fewer."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[2:]
+        means = nn.functional.avg_pool2d(image, 4, ceil_mode=True)
+        return means.repeat_interleave(4, 2).repeat_interleave(4, 3)[..., :height, :width]
+
+
+class Negative(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return -image
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Stylization:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "style.png")
+    return Stylization([str(tmp_path / "style.png")], nn.Sequential(nn.Conv2d(3, 2, 3)), ["0"], ["0"], style_size=16)
+
+
+def test_a_painting_that_jumps_between_strides_is_not_stable(task: Stylization) -> None:
+    draw = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (20, 3, 32, 32), generator=draw, dtype=torch.uint8)
+    data = TensorImages(image, validation=0.2, test=0.5)
+    seen = torch.rand(1, 3, 32, 32, generator=draw)
+    assert torch.equal(Blocks()(seen[..., 4:, 4:]), Blocks()(seen)[..., 4:, 4:])
+    found = {type(n): task.evaluate(n, data, split="test", seed=0)["stability"] for n in (Blocks(), Negative())}
+    assert found[Blocks] < 30 and found[Negative] == 100
+    alike = task.evaluate(Blocks(), data, split="test", seed=0, teacher=Blocks())
+    assert alike["psnr_to_teacher"] == 100
