@@ -142,6 +142,19 @@ def test_interpolations_end_in_reconstructions_and_traversals_move_one_unit() ->
     assert (directions[0] @ directions[1].T).abs().max() < 0.01  # columns of W are orthogonal
 
 
+@pytest.mark.parametrize("count", [5, 9])
+def test_reconstructions_stand_below_their_images_however_few_there_are(count: int) -> None:
+    level = torch.randint(0, 256, (30, 1, SIDE, SIDE), generator=torch.Generator().manual_seed(2)).byte()
+    few, model = TensorImages(level, test=count / 30), Linear()
+    pictures = {p.title.split()[0]: p for p in Reconstruction(20).preview(model, few, 0)}
+    image, rebuilt = pictures["images,"].images.unflatten(0, (4, 2, 8)).transpose(0, 1).flatten(1, 2)
+    assert len(few.split("test")) == len(image.unique(dim=0)) == count
+    torch.testing.assert_close(rebuilt, model(image).detach().clamp(-1, 1))
+    rows = pictures["interpolations"].images.unflatten(0, (8, 8))
+    torch.testing.assert_close(rows[:, 0], rebuilt[0:16:2])
+    torch.testing.assert_close(rows[:, -1], rebuilt[1:16:2])
+
+
 def test_what_cannot_be_is_refused() -> None:
     for options, message in (({"samples": 1}, "task.samples: expected"), ({"importance": 0}, "task.importance")):
         with pytest.raises(RecipeError, match=message):

@@ -138,7 +138,8 @@ class Reconstruction(Task):
 
     def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
         """Return images above their reconstructions; samples, interpolations and, of vectors, traversals."""
-        image = self._images(data, data.reference_split, 4 * COLUMNS)
+        images = data.split(data.reference_split)
+        image = images_of(images.read(some(4 * COLUMNS, len(images))))  # whole rows: a few images come again
         rebuilt = _mapped(network, image)
         pairs = [
             part
