@@ -83,15 +83,15 @@ def kl_through_map(
         found = f"{mean.shape[1]} and {student_mean.shape[1]}"
         raise RecipeError(f"posterior: expected latents of {basis.shape[1]} and {basis.shape[0]}, found {found}")
     with full_precision(mean):
-        basis = basis.to(precise(mean))
-        m, v, ms, vs = (precise(t).flatten(2).movedim(1, -1) if t.ndim > 2 else precise(t)[:, None] for t in (
+        basis = basis.to(mean.device, torch.float64)  # in float32 Cholesky fails where variances are e^20 apart
+        m, v, ms, vs = (t.double().flatten(2).movedim(1, -1) if t.ndim > 2 else t.double()[:, None] for t in (
             mean, log_variance, student_mean, student_log_variance
         ))  # fmt: skip
         covariance = (basis * v.exp()[..., None, :]) @ basis.T
         log_det = 2 * torch.linalg.cholesky(covariance).diagonal(dim1=-2, dim2=-1).log().sum(-1)
         spread = (covariance.diagonal(dim1=-2, dim2=-1) + (m @ basis.T - ms).square()) * (-vs).exp()
         each: Tensor = (spread + vs - 1).sum(-1) - log_det
-    return each.sum(1) / 2
+    return (each.sum(1) / 2).to(precise(mean).dtype)
 
 
 def bernoulli_nll(image: Tensor, mean: Tensor) -> Tensor:

@@ -74,6 +74,22 @@ def test_the_divergence_through_a_map_of_spatial_latents_and_through_the_identit
         vae.kl_through_map(basis, *teacher, *posterior((3, 3, 2, 2), 0))
 
 
+def test_the_divergence_through_a_map_of_latents_that_hardly_vary_and_latents_that_do() -> None:
+    """In float32, where log det A Σ Aᵀ by Cholesky breaks down; here from the QR decomposition of √Σ Aᵀ in float64."""
+    draw, basis = torch.Generator().manual_seed(0), rows(12, 16)
+    mean, log_variance = torch.zeros(6, 16), -20.0 * torch.randint(0, 2, (6, 16), generator=draw)
+    mine = torch.zeros(6, 12), torch.zeros(6, 12, requires_grad=True)
+    assert torch.linalg.cholesky_ex((basis.float() * log_variance.exp()[:, None]) @ basis.float().T).info.any()
+    found = vae.kl_through_map(basis.float(), mean, log_variance, *mine)
+    root = (log_variance.double() / 2).exp()[:, :, None] * basis.T.float().double()
+    log_det = 2 * torch.linalg.qr(root).R.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+    expected = (root.square().sum((1, 2)) - 12 - log_det) / 2
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-3)
+    (slope,) = torch.autograd.grad(found.sum(), mine[1])
+    torch.testing.assert_close(slope, (1 - root.square().sum(1)).float() / 2)
+
+
 def test_free_bits_by_hand() -> None:
     divergence = torch.tensor([[0.1, 2.0], [0.3, 4.0]])
     assert vae.free_bits(divergence, 0.0).item() == pytest.approx(0.2 + 3.0)
