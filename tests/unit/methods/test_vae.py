@@ -157,6 +157,19 @@ def test_gradients_pass_the_codes_by_to_the_encoder() -> None:
     assert all(slope.abs().sum() > 0 for slope in slopes)
 
 
+def test_pixels_that_are_wrong_for_sure_still_teach_under_bf16() -> None:
+    """-log p of a black pixel is log(1 + e^2a) of what the decoder says before its tanh; in bf16 tanh(5) is 1."""
+    network = autoencoder(2)
+    network.decoder = nn.Sequential(last := nn.Linear(4, 64), nn.Unflatten(1, (1, 8, 8)))
+    nn.init.zeros_(last.weight)
+    nn.init.constant_(last.bias, 5.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        nll = terms.bernoulli_nll(-torch.ones(1, 1, 8, 8), network.decode(torch.zeros(1, 4)))
+    nll.sum().backward()
+    expected = 2 * torch.tensor(10.0).sigmoid().expand(64)
+    torch.testing.assert_close(last.bias.grad, expected, rtol=0.01, atol=0)
+
+
 def blobs(count: int = 512) -> InMemory:
     """A bright disc somewhere: two numbers say where, and so should the latent."""
     place = torch.rand(count, 2, generator=torch.Generator().manual_seed(0)) * 4 + 2
