@@ -86,6 +86,14 @@ def test_more_importance_samples_tighten_a_loose_bound_and_never_pass_the_likeli
     assert exact - 0.02 < many < one - 0.6 * (one - exact)
 
 
+def test_bits_need_a_scale() -> None:
+    model = Linear()
+    del model.log_scale
+    model.posterior = lambda image: (image.flatten(1)[:, :2],) * 2  # type: ignore[method-assign]
+    with pytest.raises(RecipeError, match=r"task\.bits: expected networks with a scale .* found 'Linear'; set bits"):
+        evaluate(model)
+
+
 def test_metrics_by_hand() -> None:
     model, image = Linear(), reference()
     found = evaluate(model)

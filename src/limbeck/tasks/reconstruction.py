@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.base import Data, Split
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, require
 from limbeck.losses.vae import discretized_gaussian_nll, kl_from_prior
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import WINDOW, psnr, ssim
@@ -43,7 +43,7 @@ class Reconstruction(Task):
     Args:
         samples: Images reconstructed, and samples drawn, at an evaluation; images never more than the split has.
         sampled: Draw from the prior too. Latents that are only weakly held to it make no images, and codes have none.
-        bits: Measure `bits_per_dim`: of use for networks trained with a Gaussian likelihood.
+        bits: Measure `bits_per_dim`: only for networks whose scale of pixels a Gaussian likelihood has trained.
         importance: Draws K of the importance-weighted bound (Burda et al. 2016, eq. 8); 1 is the ELBO.
         disagreement: Measure how far the student can be driven from the teacher; changes images within [-1, 1].
 
@@ -165,6 +165,8 @@ class Reconstruction(Task):
         divergence = kl_from_prior(mean, log_variance).flatten(1).sum(1)
         found = {"kl": float(divergence.mean()), "active_units": float(_active(mean))}
         if self.bits:
+            scaled, kind = hasattr(network, "log_scale"), type(network).__name__
+            require("task.bits", scaled, "networks with a scale of their pixels (log_scale)", kind, "; set bits: false")
             draw = generator(seed, "posterior")
             parts = _chunks(image, mean, log_variance)
             nats = torch.cat([self._log_likelihood(network, draw, *part) for part in parts])
