@@ -33,9 +33,10 @@ class Reconstruction(Task):
     * `bits_per_dim`: the negative bound under the network's discretised Gaussian, where `bits` is on.
     * `kl`: KL(posterior ‖ prior) of an image, in nats. `active_units`: how many values of the latent say anything.
     * `encoder_parameters`, `decoder_parameters`: how many there are in each part.
-    * `psnr_to_teacher`, `ssim_to_teacher`: of the reconstructions to the teacher's. `encoder_swap_psnr_to_teacher`: of
-      what the teacher's decoder makes of the student's latents to the images, `decoder_swap_psnr_to_teacher`: of what
-      the student's decoder makes of the teacher's; both only where latents have one shape.
+    * `psnr_to_teacher`, `ssim_to_teacher`: of the reconstructions to the teacher's.
+    * `encoder_swap_psnr_to_teacher`: of what the teacher's decoder makes of the student's latents,
+      `decoder_swap_psnr_to_teacher`: of what the student's decoder makes of the teacher's. Both, despite their names,
+      to the images, and only where latents have one shape.
     * `gap_to_teacher`, `worst_gap_to_teacher`: see `Disagreement`; only if there is one.
 
     What concerns posterior and prior is only measured for a `VariationalAutoencoder`.
