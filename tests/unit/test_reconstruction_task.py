@@ -14,6 +14,7 @@ from limbeck.errors import RecipeError
 from limbeck.metrics.image import psnr
 from limbeck.networks.roles import VariationalAutoencoder
 from limbeck.networks.vae import ConvVae
+from limbeck.tasks.disagreement import Disagreement
 from limbeck.tasks.reconstruction import Reconstruction
 
 SIDE = 4
@@ -124,6 +125,22 @@ def test_swapping_parts_with_the_teacher() -> None:
     assert apart["encoder_swap_psnr_to_teacher"] == pytest.approx(swapped, abs=0.3)
     smaller = task.evaluate(one, images, split="test", seed=0, teacher=ConvVae(3, 4, size=16).eval())
     assert "encoder_swap_psnr_to_teacher" not in smaller and "psnr_to_teacher" in smaller
+
+
+def test_decoders_are_driven_apart_at_latents_of_the_prior() -> None:
+    """Of x = W z and x = 0 the gap is the mean of |W z|, at every latent and at those that an attack has turned."""
+    student, teacher = Linear(), Linear(size=0.0)
+    task = Reconstruction(300, sampled=False, latent_disagreement=Disagreement(0.5, steps=10, samples=200))
+    found = task.evaluate(student, DATA, split="test", seed=0, teacher=teacher)
+    clean, worst = found["decoder_gap_to_teacher"], found["worst_decoder_gap_to_teacher"]
+    rows = student.weight.detach().norm(dim=1)
+    assert clean == pytest.approx(float(rows.mean()) * math.sqrt(2 / math.pi), rel=0.15)  # w·z is N(0, |w|²)
+    assert clean < worst
+    itself = task.evaluate(student, DATA, split="test", seed=0, teacher=student)
+    assert itself["decoder_gap_to_teacher"] == itself["worst_decoder_gap_to_teacher"] == 0
+    teacher.latent_shape = (3,)
+    other = task.evaluate(student, DATA, split="test", seed=0, teacher=teacher)
+    assert not any("decoder_gap" in name for name in other)
 
 
 def test_a_collapsed_posterior_raises_an_alarm() -> None:

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from limbeck.attacks.latent import on_shell
 from limbeck.data.base import Data, Split
 from limbeck.errors import RecipeError, require
 from limbeck.losses.vae import discretized_gaussian_nll, kl_from_prior
@@ -38,6 +39,8 @@ class Reconstruction(Task):
       `decoder_swap_psnr_to_teacher`: of what the student's decoder makes of the teacher's. Both, despite their names,
       to the images, and only where latents have one shape.
     * `gap_to_teacher`, `worst_gap_to_teacher`: see `Disagreement`; only if there is one.
+    * `decoder_gap_to_teacher`, `worst_decoder_gap_to_teacher`: the same of both decoders on latents of the prior; only
+      with `latent_disagreement`, and where both are a `VariationalAutoencoder` whose latents have one shape.
 
     What concerns posterior and prior is only measured for a `VariationalAutoencoder`.
 
@@ -47,6 +50,8 @@ class Reconstruction(Task):
         bits: Measure `bits_per_dim`: only for networks whose scale of pixels a Gaussian likelihood has trained.
         importance: Draws K of the importance-weighted bound (Burda et al. 2016, eq. 8); 1 is the ELBO.
         disagreement: Measure how far the student can be driven from the teacher; changes images within [-1, 1].
+        latent_disagreement: Measure the same of the decoders; changes latents of the prior, as many as there are images
+            at most, at their length.
 
     Raises:
         RecipeError: An argument is out of its range.
@@ -69,6 +74,8 @@ class Reconstruction(Task):
         "decoder_swap_psnr_to_teacher": "higher",
         "gap_to_teacher": "lower",
         "worst_gap_to_teacher": "lower",
+        "decoder_gap_to_teacher": "lower",
+        "worst_decoder_gap_to_teacher": "lower",
     }
     main_metric = "psnr"
 
@@ -80,12 +87,15 @@ class Reconstruction(Task):
         bits: bool = False,
         importance: int = 1,
         disagreement: Disagreement | None = None,
+        latent_disagreement: Disagreement | None = None,
     ) -> None:
         for name, value, least in (("samples", samples, 2), ("importance", importance, 1)):
             if value < least:
                 raise RecipeError(f"task.{name}: expected a whole number of at least {least}, found {value}")
         self.samples, self.sampled, self.bits, self.importance = samples, sampled, bits, importance
-        self.disagreement = disagreement
+        self.disagreement, self._latent_disagreement = disagreement, latent_disagreement
+        if latent_disagreement is not None:
+            self.latent_disagreement = latent_disagreement  # part of what results are remembered under, if there is one
         self._real = RealImages(samples)
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
@@ -120,6 +130,8 @@ class Reconstruction(Task):
                     metrics |= self._real.compare(made, data, split, features)
         if teacher is not None:
             metrics |= self._fidelity(network, teacher, image, rebuilt)
+            if isinstance(network, VariationalAutoencoder) and isinstance(teacher, VariationalAutoencoder):
+                metrics |= self._decoder_gaps(network, teacher, len(image), seed)
         return metrics
 
     def floor(self, data: Data, *, features: FeatureExtractor | None = None) -> dict[str, float]:
@@ -201,6 +213,15 @@ class Reconstruction(Task):
         if self.disagreement is not None:
             found |= self.disagreement.measure(network, teacher, image.to(_device(network)), bounds=(-1.0, 1.0))
         return found
+
+    def _decoder_gaps(
+        self, network: VariationalAutoencoder, teacher: VariationalAutoencoder, count: int, seed: int
+    ) -> dict[str, float]:
+        if self._latent_disagreement is None or network.latent_shape != teacher.latent_shape:
+            return {}
+        latent = Draw(network.latent_shape).sample(count, generator(seed, "latents")).to(_device(network))
+        gaps = self._latent_disagreement.measure(network.decode, teacher.decode, latent, place=on_shell)
+        return {name.replace("gap", "decoder_gap"): gap for name, gap in gaps.items()}
 
 
 def _device(network: nn.Module) -> torch.device:
