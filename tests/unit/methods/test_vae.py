@@ -134,11 +134,18 @@ def test_perceptual_and_adversarial_terms() -> None:
         ({"perceptual_paths": ["blocks.0"]}, r"vae\.perceptual_paths"),
         ({"features": {"encoder.trunk.stages.9": "encoder.trunk.stages.0"}}, "no such module in ResidualVae"),
         ({"features": {"encoder.trunk.stages.0": "encoder.trunk.stages.1"}}, "features that differ in width only"),
+        (
+            {"features": {"encoder.trunk.stages.1": "decoder.trunk.stages.0"}},
+            r"vae\.features: expected paths of the same part, .* found \{'encoder.trunk.stages.1': 'decoder",
+        ),
+        ({"features": {"decoder.trunk.stages.0": "encoder.trunk.stages.1"}}, r"vae\.features: expected paths of the"),
+        ({"teacher": VqVae(2, 3, size=8)}, r"vae\.teacher: expected a variational autoencoder, .* found 'VqVae'"),
+        ({"student": VqVae(2, 3, size=8)}, r"vae\.student: expected a variational autoencoder, .* found 'VqVae'"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        Vae(autoencoder(2), teacher=autoencoder(3, seed=1), **options)
+        Vae(**{"student": autoencoder(2), "teacher": autoencoder(3, seed=1)} | options)
 
 
 def test_gradients_pass_the_codes_by_to_the_encoder() -> None:
