@@ -59,7 +59,7 @@ class Vae(Method):
     * `student.worst_decoder`: as `decoder`, for latents of the prior that `latent_attack` changed to make it large.
 
     Where the latents differ, the teacher's losses begin after `map_steps` steps: the map is fitted to the teacher's
-    posterior means of the images of these steps.
+    posterior means of the images of these steps. A training of no more steps than that learns nothing of its teacher.
 
     Args:
         student: A variational autoencoder of images (N, C, H, W).
