@@ -19,7 +19,7 @@ from limbeck.errors import LimbeckError, RecipeError
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.networks.fine_tuning import copy_part, start
-from limbeck.networks.roles import Fitted, Segmenter
+from limbeck.networks.roles import Fitted, Segmenter, VariationalAutoencoder
 from limbeck.tasks.base import Task
 from limbeck.training import Training
 from limbeck.tree import dump
@@ -179,9 +179,11 @@ class Recipe:
                     _check_fit(f"baselines.{name}", baseline, data, task, mistakes)
             for name, arm in self.arms().items():
                 taught = any(arm is student for student in self.students.values())
-                networks = _assemble(arm, self.teacher_of(arm) if taught else None, mistakes)
+                networks, method = _assemble(arm, self.teacher_of(arm) if taught else None, mistakes)
                 if arm.augmentation is not None:
                     _build(arm.augmentation, mistakes)
+                if getattr(task, "bits", False):
+                    _check_scale(name, arm, networks["student"], method, mistakes)
                 control = any(arm is other for other in self.controls.values())  # its networks are its student's
                 if data is not None and task is not None and not control:
                     for own, network in networks.items():
@@ -190,17 +192,17 @@ class Recipe:
         mistakes.report(self.name)
 
 
-def _assemble(arm: ArmRecipe, teacher: ArmRecipe | None, mistakes: Mistakes) -> dict[str, Any]:
-    """Try to put an arm together, and return its networks by name, None for those that cannot be built."""
+def _assemble(arm: ArmRecipe, teacher: ArmRecipe | None, mistakes: Mistakes) -> tuple[dict[str, Any], Method | None]:
+    """Try to put an arm together, and return its networks by name and its method; None for what cannot be built."""
     networks = _networks(arm, mistakes)
     taught = None if teacher is None else _networks(teacher, mistakes)
     if arm.training is None or None in networks.values() or (taught is not None and None in taught.values()):
-        return networks
+        return networks, None
     try:
-        arm.assemble(networks, taught)
+        return networks, arm.assemble(networks, taught)
     except LimbeckError as error:
         mistakes.note(str(error))
-    return networks
+        return networks, None
 
 
 def _check_fit(key: str, network: Any, data: Data, task: Task, mistakes: Mistakes) -> None:
@@ -219,6 +221,20 @@ def _check_fit(key: str, network: Any, data: Data, task: Task, mistakes: Mistake
         mistakes.add(
             key, f"expected images of {data.image_shape[0]} channels as in {data.name}, found {network.channels}"
         )
+
+
+def _check_scale(name: str, arm: ArmRecipe, network: Any, method: Method | None, mistakes: Mistakes) -> None:
+    """Note an autoencoder whose bits are to be measured though nothing trains the scale of its pixels."""
+    likelihood = getattr(method, "likelihood", None)
+    if isinstance(network, VariationalAutoencoder) and not hasattr(network, "log_scale"):
+        found = f"{type(network).__name__}, which has none"
+    elif likelihood is not None and "gaussian" not in likelihood:
+        found = f"the likelihood {likelihood!r}"
+    elif likelihood is not None and arm.weights.get("student.reconstruction", 1.0) == 0:
+        found = "student.reconstruction without weight"
+    else:
+        return
+    mistakes.add(name, f"expected a scale trained by a Gaussian likelihood, found {found}; set bits: false in the task")
 
 
 def _of_pixels(network: Any) -> bool:

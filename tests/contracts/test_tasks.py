@@ -113,7 +113,12 @@ CASES: dict[type[Task], dict[str, Case]] = {
     },
     Reconstruction: {
         "vectors": Case(
-            Reconstruction(40, bits=True, disagreement=Disagreement(0.1, "linf", steps=3, samples=9)),
+            Reconstruction(
+                40,
+                bits=True,
+                disagreement=Disagreement(0.1, "linf", steps=3, samples=9),
+                latent_disagreement=Disagreement(0.5, steps=3, samples=9),
+            ),
             lambda w: ConvVae(w, 3, size=16),
             True,
         ),

@@ -19,7 +19,7 @@ from limbeck.errors import MissingExtra, RecipeError
 from limbeck.methods.base import Method
 from limbeck.methods.gan import Gan
 from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
-from limbeck.networks.roles import Classifier, Generator
+from limbeck.networks.roles import Classifier, Generator, VariationalAutoencoder
 from limbeck.recipe import ArmRecipe, FeatureArm, Recipe, read_recipe
 from limbeck.training import Training
 from limbeck.types import Draw
@@ -43,6 +43,20 @@ student:
   start_from_teacher: [discriminator]
   weights: {student.output: 1, student.adversarial: {weight: 0.1, from: 0.5}}
 """)
+
+
+class Unscaled(VariationalAutoencoder):
+    """Has no scale of its pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latent_shape, self.image_shape = (32,), (1, 32, 32)
+
+    def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return image.flatten(1)[:, :32], image.flatten(1)[:, :32]
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return latent[:, :1, None, None].expand(-1, 1, 32, 32)
 
 
 class Twirl(Augmentation):
@@ -328,6 +342,36 @@ class TestMistakes:
             recipe.rehearse()
         assert "student.network" in str(caught.value) and "teacher.network" in str(caught.value)
         assert torch.equal(torch.get_rng_state(), state)
+
+    @pytest.mark.parametrize(
+        ("changes", "lines"),
+        [
+            ({}, []),
+            (
+                {"method": {"class_path": "Vae", "init_args": {"likelihood": "l1"}}},
+                ["teacher", "student", "control of student"],
+            ),
+            ({"control": {"weights": {"student.reconstruction": 0}}}, ["control of student"]),
+            ({"teacher": {"network": {"class_path": f"{HERE}.Unscaled"}, "load": "weights.safetensors"}}, ["teacher"]),
+        ],
+    )
+    def test_bits_under_a_scale_that_nothing_trains_are_told_before_anything_is_trained(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], lines: list[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("weights.safetensors").touch()
+        arm = {"network": {"class_path": "ConvVae", "init_args": {"width": 2}}, "training": {"steps": 1}}
+        task = {"class_path": "Reconstruction", "init_args": {"bits": True}}
+        tree = {"name": "bits", "data": GOOD["data"], "task": task, "method": "Vae", "teacher": arm, "student": arm}
+        Path("recipe.yaml").write_text(yaml.safe_dump(tree | changes))
+        recipe = read_recipe("recipe.yaml")
+        if not lines:
+            recipe.rehearse()
+            return
+        with pytest.raises(RecipeError) as caught:
+            recipe.rehearse()
+        told = [line for line in str(caught.value).splitlines() if "expected a scale trained by a Gaussian" in line]
+        assert len(told) == len(lines) and all(any(f"{name}: " in line for line in told) for name in lines)
 
     def test_rehearsing_draws_nothing_from_the_global_generator(self, tmp_path: Path) -> None:
         recipe = read(tmp_path)

@@ -14,6 +14,7 @@ from limbeck.errors import RecipeError
 from limbeck.metrics.image import psnr
 from limbeck.networks.roles import VariationalAutoencoder
 from limbeck.networks.vae import ConvVae
+from limbeck.tasks.disagreement import Disagreement
 from limbeck.tasks.reconstruction import Reconstruction
 
 SIDE = 4
@@ -86,6 +87,14 @@ def test_more_importance_samples_tighten_a_loose_bound_and_never_pass_the_likeli
     assert exact - 0.02 < many < one - 0.6 * (one - exact)
 
 
+def test_bits_need_a_scale() -> None:
+    model = Linear()
+    del model.log_scale
+    model.posterior = lambda image: (image.flatten(1)[:, :2],) * 2  # type: ignore[method-assign]
+    with pytest.raises(RecipeError, match=r"task\.bits: expected networks with a scale .* found 'Linear'; set bits"):
+        evaluate(model)
+
+
 def test_metrics_by_hand() -> None:
     model, image = Linear(), reference()
     found = evaluate(model)
@@ -118,6 +127,22 @@ def test_swapping_parts_with_the_teacher() -> None:
     assert "encoder_swap_psnr_to_teacher" not in smaller and "psnr_to_teacher" in smaller
 
 
+def test_decoders_are_driven_apart_at_latents_of_the_prior() -> None:
+    """Of x = W z and x = 0 the gap is the mean of |W z|, at every latent and at those that an attack has turned."""
+    student, teacher = Linear(), Linear(size=0.0)
+    task = Reconstruction(300, sampled=False, latent_disagreement=Disagreement(0.5, steps=10, samples=200))
+    found = task.evaluate(student, DATA, split="test", seed=0, teacher=teacher)
+    clean, worst = found["decoder_gap_to_teacher"], found["worst_decoder_gap_to_teacher"]
+    rows = student.weight.detach().norm(dim=1)
+    assert clean == pytest.approx(float(rows.mean()) * math.sqrt(2 / math.pi), rel=0.15)  # w·z is N(0, |w|²)
+    assert clean < worst
+    itself = task.evaluate(student, DATA, split="test", seed=0, teacher=student)
+    assert itself["decoder_gap_to_teacher"] == itself["worst_decoder_gap_to_teacher"] == 0
+    teacher.latent_shape = (3,)
+    other = task.evaluate(student, DATA, split="test", seed=0, teacher=teacher)
+    assert not any("decoder_gap" in name for name in other)
+
+
 def test_a_collapsed_posterior_raises_an_alarm() -> None:
     task = Reconstruction(20)
     assert task.alarm(Linear(), DATA) is None
@@ -140,6 +165,19 @@ def test_interpolations_end_in_reconstructions_and_traversals_move_one_unit() ->
     steps = (moved[:, 1:] - moved[:, :-1]).flatten(2)
     directions = nn.functional.normalize(steps, dim=2)
     assert (directions[0] @ directions[1].T).abs().max() < 0.01  # columns of W are orthogonal
+
+
+@pytest.mark.parametrize("count", [5, 9])
+def test_reconstructions_stand_below_their_images_however_few_there_are(count: int) -> None:
+    level = torch.randint(0, 256, (30, 1, SIDE, SIDE), generator=torch.Generator().manual_seed(2)).byte()
+    few, model = TensorImages(level, test=count / 30), Linear()
+    pictures = {p.title.split()[0]: p for p in Reconstruction(20).preview(model, few, 0)}
+    image, rebuilt = pictures["images,"].images.unflatten(0, (4, 2, 8)).transpose(0, 1).flatten(1, 2)
+    assert len(few.split("test")) == len(image.unique(dim=0)) == count
+    torch.testing.assert_close(rebuilt, model(image).detach().clamp(-1, 1))
+    rows = pictures["interpolations"].images.unflatten(0, (8, 8))
+    torch.testing.assert_close(rows[:, 0], rebuilt[0:16:2])
+    torch.testing.assert_close(rows[:, -1], rebuilt[1:16:2])
 
 
 def test_what_cannot_be_is_refused() -> None:

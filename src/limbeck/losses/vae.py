@@ -14,7 +14,7 @@ from limbeck.errors import RecipeError
 from limbeck.losses.base import full_precision, precise, same_shape
 
 LEVEL = 2 / 255  # between two of the 256 values of a pixel in [-1, 1]
-SMALLEST = 1e-6  # probabilities below this are taken for it: float32 near 1 is no finer
+SMALLEST = 1e-6  # a probability, or a part of one, that is smaller is taken for it: float32 near 1 is no finer
 
 
 def kl_from_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -83,15 +83,15 @@ def kl_through_map(
         found = f"{mean.shape[1]} and {student_mean.shape[1]}"
         raise RecipeError(f"posterior: expected latents of {basis.shape[1]} and {basis.shape[0]}, found {found}")
     with full_precision(mean):
-        basis = basis.to(precise(mean))
-        m, v, ms, vs = (precise(t).flatten(2).movedim(1, -1) if t.ndim > 2 else precise(t)[:, None] for t in (
+        basis = basis.to(mean.device, torch.float64)  # in float32 Cholesky fails where variances are e^20 apart
+        m, v, ms, vs = (t.double().flatten(2).movedim(1, -1) if t.ndim > 2 else t.double()[:, None] for t in (
             mean, log_variance, student_mean, student_log_variance
         ))  # fmt: skip
         covariance = (basis * v.exp()[..., None, :]) @ basis.T
         log_det = 2 * torch.linalg.cholesky(covariance).diagonal(dim1=-2, dim2=-1).log().sum(-1)
         spread = (covariance.diagonal(dim1=-2, dim2=-1) + (m @ basis.T - ms).square()) * (-vs).exp()
         each: Tensor = (spread + vs - 1).sum(-1) - log_det
-    return each.sum(1) / 2
+    return (each.sum(1) / 2).to(precise(mean).dtype)
 
 
 def bernoulli_nll(image: Tensor, mean: Tensor) -> Tensor:
@@ -147,15 +147,20 @@ def discretized_gaussian_nll(image: Tensor, mean: Tensor, log_scale: Tensor) -> 
     same_shape(mean, image, "discretized_gaussian")
     x, rest = precise(image), (precise(image) - precise(mean))
     slope = (-precise(log_scale)).exp()
-    above, below = (rest + LEVEL / 2) * slope, (rest - LEVEL / 2) * slope
-    above = torch.where(x > 1 - LEVEL / 2, math.inf, above)
-    below = torch.where(x < -1 + LEVEL / 2, -math.inf, below)
-    # Φ is precise where it is small: of two points above the mean take their mirror images.
-    flip = rest > 0
-    high, low = torch.where(flip, -below, above), torch.where(flip, -above, below)
-    probability = torch.special.ndtr(high) - torch.special.ndtr(low)
-    far = -0.5 * (rest.abs() * slope - LEVEL / 2 * slope).clamp(min=0).square() + math.log(LEVEL) - precise(log_scale)
-    log_p = torch.where(
-        probability > SMALLEST, probability.clamp(min=SMALLEST).log(), far.clamp(max=math.log(SMALLEST))
-    )
+    # Φ is precise where it is small, so a pixel above the mean is taken for its mirror image below it. Of a value at
+    # the end of the range that half of the line remains which begins at its inner edge.
+    inward = torch.where(x > 0, -rest, rest)
+    distance = torch.where(rest > 0, rest, -rest)  # not abs(), whose gradient at 0 is no end's
+    end = x.abs() > 1 - LEVEL / 2
+    high = (LEVEL / 2 + torch.where(end, inward, -distance)) * slope
+    log_high, log_low = _log_ndtr(high), _log_ndtr(high - LEVEL * slope)
+    between = (-(log_low - log_high).clamp(max=-SMALLEST).expm1()).log()  # log(1 - Φ(low) / Φ(high))
+    log_p = log_high + torch.where(end, 0, between)
     return -log_p.flatten(1).sum(1)
+
+
+def _log_ndtr(z: Tensor) -> Tensor:
+    """Return log Φ(z) of finite z. `torch.special.log_ndtr` has the same values, but a gradient that rounding ruins."""
+    tail, body = z.clamp(max=-1), z.clamp(min=-1)
+    far = (torch.special.erfcx(-tail / math.sqrt(2)) / 2).log() - tail.square() / 2
+    return torch.where(z < -1, far, torch.special.log_ndtr(body))

@@ -59,7 +59,7 @@ class Vae(Method):
     * `student.worst_decoder`: as `decoder`, for latents of the prior that `latent_attack` changed to make it large.
 
     Where the latents differ, the teacher's losses begin after `map_steps` steps: the map is fitted to the teacher's
-    posterior means of the images of these steps.
+    posterior means of the images of these steps. A training of no more steps than that learns nothing of its teacher.
 
     Args:
         student: A variational autoencoder of images (N, C, H, W).
@@ -70,7 +70,8 @@ class Vae(Method):
         free_bits: λ of at least 0, in nats a latent dimension (Kingma et al. 2016).
         output: Distance of images.
         prior_share: Probability with which `decoder` takes a latent of the prior, in [0, 1].
-        features: Module path in the student for each module path of the teacher that it has to match.
+        features: Module path in the student for each module path of the teacher that it has to match, both of the
+            encoders or both of the decoders.
         feature_network: A trained classifier for the perceptual losses.
         perceptual_paths: Module paths of it.
         map_steps: Steps that the map of latents is fitted to.
@@ -135,6 +136,9 @@ class Vae(Method):
             "vae.perceptual_paths", paired, "paths if and only if there is a feature_network", list(perceptual_paths)
         )
         require("vae.strength", strength is None or attack is not None, "an attack whose strength it is", None)
+        for name, network in (("student", student), ("teacher", teacher)):
+            varies = network is None or hasattr(network, "posterior")
+            require(f"vae.{name}", varies, "a variational autoencoder, which has a posterior", type(network).__name__)
         scaled = "gaussian" not in likelihood or hasattr(student, "log_scale")
         require("vae.likelihood", scaled, "bernoulli or l1 for a network without log_scale", likelihood)
         if feature_network is not None:
@@ -149,6 +153,9 @@ class Vae(Method):
         self.strength = None if teacher is None else strength
         self.map = None if teacher is None else LatentMap(teacher.latent_shape, student.latent_shape)
         self.features = dict(features or {}) if teacher is not None else {}
+        for mine, goal in self.features.items():
+            alike = not goal.startswith("decoder" if _of_encoder(mine) else "encoder")
+            require("vae.features", alike, "paths of the same part, encoder or decoder, in both", {mine: goal})
         self.adapters = nn.ModuleList() if teacher is None else _adapters(student, teacher, self.features)
 
     def draws(self) -> Mapping[str, Draw]:
@@ -234,7 +241,7 @@ class _Lesson:
         self.method, self.drawn, self.step = method, batch.drawn, step
         self.image: Tensor = batch.image
         pairs = list(method.features.items())
-        self.in_encoder = dict(pair for pair in pairs if pair[0].startswith("encoder"))
+        self.in_encoder = dict(pair for pair in pairs if _of_encoder(pair[0]))
         self.in_decoder = dict(pair for pair in pairs if pair[0] not in self.in_encoder)
         self.mine_at: dict[str, Tensor] = {}  # features of the student by its paths
         self.goal_at: dict[str, Tensor] = {}  # features of the teacher by its paths
@@ -384,6 +391,11 @@ class _Lesson:
         assert self.method.discriminator is not None
         score: Tensor = self.method.discriminator(image)
         return precise(score).flatten()
+
+
+def _of_encoder(path: str) -> bool:
+    """Tell whether a module path of the student runs on images; all others run on latents."""
+    return path.startswith("encoder")
 
 
 def _tapped(

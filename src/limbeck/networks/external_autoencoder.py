@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from limbeck.errors import RecipeError
+from limbeck.errors import LimbeckError, RecipeError, in_a_line
 from limbeck.networks.imports import build
 from limbeck.networks.roles import VariationalAutoencoder, Wrapper
 from limbeck.networks.weights import load_weights
@@ -66,8 +66,7 @@ class ImportAutoencoder(Wrapper, VariationalAutoencoder):
         if weights is not None:
             load_weights(self.module, weights)
         training = self.module.training
-        with torch.no_grad():
-            self.latent_shape = tuple(self.eval().posterior(torch.zeros(1, *self.image_shape))[0].shape[1:])
+        self.latent_shape = self.eval()._probe()
         self.train(training)
 
     def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,6 +93,19 @@ class ImportAutoencoder(Wrapper, VariationalAutoencoder):
             raise RecipeError(f"{self._name}.decode: expected images (N, *{self.image_shape}), found {found}")
         low, high = self.image_range
         return (image - low) * (2 / (high - low)) - 1
+
+    @torch.no_grad()
+    def _probe(self) -> tuple[int, ...]:
+        """Return the shape of the latent of one image of `image_shape`."""
+        try:
+            return tuple(self.posterior(torch.zeros(1, *self.image_shape))[0].shape[1:])
+        except LimbeckError:
+            raise
+        except Exception as error:  # whatever the owner's module raises
+            raise RecipeError(
+                f"image_shape: expected [C, H, W] that {self._name} can encode, found {list(self.image_shape)}:"
+                f" {in_a_line(error)}"
+            ) from error
 
     @property
     def _name(self) -> str:

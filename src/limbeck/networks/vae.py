@@ -11,6 +11,7 @@ from typing import Literal, final, get_args
 import torch.nn.functional as F
 from torch import Tensor, full, nn
 
+from limbeck.losses.base import precise
 from limbeck.networks.building import check_choice, check_dropout, check_sizes, doublings
 from limbeck.networks.convolutional import Decoder, Encoder, latent_side, normalization_of, widths
 from limbeck.networks.roles import VariationalAutoencoder
@@ -38,7 +39,7 @@ class _Parts(VariationalAutoencoder):
 
     def decode(self, latent: Tensor) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1]."""
-        image: Tensor = self.decoder(latent).tanh()
+        image: Tensor = precise(self.decoder(latent)).tanh()  # in bf16 it is 1 from 3.5 on, and has no slope there
         return image
 
 

@@ -9,8 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from limbeck.attacks.latent import on_shell
 from limbeck.data.base import Data, Split
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, require
 from limbeck.losses.vae import discretized_gaussian_nll, kl_from_prior
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import WINDOW, psnr, ssim
@@ -33,19 +34,24 @@ class Reconstruction(Task):
     * `bits_per_dim`: the negative bound under the network's discretised Gaussian, where `bits` is on.
     * `kl`: KL(posterior ‖ prior) of an image, in nats. `active_units`: how many values of the latent say anything.
     * `encoder_parameters`, `decoder_parameters`: how many there are in each part.
-    * `psnr_to_teacher`, `ssim_to_teacher`: of the reconstructions to the teacher's. `encoder_swap_psnr_to_teacher`: of
-      what the teacher's decoder makes of the student's latents to the images, `decoder_swap_psnr_to_teacher`: of what
-      the student's decoder makes of the teacher's; both only where latents have one shape.
+    * `psnr_to_teacher`, `ssim_to_teacher`: of the reconstructions to the teacher's.
+    * `encoder_swap_psnr_to_teacher`: of what the teacher's decoder makes of the student's latents,
+      `decoder_swap_psnr_to_teacher`: of what the student's decoder makes of the teacher's. Both, despite their names,
+      to the images, and only where latents have one shape.
     * `gap_to_teacher`, `worst_gap_to_teacher`: see `Disagreement`; only if there is one.
+    * `decoder_gap_to_teacher`, `worst_decoder_gap_to_teacher`: the same of both decoders on latents of the prior; only
+      with `latent_disagreement`, and where both are a `VariationalAutoencoder` whose latents have one shape.
 
     What concerns posterior and prior is only measured for a `VariationalAutoencoder`.
 
     Args:
         samples: Images reconstructed, and samples drawn, at an evaluation; images never more than the split has.
         sampled: Draw from the prior too. Latents that are only weakly held to it make no images, and codes have none.
-        bits: Measure `bits_per_dim`: of use for networks trained with a Gaussian likelihood.
+        bits: Measure `bits_per_dim`: only for networks whose scale of pixels a Gaussian likelihood has trained.
         importance: Draws K of the importance-weighted bound (Burda et al. 2016, eq. 8); 1 is the ELBO.
         disagreement: Measure how far the student can be driven from the teacher; changes images within [-1, 1].
+        latent_disagreement: Measure the same of the decoders; changes latents of the prior, as many as there are images
+            at most, at their length.
 
     Raises:
         RecipeError: An argument is out of its range.
@@ -68,6 +74,8 @@ class Reconstruction(Task):
         "decoder_swap_psnr_to_teacher": "higher",
         "gap_to_teacher": "lower",
         "worst_gap_to_teacher": "lower",
+        "decoder_gap_to_teacher": "lower",
+        "worst_decoder_gap_to_teacher": "lower",
     }
     main_metric = "psnr"
 
@@ -79,12 +87,15 @@ class Reconstruction(Task):
         bits: bool = False,
         importance: int = 1,
         disagreement: Disagreement | None = None,
+        latent_disagreement: Disagreement | None = None,
     ) -> None:
         for name, value, least in (("samples", samples, 2), ("importance", importance, 1)):
             if value < least:
                 raise RecipeError(f"task.{name}: expected a whole number of at least {least}, found {value}")
         self.samples, self.sampled, self.bits, self.importance = samples, sampled, bits, importance
-        self.disagreement = disagreement
+        self.disagreement, self._latent_disagreement = disagreement, latent_disagreement
+        if latent_disagreement is not None:
+            self.latent_disagreement = latent_disagreement  # part of what results are remembered under, if there is one
         self._real = RealImages(samples)
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
@@ -119,6 +130,8 @@ class Reconstruction(Task):
                     metrics |= self._real.compare(made, data, split, features)
         if teacher is not None:
             metrics |= self._fidelity(network, teacher, image, rebuilt)
+            if isinstance(network, VariationalAutoencoder) and isinstance(teacher, VariationalAutoencoder):
+                metrics |= self._decoder_gaps(network, teacher, len(image), seed)
         return metrics
 
     def floor(self, data: Data, *, features: FeatureExtractor | None = None) -> dict[str, float]:
@@ -138,7 +151,8 @@ class Reconstruction(Task):
 
     def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
         """Return images above their reconstructions; samples, interpolations and, of vectors, traversals."""
-        image = self._images(data, data.reference_split, 4 * COLUMNS)
+        images = data.split(data.reference_split)
+        image = images_of(images.read(some(4 * COLUMNS, len(images))))  # whole rows: a few images come again
         rebuilt = _mapped(network, image)
         pairs = [
             part
@@ -164,6 +178,8 @@ class Reconstruction(Task):
         divergence = kl_from_prior(mean, log_variance).flatten(1).sum(1)
         found = {"kl": float(divergence.mean()), "active_units": float(_active(mean))}
         if self.bits:
+            scaled, kind = hasattr(network, "log_scale"), type(network).__name__
+            require("task.bits", scaled, "networks with a scale of their pixels (log_scale)", kind, "; set bits: false")
             draw = generator(seed, "posterior")
             parts = _chunks(image, mean, log_variance)
             nats = torch.cat([self._log_likelihood(network, draw, *part) for part in parts])
@@ -197,6 +213,15 @@ class Reconstruction(Task):
         if self.disagreement is not None:
             found |= self.disagreement.measure(network, teacher, image.to(_device(network)), bounds=(-1.0, 1.0))
         return found
+
+    def _decoder_gaps(
+        self, network: VariationalAutoencoder, teacher: VariationalAutoencoder, count: int, seed: int
+    ) -> dict[str, float]:
+        if self._latent_disagreement is None or network.latent_shape != teacher.latent_shape:
+            return {}
+        latent = Draw(network.latent_shape).sample(count, generator(seed, "latents")).to(_device(network))
+        gaps = self._latent_disagreement.measure(network.decode, teacher.decode, latent, place=on_shell)
+        return {name.replace("gap", "decoder_gap"): gap for name, gap in gaps.items()}
 
 
 def _device(network: nn.Module) -> torch.device:

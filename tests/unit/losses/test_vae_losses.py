@@ -74,6 +74,22 @@ def test_the_divergence_through_a_map_of_spatial_latents_and_through_the_identit
         vae.kl_through_map(basis, *teacher, *posterior((3, 3, 2, 2), 0))
 
 
+def test_the_divergence_through_a_map_of_latents_that_hardly_vary_and_latents_that_do() -> None:
+    """In float32, where log det A Σ Aᵀ by Cholesky breaks down; here from the QR decomposition of √Σ Aᵀ in float64."""
+    draw, basis = torch.Generator().manual_seed(0), rows(12, 16)
+    mean, log_variance = torch.zeros(6, 16), -20.0 * torch.randint(0, 2, (6, 16), generator=draw)
+    mine = torch.zeros(6, 12), torch.zeros(6, 12, requires_grad=True)
+    assert torch.linalg.cholesky_ex((basis.float() * log_variance.exp()[:, None]) @ basis.float().T).info.any()
+    found = vae.kl_through_map(basis.float(), mean, log_variance, *mine)
+    root = (log_variance.double() / 2).exp()[:, :, None] * basis.T.float().double()
+    log_det = 2 * torch.linalg.qr(root).R.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+    expected = (root.square().sum((1, 2)) - 12 - log_det) / 2
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-3)
+    (slope,) = torch.autograd.grad(found.sum(), mine[1])
+    torch.testing.assert_close(slope, (1 - root.square().sum(1)).float() / 2)
+
+
 def test_free_bits_by_hand() -> None:
     divergence = torch.tensor([[0.1, 2.0], [0.3, 4.0]])
     assert vae.free_bits(divergence, 0.0).item() == pytest.approx(0.2 + 3.0)
@@ -115,6 +131,46 @@ def test_a_value_far_from_the_mean_still_has_a_gradient_towards_it() -> None:
     nll = vae.discretized_gaussian_nll(torch.full((1, 1, 1, 1), 0.8), mean, torch.tensor(-5.0))
     (slope,) = torch.autograd.grad(nll.sum(), mean)
     assert nll.isfinite().all() and slope.item() < -1
+
+
+def integrated(x: float, mean: Tensor, scale: float) -> Tensor:
+    """-log P(x) in float64, the density summed over the pixel's width: over twenty scales more at an end of the range.
+
+    In the logarithm, so that nothing is too small.
+    """
+    low, high = x - vae.LEVEL / 2, x + vae.LEVEL / 2 + (20 * scale if x == 1 else 0)
+    count = 200_000
+    middle = low + (torch.arange(count, dtype=torch.float64) + 0.5) * (high - low) / count
+    density = Normal(mean.double()[:, None], torch.tensor(scale, dtype=torch.float64)).log_prob(middle)
+    return -density.logsumexp(1) - math.log((high - low) / count)
+
+
+@pytest.mark.parametrize("z", [1.5, 5.0, 10.0, 40.0, 300.0])
+@pytest.mark.parametrize("x", [153 / 255 * 2 - 1, 1.0])
+def test_the_tail_has_its_probability_and_its_gradient(x: float, z: float) -> None:
+    scale, step = 1.2 / z, 1e-6
+    mean = torch.full((1, 1, 1, 1), x - 1.2, requires_grad=True)
+    log_scale = torch.tensor(math.log(scale), requires_grad=True)
+    nll = vae.discretized_gaussian_nll(torch.full((1, 1, 1, 1), x), mean, log_scale)
+    around = x - 1.2 + torch.tensor([0.0, step, -step]).double()
+    exact, above, below = integrated(x, around, scale).tolist()
+    assert nll.item() == pytest.approx(exact, rel=1e-5, abs=1e-4)
+    to_mean, to_scale = torch.autograd.grad(nll.sum(), (mean, log_scale))
+    assert to_mean.item() == pytest.approx((above - below) / (2 * step), rel=1e-3)
+    wider, narrower = (integrated(x, around[:1], scale * math.exp(s)).item() for s in (1e-5, -1e-5))
+    assert to_scale.item() == pytest.approx((wider - narrower) / 2e-5, rel=1e-3)
+
+
+@pytest.mark.parametrize("log_scale", [-40.0, -12.0, -5.0, -3.5, -1.5, 2.0])
+@pytest.mark.parametrize("x", [-1.0, 153 / 255 * 2 - 1, 1.0])
+def test_every_mean_has_a_finite_gradient_towards_the_pixel(x: float, log_scale: float) -> None:
+    mean = torch.linspace(-1, 1, 401)[:, None, None, None].requires_grad_()
+    scale = torch.tensor(log_scale, requires_grad=True)
+    nll = vae.discretized_gaussian_nll(torch.full_like(mean, x), mean, scale)
+    slope, to_scale = torch.autograd.grad(nll.sum(), (mean, scale))
+    assert nll.isfinite().all() and (nll >= 0).all() and slope.isfinite().all() and to_scale.isfinite()
+    outside = (mean - x).detach().abs() > max(0.6 * vae.LEVEL, 0.01 * math.exp(log_scale))  # else it rounds to none
+    assert (slope * (mean - x).sign() > 0)[outside].all()
 
 
 def test_the_bound_of_a_linear_gaussian_model_is_its_exact_likelihood_at_the_true_posterior() -> None:

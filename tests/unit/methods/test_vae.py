@@ -134,11 +134,18 @@ def test_perceptual_and_adversarial_terms() -> None:
         ({"perceptual_paths": ["blocks.0"]}, r"vae\.perceptual_paths"),
         ({"features": {"encoder.trunk.stages.9": "encoder.trunk.stages.0"}}, "no such module in ResidualVae"),
         ({"features": {"encoder.trunk.stages.0": "encoder.trunk.stages.1"}}, "features that differ in width only"),
+        (
+            {"features": {"encoder.trunk.stages.1": "decoder.trunk.stages.0"}},
+            r"vae\.features: expected paths of the same part, .* found \{'encoder.trunk.stages.1': 'decoder",
+        ),
+        ({"features": {"decoder.trunk.stages.0": "encoder.trunk.stages.1"}}, r"vae\.features: expected paths of the"),
+        ({"teacher": VqVae(2, 3, size=8)}, r"vae\.teacher: expected a variational autoencoder, .* found 'VqVae'"),
+        ({"student": VqVae(2, 3, size=8)}, r"vae\.student: expected a variational autoencoder, .* found 'VqVae'"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        Vae(autoencoder(2), teacher=autoencoder(3, seed=1), **options)
+        Vae(**{"student": autoencoder(2), "teacher": autoencoder(3, seed=1)} | options)
 
 
 def test_gradients_pass_the_codes_by_to_the_encoder() -> None:
@@ -155,6 +162,19 @@ def test_gradients_pass_the_codes_by_to_the_encoder() -> None:
     assert all(g is None for g in torch.autograd.grad(found["codebook"], encoder, retain_graph=True, allow_unused=True))
     slopes = torch.autograd.grad(found["reconstruction"], encoder)
     assert all(slope.abs().sum() > 0 for slope in slopes)
+
+
+def test_pixels_that_are_wrong_for_sure_still_teach_under_bf16() -> None:
+    """-log p of a black pixel is log(1 + e^2a) of what the decoder says before its tanh; in bf16 tanh(5) is 1."""
+    network = autoencoder(2)
+    network.decoder = nn.Sequential(last := nn.Linear(4, 64), nn.Unflatten(1, (1, 8, 8)))
+    nn.init.zeros_(last.weight)
+    nn.init.constant_(last.bias, 5.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        nll = terms.bernoulli_nll(-torch.ones(1, 1, 8, 8), network.decode(torch.zeros(1, 4)))
+    nll.sum().backward()
+    expected = 2 * torch.tensor(10.0).sigmoid().expand(64)
+    torch.testing.assert_close(last.bias.grad, expected, rtol=0.01, atol=0)
 
 
 def blobs(count: int = 512) -> InMemory:

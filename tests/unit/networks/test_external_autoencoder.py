@@ -99,6 +99,10 @@ def test_what_cannot_be_used_is_refused() -> None:
     place = f"{__name__}.Own"
     for options, message in (
         ({"image_shape": [8, 8]}, "image_shape: expected"),
+        (
+            {"image_shape": [3, 8, 8], "image_range": (0, 1)},
+            r"image_shape: expected .* Own can encode, found \[3, 8, 8\]",
+        ),
         ({"image_shape": [1, 8, 8], "scale": 0.0}, "scale: expected a number above 0"),
         ({"image_shape": [1, 8, 8], "image_range": (1, 1)}, "image_range: expected"),
     ):
