@@ -116,8 +116,8 @@ class Segmentation(Task):
         """
         count = min(samples or self.samples, self.samples)
         if isinstance(unwrap(network), EdgeDetector):
-            found = [edge_f1(self._edges(network, x), mask, self.tolerance) for x, mask in _parts(data, split, count)]
-            return {"edge_f1": _mean(found)}
+            met = [edge_f1(self._edges(network, x), mask, self.tolerance) for x, mask in _parts(data, split, count)]
+            return {"edge_f1": _mean(met)}
         classes = len(data.mask_classes)
         confusion = torch.zeros(classes, classes, dtype=torch.int64)
         borders, edges, same = [], [], []
@@ -177,8 +177,8 @@ class Segmentation(Task):
         if getattr(unwrap(network), "oracle", False):
             logits: Tensor = network(image.to(device), mask.to(device))
         else:
-            whole = self.tile is None or isinstance(unwrap(network), Fitted)
-            see = network if whole else partial(tiled, network, tile=self.tile, overlap=self.overlap)
+            tile = None if isinstance(unwrap(network), Fitted) else self.tile
+            see = network if tile is None else partial(tiled, network, tile=tile, overlap=self.overlap)
             logits = see(image.to(device))
         expected = (len(data.mask_classes), *image.shape[2:])
         if logits.shape[1:] != expected:
