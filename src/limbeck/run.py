@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
@@ -57,6 +58,13 @@ class Story:
         """Return all arms by name, in the order in which they train."""
         teacher = {"teacher": [self.teacher]} if self.teacher else {}
         return {**teacher, **self.controls, **self.students}
+
+    @cached_property
+    def baselines(self) -> dict[str, nn.Module]:
+        """The recipe's baselines by name, ready to be called, fitted to training images where they need that."""
+        task, data, device = self.setting.task, self.setting.data, self.setting.device
+        parts = self.recipe.baselines.items()
+        return {name: task.ready(_fitted(part.build(), data)).to(device).eval() for name, part in parts}
 
 
 def run(recipe: Recipe, out: Path, *, arms: Path | None = None, accelerator: str = "auto", command: str = "") -> Result:
@@ -160,8 +168,7 @@ def judged(story: Story) -> Result:
         results[name] = _measured("control", group, story, story.teacher)
     for name, group in story.students.items():
         results[name] = _measured("student", group, story, story.teacher)
-    for name, part in recipe.baselines.items():
-        network = task.ready(_fitted(part.build(), data)).to(setting.device).eval()
+    for name, network in story.baselines.items():
         quality = task.evaluate(network, data, split=data.reference_split, seed=0, features=story.features)
         results[name] = ArmResult("baseline", {k: Quality.of([v]) for k, v in quality.items()}, _cost(network, story))
     if floor := task.floor(data, features=story.features):
@@ -243,8 +250,7 @@ def _report(story: Story, result: Result, out: Path, command: str) -> None:
     device = story.setting.device
     metric = _main_metric(result, task)
     pictures = {name: task.preview(arm.answering.to(device), data, 0) for name, arm in firsts.items()}
-    for name, part in story.recipe.baselines.items():
-        pictures[name] = task.preview(task.ready(_fitted(part.build(), data)).to(device).eval(), data, 0)
+    pictures |= {name: task.preview(network, data, 0) for name, network in story.baselines.items()}
     write_report(
         out / "report.html",
         result,
