@@ -62,7 +62,8 @@ class External(Wrapper):
             check_sizes(self, image_size=image_size)
         for name, value in (("mean", mean), ("std", std), ("image_size", image_size)):
             if value is not None and role in ("generator", "restorer"):
-                raise RecipeError(f"{name}: expected a network that makes no images, found a {role}; leave it out")
+                wanted = "a network that takes images and makes none"
+                raise RecipeError(f"{name}: expected {wanted}, found a {role}; leave it out")
         if (mean or std) and tuple(image_range) != (-1, 1):
             raise RecipeError("image_range: expected none beside mean and std, which say what the network sees")
         if features is not None:
