@@ -124,7 +124,7 @@ def test_a_restorer_sees_and_makes_its_range() -> None:
     plain = Wrapped(nn.Identity(), role="restorer")
     assert (plain.channels, plain.inputs, plain.scale) == (3, 3, 1)
     assert stated(Wrapped(nn.Identity()), "scale", 7) == 7
-    with pytest.raises(RecipeError, match="mean: expected a network that takes images and makes none, found a restorer"):
+    with pytest.raises(RecipeError, match="takes images and makes none, found a restorer"):
         Wrapped(nn.Identity(), role="restorer", mean=[0.5])
     with pytest.raises(RecipeError, match=r"Wrapped\.scale: expected a whole number of at least 1, found 0"):
         Wrapped(nn.Identity(), role="restorer", scale=0)
