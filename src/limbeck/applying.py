@@ -18,7 +18,7 @@ from limbeck.data.folder import eight_bits, list_images
 from limbeck.data.pictures import picture
 from limbeck.errors import DataError, RecipeError, WeightsError
 from limbeck.metrics.mask_picture import class_colours
-from limbeck.networks.roles import Segmenter, Wrapper, stated, unwrap
+from limbeck.networks.roles import Wrapper, segments, stated, unwrap
 from limbeck.networks.tiling import tiled
 from limbeck.networks.weights import load_weights
 from limbeck.recipe import network_of
@@ -186,9 +186,9 @@ def _processed(network: nn.Module, file: Path, device: torch.device, tile: int |
     whole = tile is None or max(image.shape[2:]) <= tile
     image = image.to(device)
     made = network(image) if tile is None or whole else tiled(network, image, tile, OVERLAP, scale)
-    told = isinstance(unwrap(network), Segmenter) or stated(network, "role") == "segmenter"
-    result = _palette(made.cpu()) if told else _picture(made.cpu())
-    if alpha is not None and not told:
+    classes = segments(network)
+    result = _palette(made.cpu()) if classes else _picture(made.cpu())
+    if alpha is not None and not classes:
         result.putalpha(alpha.resize(result.size, Image.Resampling.BICUBIC))
     result.info.update(kept)
     return result

@@ -19,7 +19,7 @@ from limbeck.errors import LimbeckError, RecipeError
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.networks.fine_tuning import copy_part, start
-from limbeck.networks.roles import Fitted, Segmenter, VariationalAutoencoder
+from limbeck.networks.roles import Fitted, Segmenter, segments
 from limbeck.tasks.base import Task
 from limbeck.training import Training
 from limbeck.tree import dump
@@ -182,8 +182,11 @@ class Recipe:
                 networks, method = _assemble(arm, self.teacher_of(arm) if taught else None, mistakes)
                 if arm.augmentation is not None:
                     _build(arm.augmentation, mistakes)
-                if getattr(task, "bits", False):
-                    _check_scale(name, arm, networks["student"], method, mistakes)
+                if task is not None and networks["student"] is not None:
+                    try:
+                        task.check(networks["student"], method, arm.weights)
+                    except LimbeckError as error:
+                        mistakes.add(name, str(error))
                 control = any(arm is other for other in self.controls.values())  # its networks are its student's
                 if data is not None and task is not None and not control:
                     for own, network in networks.items():
@@ -213,32 +216,14 @@ def _check_fit(key: str, network: Any, data: Data, task: Task, mistakes: Mistake
         mistakes.add(key, f"expected images {data.image_shape} (C, H, W) as in {data.name}, found {image}")
     if latent is not None and drawn is not None and prod(latent) != prod(drawn.shape):
         mistakes.add(key, f"expected latents {drawn.shape} as the task draws them, found {latent}")
-    segments = isinstance(network, Segmenter) or _of_pixels(network) or getattr(network, "role", None) == "segmenter"
-    told, known = len(data.mask_classes if segments else data.classes), getattr(network, "classes", 0)
-    if 0 < known < told or (segments and 0 < told < known):  # a class too many would be told for some pixel
+    of_pixels = segments(network) or (isinstance(network, Fitted) and network.truth == "mask")
+    told, known = len(data.mask_classes if of_pixels else data.classes), getattr(network, "classes", 0)
+    if 0 < known < told or (of_pixels and 0 < told < known):  # a class too many would be told for some pixel
         mistakes.add(key, f"expected the {told} classes of {data.name}, found {known}")
     if isinstance(network, Segmenter) and network.channels != data.image_shape[0]:
         mistakes.add(
             key, f"expected images of {data.image_shape[0]} channels as in {data.name}, found {network.channels}"
         )
-
-
-def _check_scale(name: str, arm: ArmRecipe, network: Any, method: Method | None, mistakes: Mistakes) -> None:
-    """Note an autoencoder whose bits are to be measured though nothing trains the scale of its pixels."""
-    likelihood = getattr(method, "likelihood", None)
-    if isinstance(network, VariationalAutoencoder) and not hasattr(network, "log_scale"):
-        found = f"{type(network).__name__}, which has none"
-    elif likelihood is not None and "gaussian" not in likelihood:
-        found = f"the likelihood {likelihood!r}"
-    elif likelihood is not None and arm.weights.get("student.reconstruction", 1.0) == 0:
-        found = "student.reconstruction without weight"
-    else:
-        return
-    mistakes.add(name, f"expected a scale trained by a Gaussian likelihood, found {found}; set bits: false in the task")
-
-
-def _of_pixels(network: Any) -> bool:
-    return isinstance(network, Fitted) and network.truth == "mask"
 
 
 def _networks(arm: ArmRecipe, mistakes: Mistakes) -> dict[str, Any]:

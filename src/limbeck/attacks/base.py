@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from limbeck.described import Described
 from limbeck.errors import RecipeError
 from limbeck.types import Draw
 
@@ -29,12 +30,8 @@ Loss = Callable[[Tensor], Tensor]
 _SLACK = 1e-5  # how far rounding may carry an image out of its bounds
 
 
-class Attack(ABC):
+class Attack(Described, ABC):
     """A change of a whole batch, the same in one process or many: what is random in it is drawn by the engine."""
-
-    def __repr__(self) -> str:
-        """Return the class with its arguments, by which evaluations are remembered."""
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     @abstractmethod
     def draws(self, shape: Sequence[int]) -> Mapping[str, Draw]:

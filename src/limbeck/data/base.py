@@ -8,11 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from limbeck.described import Described
 from limbeck.errors import DataError
 from limbeck.types import Batch, Draw
 
@@ -187,7 +188,7 @@ class Augmentation(ABC):
         return target
 
 
-class Degradation(ABC):
+class Degradation(Described, ABC):
     """What images lose on the way to a network that restores them.
 
     What it draws at random for an image depends on the image's seed alone, so it is the same in one process or many
@@ -196,14 +197,13 @@ class Degradation(ABC):
     Attributes:
         scale: How many times smaller an image becomes.
         masks: Whether the result has one more channel: 1 where there is a hole, -1 elsewhere.
+        main_metric: The PSNR by which the field compares what restores it: of all channels; "psnr_y", of the luminance;
+            or "psnr_inside", in the holes.
     """
 
     scale: int = 1
     masks: bool = False
-
-    def __repr__(self) -> str:
-        """Return the class with its arguments, by which evaluations are remembered."""
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+    main_metric: ClassVar[str] = "psnr"
 
     @abstractmethod
     def __call__(self, image: Tensor, seed: Tensor) -> Tensor:

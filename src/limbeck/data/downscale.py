@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 from torch import Tensor
 
@@ -24,6 +24,8 @@ class Downscale(Degradation):
     Raises:
         RecipeError: `scale` is below 2.
     """
+
+    main_metric: ClassVar[str] = "psnr_y"
 
     def __init__(self, scale: int = 4, kernel: Literal["linear", "cubic", "lanczos3"] = "cubic") -> None:
         if scale < 2:

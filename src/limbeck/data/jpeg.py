@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ class Jpeg(Degradation):
     Raises:
         RecipeError: `quality` is out of its range.
     """
+
+    main_metric: ClassVar[str] = "psnr_y"
 
     def __init__(self, quality: int = 10) -> None:
         if not 1 <= quality <= 95:

@@ -273,6 +273,11 @@ def stated(network: nn.Module, name: str, default: Any = None) -> Any:
     return getattr(network, name, default)
 
 
+def segments(network: nn.Module) -> bool:
+    """Tell whether a network gives logits of pixels: a `Segmenter`, or somebody's own with that role."""
+    return isinstance(unwrap(network), Segmenter) or stated(network, "role") == "segmenter"
+
+
 def channels_of(network: nn.Module, asker: str) -> int:
     """Return the number of channels of the images that a network takes.
 

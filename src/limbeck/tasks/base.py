@@ -39,6 +39,19 @@ class Task(ABC):
         """Return the batch as methods of this task expect it (e.g. the drawn latent as `latent`)."""
         return batch
 
+    def check(self, network: nn.Module, method: Any, weights: Mapping[str, Any]) -> None:
+        """Refuse, before anything is trained, an arm that could not be measured as this task is told to.
+
+        Args:
+            network: The arm's student.
+            method: The method that trains it; None if nothing does.
+            weights: The weights that the recipe gives to losses.
+
+        Raises:
+            RecipeError: It could not be measured.
+        """
+        return
+
     @abstractmethod
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
         """Return inputs for `count` samples, as the network is called: for costs and previews."""

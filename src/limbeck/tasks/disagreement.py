@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from limbeck.attacks.pgd import Norm, Pgd
+from limbeck.described import Described
 from limbeck.errors import RecipeError
 from limbeck.randomness import generator
 
@@ -16,7 +17,7 @@ CHUNK = 100
 
 
 @final
-class Disagreement:
+class Disagreement(Described):
     """The distance of student and teacher on inputs, and on the worst inputs that a fresh attack finds near them.
 
     * `gap_to_teacher`: mean |S - T| of the images that both make, in [0, 2].
@@ -27,26 +28,17 @@ class Disagreement:
         norm: "l2" bounds the length of the change of a sample, "linf" every element.
         steps: Of PGD, of length 2.5 radius / steps, at least 3.
         samples: How many inputs are attacked.
-        restarts: Random starts of PGD, of which each input keeps the best; more of them begin with the same ones, so
-            they never find less.
 
     Raises:
         RecipeError: An argument is out of its range.
     """
 
-    def __init__(
-        self, radius: float, norm: Norm = "l2", *, steps: int = 20, samples: int = 500, restarts: int = 1
-    ) -> None:
-        for name, value, least in (("steps", steps, 3), ("samples", samples, 1), ("restarts", restarts, 1)):
+    def __init__(self, radius: float, norm: Norm = "l2", *, steps: int = 20, samples: int = 500) -> None:
+        for name, value, least in (("steps", steps, 3), ("samples", samples, 1)):
             if value < least:
                 raise RecipeError(f"Disagreement.{name}: expected a whole number of at least {least}, found {value}")
-        self.radius, self.norm, self.steps, self.samples, self.restarts = radius, norm, steps, samples, restarts
+        self.radius, self.norm, self.steps, self.samples = radius, norm, steps, samples
         self._attack(None, None)  # refuses radius and norm
-
-    def __repr__(self) -> str:
-        """Return all arguments but a single start: results are remembered under the task's."""
-        given = {name: value for name, value in vars(self).items() if (name, value) != ("restarts", 1)}
-        return f"Disagreement({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
     def measure(
         self,
@@ -77,14 +69,12 @@ class Disagreement:
                 point = place(point, start)
                 return (student(point, *given) - teacher(point, *given)).abs().flatten(1).mean(1)
 
-            draw, draws = generator("disagreement", number), attack.draws(start.shape[1:])
-            points = []
-            for _ in range(self.restarts):  # not Pgd's, which would draw other starts for another number of them
-                drawn = {name: d.sample(len(start), draw).to(start.device) for name, d in draws.items()}
-                points.append(attack(gap, start, drawn))
+            draw = generator("disagreement", number)
+            drawn = {n: d.sample(len(start), draw).to(start.device) for n, d in attack.draws(start.shape[1:]).items()}
+            point = attack(gap, start, drawn)
             with torch.no_grad():
                 gaps.append(gap(start))
-                worst.append(torch.stack([gap(point) for point in points]).amax(0))
+                worst.append(gap(point))
         return {
             "gap_to_teacher": float(torch.cat(gaps).mean()),
             "worst_gap_to_teacher": float(torch.cat(worst).mean()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -93,10 +94,21 @@ class Reconstruction(Task):
             if value < least:
                 raise RecipeError(f"task.{name}: expected a whole number of at least {least}, found {value}")
         self.samples, self.sampled, self.bits, self.importance = samples, sampled, bits, importance
-        self.disagreement, self._latent_disagreement = disagreement, latent_disagreement
-        if latent_disagreement is not None:
-            self.latent_disagreement = latent_disagreement  # part of what results are remembered under, if there is one
+        self.disagreement, self.latent_disagreement = disagreement, latent_disagreement
         self._real = RealImages(samples)
+
+    def check(self, network: nn.Module, method: Any, weights: Mapping[str, Any]) -> None:
+        """Refuse bits per dimension of an autoencoder whose scale of pixels nothing trains."""
+        likelihood = getattr(method, "likelihood", None)
+        found = None
+        if isinstance(network, VariationalAutoencoder) and not hasattr(network, "log_scale"):
+            found = f"{type(network).__name__}, which has none"
+        elif likelihood is not None and "gaussian" not in likelihood:
+            found = f"the likelihood {likelihood!r}"
+        elif likelihood is not None and weights.get("student.reconstruction", 1.0) == 0:
+            found = "student.reconstruction without weight"
+        if self.bits and found:
+            raise RecipeError(f"expected a scale trained by a Gaussian likelihood, found {found}; set task.bits: false")
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
         """Return images (count, C, H, W)."""
@@ -217,10 +229,10 @@ class Reconstruction(Task):
     def _decoder_gaps(
         self, network: VariationalAutoencoder, teacher: VariationalAutoencoder, count: int, seed: int
     ) -> dict[str, float]:
-        if self._latent_disagreement is None or network.latent_shape != teacher.latent_shape:
+        if self.latent_disagreement is None or network.latent_shape != teacher.latent_shape:
             return {}
         latent = Draw(network.latent_shape).sample(count, generator(seed, "latents")).to(_device(network))
-        gaps = self._latent_disagreement.measure(network.decode, teacher.decode, latent, place=on_shell)
+        gaps = self.latent_disagreement.measure(network.decode, teacher.decode, latent, place=on_shell)
         return {name.replace("gap", "decoder_gap"): gap for name, gap in gaps.items()}
 
 

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.data.base import Data, Degradation, Split, to_levels
-from limbeck.data.jpeg import Jpeg
 from limbeck.data.photo_set import PhotoSet
 from limbeck.errors import RecipeError, require
 from limbeck.metrics.base import FeatureExtractor
@@ -102,13 +101,8 @@ class Restoration(Task):
 
     @property
     def main_metric(self) -> str:
-        """The PSNR by which the field compares.
-
-        In the holes where there are some; of the luminance for super-resolution and JPEG; else of all channels.
-        """
-        if self.degradation.masks:
-            return "psnr_inside"
-        return "psnr_y" if self.degradation.scale > 1 or isinstance(self.degradation, Jpeg) else "psnr"
+        """The PSNR by which the field compares what restores this degradation."""
+        return self.degradation.main_metric
 
     def draws(self) -> Mapping[str, Draw]:
         """Return the seed of every image's degradation."""
