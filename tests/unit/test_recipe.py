@@ -343,6 +343,20 @@ class TestMistakes:
         assert "student.network" in str(caught.value) and "teacher.network" in str(caught.value)
         assert torch.equal(torch.get_rng_state(), state)
 
+    @pytest.mark.parametrize("classes", [3, 10])
+    def test_a_segmenter_with_classes_too_few_or_too_many(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: int
+    ) -> None:
+        """Ten are the default of a U-Net: all of them would be trained, and the evaluation would then refuse it."""
+        monkeypatch.chdir(tmp_path)
+        network = {"class_path": "UNet", "init_args": {"width": 2, "depth": 1, "channels": 1, "classes": classes}}
+        data = {"class_path": "Glyphs", "init_args": {"size": 32, "channels": 1, "classes": "ABC"}}
+        arm = {"network": network, "training": {"steps": 1}}
+        tree = {"name": "letters", "data": data, "task": "Segmentation", "method": "Segment", "student": arm}
+        Path("recipe.yaml").write_text(yaml.safe_dump(tree | {"control": False}))
+        with pytest.raises(RecipeError, match=rf"student\.network: expected the 4 classes of glyphs, found {classes}"):
+            read_recipe("recipe.yaml").rehearse()
+
     @pytest.mark.parametrize(
         ("changes", "lines"),
         [

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from toys import toy_job, trained
 
-from limbeck.attacks.boundary import DeepFoolBoundary
+from limbeck.attacks.boundary import Boundary, BoundarySearch, DeepFoolBoundary
 from limbeck.attacks.latent import on_shell
 from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import FixedStrength
@@ -120,6 +120,25 @@ def test_boundary_samples_lie_where_the_teachers_discriminator_cannot_decide() -
     assert (certainty <= 0.05).float().mean() > 0.8
     with pytest.raises(RecipeError, match="expected a teacher_discriminator whose boundary it is"):
         Gan(generator(2, 0), critic, generator(3, 1), boundary=search)
+
+
+def test_images_from_which_no_boundary_was_reached_teach_nothing() -> None:
+    """Half of them stay where they were: the loss is half of what it is where all count."""
+
+    class Nowhere(BoundarySearch):
+        def __init__(self, reached: int) -> None:
+            self.reached = reached
+
+        def __call__(self, output: Callable[[Tensor], Tensor], input: Tensor) -> Boundary:
+            return Boundary(input[:1].expand_as(input), torch.arange(len(input)) < self.reached)
+
+    torch.manual_seed(0)
+    critic, judge = DcganDiscriminator(2, size=8), DcganDiscriminator(2, size=8)
+    found = [
+        losses(Gan(generator(2, 0), critic, generator(3, 1), judge, boundary=Nowhere(count)))["discriminator.boundary"]
+        for count in (32, 16, 0)
+    ]
+    assert found[0] > 0 and found[1] == pytest.approx(found[0] / 2) and found[2] == 0
 
 
 def test_without_a_teacher_nothing_is_attacked() -> None:
