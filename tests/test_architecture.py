@@ -50,6 +50,8 @@ BASES = {
         "external",
         "libraries",
         "filters",
+        "harmonic_start",
+        "contextual_attention",
         "region_maps",
         "region_features",
         "region_classifier",

@@ -22,6 +22,7 @@ from limbeck.errors import CheckpointError, TrainingError
 from limbeck.job import Job
 from limbeck.methods.base import Method
 from limbeck.progress import Progress, say
+from limbeck.training import device_of, native_bf16
 
 FLAG_INTERVAL = 10  # steps between two looks at the other processes' signals
 
@@ -38,6 +39,8 @@ def fit(job: Job) -> None:
         Interrupted: SIGINT or SIGTERM came; the state is saved.
         CheckpointError: A checkpoint cannot be read or written.
     """
+    if job.training.precision == "bf16" and device_of(job.accelerator).type == "cpu" and not native_bf16():
+        say(f"{job.title}: this CPU has no bfloat16 arithmetic, so that precision bf16 is slower here than 32")
     if job.training.processes == 1:
         _train(Fabric(accelerator=job.accelerator, devices=1), job)
         return

@@ -130,3 +130,8 @@ def device_of(accelerator: str) -> torch.device:
         there = ", ".join(name for name, found in present.items() if found)
         raise RecipeError(f"accelerator: expected one that PyTorch finds here ({there}), found {accelerator!r}")
     return torch.device(accelerator)
+
+
+def native_bf16() -> bool:
+    """Return whether oneDNN computes in bfloat16 on this CPU; without, autocast imitates it, several times slower."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

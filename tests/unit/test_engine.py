@@ -284,6 +284,15 @@ def test_bf16_reaches_the_layers_and_not_the_weights(tmp_path: Path) -> None:
     assert {p.dtype for p in method.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize(("native", "precision"), [(False, "bf16"), (True, "bf16"), (False, "32")])
+def test_a_cpu_that_imitates_bf16_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], native: bool, precision: str
+) -> None:
+    monkeypatch.setattr(launch, "native_bf16", lambda: native)
+    fit(toy_job(tmp_path, ToyGan(penalty=False), precision=precision, steps=1))
+    assert ("has no bfloat16 arithmetic" in capsys.readouterr().err) == (not native and precision == "bf16")
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 def test_channels_last_reaches_weights_and_images(tmp_path: Path, wanted: bool) -> None:
     seen: list[bool] = []

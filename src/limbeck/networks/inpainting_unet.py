@@ -9,17 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.errors import require
 from limbeck.networks.building import check_choice, check_sizes
+from limbeck.networks.contextual_attention import ContextualAttention
+from limbeck.networks.harmonic_start import harmonic_start
 from limbeck.networks.roles import Restorer
 
 MOST = 4  # maps of half the size have twice the channels, up to this many times
+QUARTER = 2  # halvings before features are taken from elsewhere, as in the paper of the attention
 
 
 @final
 class InpaintingUnet(Restorer):
     """An encoder and a decoder that are joined at every size; what is known of the image passes through unchanged.
 
-    down.{i} and up.{i} are tap paths.
+    down.{i} and up.{i} are tap paths, and `attention` where there is one.
 
     Args:
         width: Channels at the whole size.
@@ -28,6 +32,10 @@ class InpaintingUnet(Restorer):
         convolution: "plain"; "partial", which sees known pixels only and grows what is known with every layer (Liu et
             al. 2018, arXiv:1804.07723, eq. 1 and 2); or "gated", which learns what to pass on (Yu et al. 2019,
             arXiv:1806.03589, eq. 3).
+        residual: The network sees the holes filled smoothly, nearly as `DiffusionInpainting` would, and what it gives
+            is added to that: short trainings begin where diffusion ends.
+        attention: At a quarter of the size, features are also taken from known places that look alike (Yu et al. 2018,
+            arXiv:1801.07892); memory grows with the square of the number of pixels.
 
     Raises:
         RecipeError: An argument cannot be used.
@@ -40,6 +48,8 @@ class InpaintingUnet(Restorer):
         *,
         halvings: int = 3,
         convolution: Literal["plain", "partial", "gated"] = "gated",
+        residual: bool = False,
+        attention: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(self, width=width, channels=channels, halvings=halvings)
@@ -51,24 +61,31 @@ class InpaintingUnet(Restorer):
         self.down.extend(layer(before, after, 2) for before, after in pairwise(counts))
         self.up = nn.ModuleList(layer(below + beside, beside) for below, beside in pairwise(counts[::-1]))
         self.output = nn.Conv2d(width, channels, 3, padding=1)
+        self.residual = residual
+        require("InpaintingUnet.attention", not attention or halvings >= QUARTER, "at least 2 halvings", halvings)
+        self.attention = ContextualAttention(counts[QUARTER]) if attention else None
 
     def forward(self, image: Tensor) -> Tensor:
         """Return filled images (N, C, H, W) of images with holes (N, C + 1, H, W)."""
         height, width = image.shape[2:]
         step = 1 << len(self.up)
         padded = F.pad(image, (0, -width % step, 0, -height % step), mode="replicate")
-        hidden, known = padded, (padded[:, -1:] < 0).to(image)
+        known = whole = (padded[:, -1:] < 0).to(image)
+        start = harmonic_start(padded[:, :-1], known) if self.residual else padded[:, :-1]
+        hidden = torch.cat([start, padded[:, -1:]], 1)
         passed: list[tuple[Tensor, Tensor]] = []
-        for layer in self.down:
+        for stage, layer in enumerate(self.down):
             hidden, known = layer(hidden, known)
+            if stage == QUARTER and self.attention is not None:
+                hidden = self.attention(hidden, -F.max_pool2d(-whole, 1 << QUARTER))
             passed.append((hidden, known))
         passed.pop()
         for layer in self.up:
             beside, known_there = passed.pop()
             hidden, known = (F.interpolate(t, scale_factor=2) for t in (hidden, known))
             hidden, known = layer(torch.cat([hidden, beside], 1), torch.maximum(known, known_there))
-        made = self.output(hidden)[..., :height, :width]
-        return torch.where(image[:, -1:] > 0, made, image[:, :-1])
+        made = self.output(hidden) + start if self.residual else self.output(hidden)
+        return torch.where(image[:, -1:] > 0, made[..., :height, :width], image[:, :-1])
 
 
 class Plain(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -16,11 +17,13 @@ from limbeck.data.photo_set import PhotoSet
 from limbeck.errors import RecipeError
 from limbeck.metrics.image import psnr
 from limbeck.networks.back_projection import BackProjection
+from limbeck.networks.contextual_attention import borrowed
 from limbeck.networks.diffusion_inpainting import DiffusionInpainting
 from limbeck.networks.dncnn import DnCnn
 from limbeck.networks.edge_directed import EdgeDirected
 from limbeck.networks.edsr import Edsr
 from limbeck.networks.fourier_upscaling import FourierUpscaling
+from limbeck.networks.harmonic_start import harmonic_start
 from limbeck.networks.imdn import Imdn
 from limbeck.networks.inpainting_unet import InpaintingUnet
 from limbeck.networks.interpolation import Interpolation
@@ -99,6 +102,64 @@ def test_harmonic_filling_is_exact_on_ramps_and_biharmonic_on_bowls() -> None:
 def test_an_image_that_is_all_hole_is_filled_with_nothing() -> None:
     image = torch.cat([torch.zeros(1, 1, 6, 6), torch.ones(1, 1, 6, 6)], 1)
     assert DiffusionInpainting(1)(image).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (14, 17), (16, 64)])
+def test_the_start_of_a_filling_keeps_what_is_known_and_is_near_the_harmonic_one(size: tuple[int, int]) -> None:
+    rows, columns = (torch.linspace(-1, 1, side) if side > 1 else torch.zeros(1) for side in size)
+    image = (0.6 * torch.sin(2 * rows)[:, None] + 0.4 * torch.cos(3 * columns))[None, None]
+    known = (torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    known[..., 5:9, 4:10] = 0
+    known[..., 0, 0] = 1
+    found = harmonic_start(image + (1 - known) * 9, known)
+    torch.testing.assert_close(found * known, image * known)
+    exact = DiffusionInpainting(1)(torch.cat([image * known, 1 - 2 * known], 1))
+    assert float((found - exact).abs().mean()) < 0.03
+    torch.testing.assert_close(harmonic_start(torch.full_like(image, 0.3), known), torch.full_like(image, 0.3))
+    assert torch.equal(harmonic_start(image, torch.zeros_like(known)), torch.zeros_like(image))
+
+
+def test_a_residual_network_that_has_learnt_nothing_yet_gives_the_start() -> None:
+    network = InpaintingUnet(4, 1, halvings=2, residual=True).eval()
+    torch.nn.init.zeros_(network.output.weight)
+    torch.nn.init.zeros_(network.output.bias)
+    image = holed(torch.rand(2, 1, 14, 17) - 0.5)
+    other = image.clone()
+    other[:, :1] = torch.where(image[:, 1:] > 0, torch.rand(2, 1, 14, 17), image[:, :1])
+    with torch.no_grad():
+        assert torch.equal(network(image), network(other))
+        padded = torch.nn.functional.pad(image, (0, 3, 0, 2), mode="replicate")
+        start = harmonic_start(padded[:, :1], (padded[:, 1:] < 0).float())[..., :14, :17]
+        torch.testing.assert_close(network(image), start)
+
+
+def test_attention_borrows_from_where_it_looks_alike_and_never_from_holes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    tile = torch.randn(1, 8, 4, 4, generator=generator) * 9
+    hidden = tile.repeat(1, 1, 3, 3)  # what is at a place is also four places on
+    moved = borrowed(hidden, torch.ones(1, 1, 12, 12)) - hidden
+    assert float(moved.abs().mean()) < 0.02 * float(hidden.abs().mean())
+    known = torch.ones(1, 1, 12, 12)
+    known[..., 5:8, 5:8] = 0
+    other = hidden.clone()
+    other[..., 6, 6] += 50
+    looked = borrowed(other, known)
+    far = torch.ones(12, 12, dtype=torch.bool)
+    far[4:9, 4:9] = False  # whose patches the change is in
+    torch.testing.assert_close(looked[..., far], borrowed(hidden, known)[..., far])
+    assert float(looked.abs().max()) <= float(hidden.abs().max()) + 1e-4  # the outlier is not passed on
+    assert borrowed(hidden, torch.zeros(1, 1, 12, 12)).isfinite().all()
+
+
+@pytest.mark.parametrize("convolution", ["plain", "partial", "gated"])
+def test_attention_reaches_across_the_image(convolution: Literal["plain", "partial", "gated"]) -> None:
+    torch.manual_seed(0)
+    network = InpaintingUnet(4, 1, halvings=2, convolution=convolution, attention=True).eval()
+    image = holed(torch.rand(1, 1, 64, 64) - 0.5).requires_grad_()
+    network(image)[..., 3:9, 4:12].sum().backward()
+    assert image.grad is not None and float(image.grad[..., 60:, 60:].abs().max()) > 0
+    with pytest.raises(RecipeError, match="attention: expected at least 2 halvings, found 1"):
+        InpaintingUnet(4, halvings=1, attention=True)
 
 
 def test_partial_convolutions_see_no_hole() -> None:
