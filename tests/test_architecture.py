@@ -56,7 +56,7 @@ BASES = {
         "region_features",
         "region_classifier",
     },
-    "data": {"base", "folder", "masks"},
+    "data": {"base", "folder", "masks", "cutouts"},
     "attacks": {"base"},
     "metrics": {"base", "drawing"},
     "weighting": {"base"},

@@ -8,8 +8,8 @@ from typing import final
 
 import torch
 
-from limbeck.data.base import Data, Images, InMemory, Split
-from limbeck.data.folder import cutouts
+from limbeck.data.base import Data, Images, Split, Subset
+from limbeck.data.cutouts import Cutouts
 from limbeck.errors import MissingExtra, RecipeError
 
 # All in the public domain or under CC0; none is in two splits.
@@ -59,8 +59,9 @@ class EmbeddedPhotos(Data):
         if name not in self._splits:
             step = self.step if name == "train" else max(self.step, self.size)
             files = [self.folder / file for file in PHOTOGRAPHS[name]]
-            parts = torch.cat([cutouts(file, self.image_shape[0], self.size, step) for file in files])
-            rows = parts.flatten(2)
-            lively = (rows.amax(2) > rows.amin(2)).any(1)  # normalising what is all alike has no finite gradient
-            self._splits[name] = InMemory(parts[lively])
+            squares = Cutouts(files, self.image_shape[0], self.size, step)
+            image = squares.read(torch.arange(len(squares))).image
+            assert image is not None
+            lively = (image.amax((2, 3)) > image.amin((2, 3))).any(1)  # else normalising it has no finite gradient
+            self._splits[name] = Subset(squares, lively.nonzero()[:, 0])
         return self._splits[name]

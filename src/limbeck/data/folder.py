@@ -206,20 +206,6 @@ def planes(image: Image.Image, channels: int) -> NDArray[np.uint8]:
     return np.array(pixels.transpose(2, 0, 1), order="C")
 
 
-def cutouts(file: Path, channels: int, size: int, step: int) -> Tensor:
-    """Return the squares (N, channels, size, size), uint8, of a photograph on a grid of `step` pixels, row by row.
-
-    Raises:
-        DataError: It is smaller than one of them.
-    """
-    photograph = torch.from_numpy(planes(opened(file, channels), channels))
-    height, width = photograph.shape[1:]
-    if min(height, width) < size:
-        raise DataError(f"{file}: expected at least {size}x{size} pixels, found {height}x{width}; remove it")
-    parts = photograph.unfold(1, size, step).unfold(2, size, step)  # (C, rows, columns, size, size)
-    return parts.permute(1, 2, 0, 3, 4).reshape(-1, channels, size, size)
-
-
 def eight_bits(image: Image.Image) -> Image.Image:
     """Return a grey image of 16 bits as one of 8, and any other as it is; Pillow's own conversion cuts off at 255.
 

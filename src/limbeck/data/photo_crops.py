@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import final
 
-import torch
-
-from limbeck.data.base import Data, Images, InMemory, Split
-from limbeck.data.folder import cutouts, existing, list_images, share_of
+from limbeck.data.base import Data, Images, Split
+from limbeck.data.cutouts import Cutouts
+from limbeck.data.folder import existing, list_images, share_of
 from limbeck.errors import DataError, RecipeError
 
 
 @final
 class PhotoCrops(Data):
-    """Cut-outs on a regular grid of all photographs of a folder, nothing resized; they are held in memory.
+    """Cut-outs on a regular grid of all photographs of a folder, nothing resized; photographs are held in memory.
 
     Splits are of photographs, not of cut-outs: no photograph is in two of them. Those that are smaller than a cut-out
     are an error.
@@ -75,8 +74,7 @@ class PhotoCrops(Data):
             if not self._files[name]:
                 raise DataError(f"{self.name}: no photograph is left for the {name} split; add some, or hold out more")
             step = self.step if name == "train" else max(self.step, self.size)
-            parts = [cutouts(file, self.image_shape[0], self.size, step) for file in self._files[name]]
-            self._splits[name] = InMemory(torch.cat(parts))
+            self._splits[name] = Cutouts(self._files[name], self.image_shape[0], self.size, step)
         return self._splits[name]
 
 
