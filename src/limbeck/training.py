@@ -30,7 +30,8 @@ class Training:
         milestones: Parts of the training in (0, 1), rising; only for "multistep".
         clip: Largest norm of a player's gradient; null does not clip.
         ema: Decay of the average of the student's weights that is evaluated and exported; null keeps no average.
-        precision: "32" or "bf16" (autocast; penalties on gradients stay in float32).
+        precision: "32" or "bf16" (autocast; penalties on gradients stay in float32), which is fast on GPUs and on CPUs
+            that compute in it (AVX-512, AMX), and several times slower than "32" on others.
         channels_last: Memory layout of images and convolution weights.
         compile: Compile the networks with torch.compile.
         micro_batches: Parts into which a process splits its batch to save memory.
