@@ -68,7 +68,18 @@ def test_a_hole_filled_with_a_wrong_value_has_the_psnr_of_its_error() -> None:
     assert found["l1_inside"] == pytest.approx(63, abs=1e-3)
     assert found["psnr_inside"] == pytest.approx(20 * np.log10(255 / 63), abs=1e-3)
     assert found["psnr"] > found["psnr_inside"] + 6  # four fifths of the pixels are right
+    assert found["l1_outside"] == 0
     assert task.main_metric == "psnr_inside"
+
+
+def test_what_is_changed_around_a_hole_is_measured_there() -> None:
+    class Repaint(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return torch.where(image[:, 1:] > 0, 64 / 127.5 - 1, image[:, :1] + 8 / 127.5)
+
+    grey = TensorImages(torch.full((20, 1, 16, 16), 127, dtype=torch.uint8), validation=0.2, test=0.5)
+    found = Restoration(Holes("box", 0.2)).evaluate(Repaint(), grey, split="test", seed=0)
+    assert [found[f"l1_{where}"] for where in ("inside", "outside")] == pytest.approx([63, 8], abs=1e-3)
 
 
 @pytest.mark.parametrize(

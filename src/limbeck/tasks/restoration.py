@@ -38,6 +38,7 @@ class Restoration(Task):
 
     * `psnr`, `ssim`: of all channels, in dB and at most 1. `psnr_y`, `ssim_y`: of the luminance of RGB images.
     * `psnr_inside`, `l1_inside`: in the holes, where the degradation cuts some; the second in grey levels of 255.
+      `l1_outside`: elsewhere; 0 for a network that passes on what is known.
     * `perceptual[NAME]`: the distance that `perceptual` measures, a network's view of the images.
     * `psnr_to_teacher`, `ssim_to_teacher`: to what the teacher makes.
 
@@ -66,6 +67,7 @@ class Restoration(Task):
         "ssim_y": "higher",
         "psnr_inside": "higher",
         "l1_inside": "lower",
+        "l1_outside": "lower",
         "perceptual": "lower",
         "psnr_to_teacher": "higher",
         "ssim_to_teacher": "higher",
@@ -194,7 +196,7 @@ class Restoration(Task):
         if self.perceptual is not None:
             found[f"perceptual[{self.perceptual.name}]"] = self.perceptual(inner, goal)
         if self.degradation.masks:
-            found |= _inside(made, whole, degraded[:, -1:] > 0)
+            found |= _by_holes(made, whole, degraded[:, -1:] > 0)
         if teacher is not None:
             theirs = self._restored(teacher, degraded)[..., edge, edge]
             found |= {f"{name}_to_teacher": value for name, value in _alike("", inner, theirs).items()}
@@ -245,14 +247,14 @@ def _alike(suffix: str, image: Tensor, goal: Tensor) -> dict[str, Tensor]:
     return found | ({f"ssim{suffix}": ssim(image, goal)} if min(goal.shape[2:]) >= WINDOW else {})
 
 
-def _inside(image: Tensor, goal: Tensor, holes: Tensor) -> dict[str, Tensor]:
-    """Return PSNR and mean absolute difference in the holes (N, 1, H, W) of each image."""
-    share = holes.float().mean((1, 2, 3))
-    difference = (image - goal) * holes
-    square = difference.square().mean((1, 2, 3)) / share
+def _by_holes(image: Tensor, goal: Tensor, holes: Tensor) -> dict[str, Tensor]:
+    """Return PSNR in the holes (N, 1, H, W) of each image, and the mean absolute difference there and elsewhere."""
+    share, difference = holes.float().mean((1, 2, 3)), image - goal
+    square = (difference * holes).square().mean((1, 2, 3)) / share
+    apart = {"inside": (difference * holes, share), "outside": (difference * ~holes, (1 - share).clamp(min=1e-9))}
     return {
         "psnr_inside": (10 * torch.log10(4 / square)).clamp(max=MOST),
-        "l1_inside": difference.abs().mean((1, 2, 3)) / share * 127.5,
+        **{f"l1_{where}": d.abs().mean((1, 2, 3)) / part * 127.5 for where, (d, part) in apart.items()},
     }
 
 
