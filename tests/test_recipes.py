@@ -17,6 +17,7 @@ from limbeck.networks.cifar_resnet import CifarResNet
 from limbeck.networks.fast_style import FastStyle
 from limbeck.networks.imdn import Imdn
 from limbeck.networks.small_cnn import SmallCnn
+from limbeck.networks.unet import UNet
 from limbeck.networks.vgg import Vgg16
 from limbeck.networks.weights import save_weights
 from limbeck.plan import FeatureArm
@@ -24,7 +25,7 @@ from limbeck.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1] / "recipes"
 RECIPES = [str(path.relative_to(ROOT)) for path in sorted(ROOT.rglob("*.y*ml"))]
-COUNT = 42  # changes with every recipe that is added, so that none gets lost
+COUNT = 43  # changes with every recipe that is added, so that none gets lost
 
 
 SETS = [(f"sr/{name}", "RGB") for name in ("Set5/HR", "Set5/LR_x4", "Set14/HR", "Set14/LR_x4")]
@@ -60,6 +61,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.savez(tmp_path / "udnie_fp16.npz", **painter)
     (tmp_path / "style").mkdir()
     Image.new("RGB", (64, 64)).save(tmp_path / "style" / "picabia_udnie_1913.jpg")
+    save_weights(UNet(width=16, depth=4, classes=12), tmp_path / "facades-segmenter.safetensors")
     for number in range(3):
         save_weights(SmallCnn(width=12), tmp_path / f"teacher-{number}.safetensors")
     monkeypatch.chdir(tmp_path)
@@ -106,6 +108,8 @@ def test_a_recipe_says_on_top_what_it_shows(name: str) -> None:
         ("vae/decoder-bsds.yaml", "[student.encoder]", "[student.decoder]"),
         ("vae/adversarial-fashion-mnist.yaml", "name: latent", "name: pgd, low: 1, high: 0"),
         ("gan/adversarial-fashion-mnist.yaml", "control: plain", "control: plane"),
+        ("translation/pix2pix-facades.yaml", "facades-segmenter.s", "another.s"),
+        ("translation/pix2pix-facades.yaml", "classes: 12}", "classes: 11}"),
         ("robustness/robust-fashion-mnist.yaml", "radius: 0.2, step: 0.1", "radius: 0.2, step: 0.3"),
         ("robustness/strength-fashion-mnist.yaml", "low: 0.05", "low: -0.05"),
     ],

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from limbeck.checkpoint import load
 from limbeck.data.base import Data, InMemory, Split
+from limbeck.data.side_by_side import COLOURS
 from limbeck.job import Job
 from limbeck.launch import fit
 from limbeck.methods.base import Method
@@ -284,7 +285,7 @@ def write_facades(root: Path, seed: int = 0, train: int = 6, val: int = 2, test:
         for part, count in (("train", train), ("val", val), ("test", test)):
             for _ in range(count):
                 number += 1
-                photograph, mask = toy_scene(1000 * seed + number, 32, 32)
-                colours = np.random.default_rng(1).integers(0, 256, (12, 3), dtype=np.uint8)
-                archive.writestr(f"{part}/{number}.jpg", encoded(np.hstack([photograph, colours[mask]]), "JPEG"))
+                photograph, mask = toy_scene(1000 * seed + number, 32, 32, classes=3)
+                labels = np.array(list(COLOURS.values()), np.uint8)[4 * mask]  # background, cornice and deco
+                archive.writestr(f"{part}/{number}.jpg", encoded(np.hstack([photograph, labels]), "JPEG"))
     return file

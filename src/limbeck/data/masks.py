@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -114,6 +116,28 @@ def opened_mask(file: Path | zipfile.Path) -> Image.Image:
             return mask
     except Exception as error:  # a damaged image can raise anything
         raise DataError(f"{file}: cannot be decoded ({error}); repair or remove it") from error
+
+
+def blurred_classes(labels: Image.Image, colours: Sequence[Rgb], plain: float = 40.0, reach: int = 2) -> Bytes:
+    """Return the class (h, w) of every pixel of a picture (RGB) in the colours of classes whose edges JPEG has blurred.
+
+    The colour between two classes is often that of a third. So a pixel has the class of the nearest colour among those
+    that are plainly there close by, and is `VOID` where none is.
+
+    Args:
+        labels: The picture.
+        colours: The RGB (0..255) of each class.
+        plain: How far from its class's a colour may be to be plainly that: about half of the way to the next.
+        reach: How many pixels, across and down, are close by.
+    """
+    pixels = torch.from_numpy(planes(labels, 3)).float().flatten(1)
+    palette = torch.tensor(colours, dtype=torch.float32)
+    far = torch.cdist(pixels.T, palette, compute_mode="donot_use_mm_for_euclid_dist")  # exact on every machine
+    far = far.T.reshape(len(colours), labels.height, labels.width)
+    close = F.max_pool2d((far < plain).float(), 2 * reach + 1, 1, reach) > 0
+    distance, nearest = far.masked_fill(~close, torch.inf).min(0)
+    classes: Bytes = nearest.masked_fill(distance.isinf(), VOID).byte().numpy()
+    return classes
 
 
 def marked(mask: Image.Image) -> NDArray[np.bool_]:

@@ -6,16 +6,26 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from limbeck.data.base import Data, InMemory, Split, data_root
 from limbeck.data.folder import ENDINGS, PARTS, check_parts, decode_all, hold_out, list_images, opened, planes, there
+from limbeck.data.masks import Bytes, Rgb, blurred_classes
 from limbeck.errors import DataError, RecipeError
+from limbeck.types import VOID
 
 FACADES = Path("facades")
 PACK = FACADES / "facades_110.zip"
 ADDRESS = "https://efrosgans.eecs.berkeley.edu/pix2pix/datasets/facades.tar.gz"
+COLOURS: dict[str, Rgb] = {
+    "background": (0, 0, 222), "facade": (0, 48, 255), "window": (0, 128, 255), "door": (0, 207, 255),
+    "cornice": (32, 255, 224), "sill": (112, 255, 143), "balcony": (192, 255, 63), "blind": (255, 239, 0),
+    "deco": (255, 159, 0), "molding": (255, 80, 0), "pillar": (255, 0, 0), "shop": (174, 0, 0),
+}  # fmt: skip
+Place = Path | zipfile.Path
 
 
 class SideBySide(Data):
@@ -74,13 +84,16 @@ class SideBySide(Data):
             raise DataError(f"{self.path}: no picture is left for the {name} split; add some, or hold out others")
         base = self.path if self.path.is_dir() else zipfile.Path(self.path)
         pair = torch.empty((2, len(files), *self.image_shape), dtype=torch.uint8)
-        for i, halves in decode_all(lambda i: self._halves(base / files[i].as_posix()), len(files)):
+        masks = torch.empty((len(files), *self.image_shape[1:]), dtype=torch.uint8) if self.mask_classes else None
+        for i, (halves, mask) in decode_all(lambda i: self._decode(base / files[i].as_posix()), len(files)):
             pair[:, i] = halves
+            if masks is not None and mask is not None:
+                masks[i] = mask
         image, target = pair if self.input == "left" else pair.flip(0)
-        return InMemory(image, target=target)
+        return InMemory(image, mask=masks, target=target)
 
-    def _halves(self, file: Path | zipfile.Path) -> torch.Tensor:
-        """Return the left and the right half of a picture, (2, 3, H, W), uint8."""
+    def _decode(self, file: Place) -> tuple[Tensor, Tensor | None]:
+        """Return a picture's left and right half (2, 3, H, W) and the classes of their pixels (H, W) or None, uint8."""
         picture = opened(file, 3)
         if picture.width % 2 or picture.width < 2:
             raise DataError(
@@ -88,27 +101,42 @@ class SideBySide(Data):
             )
         middle, sides = picture.width // 2, self.image_shape[:0:-1]
         boxes = (0, 0, middle, picture.height), (middle, 0, picture.width, picture.height)
-        halves = [ImageOps.fit(picture.crop(box), sides, Image.Resampling.BICUBIC) for box in boxes]
-        return torch.stack([torch.from_numpy(planes(half, 3)) for half in halves])
+        halves = [picture.crop(box) for box in boxes]
+        pixels = [planes(ImageOps.fit(half, sides, Image.Resampling.BICUBIC), 3) for half in halves]
+        pair, classes = torch.from_numpy(np.stack(pixels)), self._classes(halves[1], file)
+        if classes is None:
+            return pair, None
+        mask = ImageOps.fit(Image.fromarray(classes), sides, Image.Resampling.NEAREST)
+        return pair, torch.from_numpy(np.array(mask))
+
+    def _classes(self, right: Image.Image, file: Place) -> Bytes | None:
+        """Return the classes (h, w) of the pixels of a picture, where its right half tells them; here it does not."""
+        return None
 
 
 class Facades(SideBySide):
-    """CMP facades, as pix2pix has them: from a picture of labels to the photograph of a house.
+    """CMP facades, as pix2pix has them: from a picture of labels to the photograph of a house, with masks.
 
     Read from the data root: `facades/{train,val,test}/*.jpg`, 400, 100 and 106 pairs of 256x256, or the archive
     `facades/facades_110.zip`, 80, 10 and 20 of them. (Tyleček and Šára 2013; for research.)
 
+    Masks are read off the picture of labels at its own size, then resized to the nearest pixel. JPEG has blurred its
+    edges, and the colour between two classes is often that of a third: a pixel's class is the nearest in colour of
+    those that are plainly there within two pixels. It is void where none is, as are 1.3 % of the archive's pixels.
+
     Args:
         part: "full" for the folders, "pack" for the archive; null for the folders when they are there, else the
             archive. The name says which: "facades" or "facades-110".
-        size: Height and width of images and targets, or one side for both.
-        reverse: From the photograph to its labels.
+        size: Height and width of images, targets and masks, or one side for all.
+        reverse: From the photograph to its labels; masks are the same.
         root: Folder of data sets; null for the environment's LIMBECK_DATA, else ~/.cache/limbeck/data.
 
     Raises:
-        DataError: The data is not there.
+        DataError: The data is not there; on reading, a picture has no labels in its right half.
         RecipeError: An argument that cannot be used.
     """
+
+    mask_classes = tuple(COLOURS)
 
     def __init__(
         self,
@@ -128,6 +156,21 @@ class Facades(SideBySide):
             )
         name = "facades" if full else "facades-110"
         super().__init__(str(folder if full else pack), size, "left" if reverse else "right", name=name)
+
+    def _classes(self, right: Image.Image, file: Place) -> Bytes:
+        """Return the classes (h, w) of a picture of labels.
+
+        Raises:
+            DataError: Most of its pixels have no colour of a class.
+        """
+        classes = blurred_classes(right, list(COLOURS.values()))
+        void = (classes == VOID).mean()
+        if void > 0.5:
+            raise DataError(
+                f"{file}: expected a right half in the {len(COLOURS)} colours of the classes of facades, found"
+                f" {void:.0%} of its pixels in none; are the halves exchanged?"
+            )
+        return classes
 
 
 def _existing(path: str) -> Path:

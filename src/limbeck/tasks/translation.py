@@ -33,13 +33,14 @@ class ImageTranslation(Task):
     * `psnr`, `ssim`, `l1`: to the true image of each; the first at most 100 dB an image, the last in grey levels of
       255. Many images can be right where an input leaves things open, so a good one may be far from the true one.
     * `miou`: mean intersection over union of the classes that `segmenter` sees in what is made with the masks of the
-      data (the FCN score of Isola et al. 2017, section 4.1); the floor is what it sees in the true images. None of
-      the data sets of the package has both `target` and `mask`.
+      data (the FCN score of Isola et al. 2017, section 4.1); the floor is what it sees in the true images. Of the data
+      sets of the package, `Facades` has both `target` and `mask`.
     * `psnr_to_teacher`, `ssim_to_teacher`: to what the teacher makes.
 
     Args:
         samples: The most images of a split that are measured.
-        segmenter: A network trained on true images, which tells the logits (N, K, H, W) of the classes of their pixels.
+        segmenter: A network trained on true images, which tells the logits (N, K, H, W) of the classes of their pixels;
+            in a recipe an `Import` with `weights`.
 
     Raises:
         RecipeError: Fewer than 2 samples.

@@ -10,15 +10,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import maximum_filter
 from toys import encoded, toy_scene, write_facades
 
-from limbeck.data.side_by_side import Facades, SideBySide
+from limbeck.data.augmentation import AugmentationSequence, Flip
+from limbeck.data.base import InMemory
+from limbeck.data.side_by_side import COLOURS, Facades, SideBySide
+from limbeck.data.warp import Crop
 from limbeck.errors import DataError, RecipeError
+from limbeck.types import VOID
 
 ROOT = os.environ.get("LIMBECK_DATA", "")
 real = pytest.mark.skipif(
     not (ROOT and Path(ROOT, "facades", "facades_110.zip").is_file()), reason="LIMBECK_DATA with facades is not there"
 )
+PALETTE = np.array(list(COLOURS.values()), np.uint8)
 SPLITS = ("train", "validation", "test")
 
 
@@ -26,6 +32,35 @@ def picture(seed: int) -> np.ndarray:
     """Return two halves of 16x12, the right one darker."""
     left, _ = toy_scene(seed, 12, 16)
     return np.hstack([left, left // 2])
+
+
+def houses(root: Path, labels: np.ndarray, photograph: np.ndarray | None = None) -> Path:
+    """Write a picture of labels (H, W, 3) into every split, beside its negative in place of a photograph."""
+    picture = encoded(np.hstack([255 - labels if photograph is None else photograph, labels]), "JPEG")
+    for part in ("train", "val", "test"):
+        (root / "facades" / part).mkdir(parents=True, exist_ok=True)
+        for number in range(2):
+            (root / "facades" / part / f"{number}.jpg").write_bytes(picture)
+    return root
+
+
+def blocks(side: int, seed: int = 0) -> np.ndarray:
+    """Return the classes (96, 96) of a picture of squares, all twelve among them."""
+    count = 96 // side
+    classes = np.resize(np.arange(12), count * count)
+    np.random.default_rng(seed).shuffle(classes)
+    return np.kron(classes.reshape(count, count), np.ones((side, side), np.int64))
+
+
+def around(classes: np.ndarray, reach: int) -> np.ndarray:
+    """Return which classes (12, H, W) there are at most `reach` pixels away."""
+    one_hot = classes == np.arange(12)[:, None, None]
+    return maximum_filter(one_hot.astype(np.uint8), (1, 2 * reach + 1, 2 * reach + 1)) > 0
+
+
+def masks(images: InMemory) -> np.ndarray:
+    assert images.mask is not None
+    return images.mask.numpy()
 
 
 def write(folder: Path, names: list[str]) -> Path:
@@ -95,10 +130,81 @@ def test_facades_are_found_in_both_layouts(tmp_path: Path) -> None:
     write_facades(tmp_path)
     data = Facades(size=16, root=str(tmp_path))
     assert data.name == "facades-110" and [len(data.split(name)) for name in SPLITS] == [6, 2, 3]
-    write(tmp_path / "facades", [f"{part}/{i}.jpg" for part in ("train", "val", "test") for i in range(2)])
+    houses(tmp_path, PALETTE[np.zeros((16, 16), int)])
     data = Facades(size=16, root=str(tmp_path))
     assert data.name == "facades" and [len(data.split(name)) for name in SPLITS] == [2, 2, 2]
     assert Facades("pack", root=str(tmp_path)).name == "facades-110"
+
+
+@real
+def test_the_real_masks_are_read_off_the_labels() -> None:
+    data = Facades("pack", root=ROOT)
+    images = data.split("test")
+    assert images.mask is not None and images.target is not None and data.mask_classes == tuple(COLOURS)
+    assert (images.mask == VOID).float().mean() < 0.015 and set(images.mask.unique().tolist()) == {*range(12), VOID}
+    labels = images.image.movedim(1, 3)
+    for number, colour in enumerate(COLOURS.values()):  # most are not at an edge
+        found = labels[images.mask == number].float().median(0).values
+        assert (found - torch.tensor(colour)).abs().max() < 40, data.mask_classes[number]
+    share = {name: (images.mask == number).float().mean().item() for number, name in enumerate(data.mask_classes)}
+    assert max(share, key=share.__getitem__) == "facade" and share["window"] > share["door"] > 0.01
+    turned = Facades("pack", reverse=True, root=ROOT).split("test").mask
+    assert turned is not None and torch.equal(turned, images.mask)
+
+
+def test_masks_are_the_classes_that_jpeg_has_blurred(tmp_path: Path) -> None:
+    truth = blocks(24)
+    images = Facades(size=96, root=str(houses(tmp_path, PALETTE[truth]))).split("train")
+    mask = masks(images)[0]
+    plain = around(truth, 3).sum(0) == 1  # away from edges every pixel is right, and near them most are
+    assert plain.mean() > 0.6 and np.array_equal(mask[plain], truth[plain])
+    assert (mask == truth).mean() > 0.98
+    labels = images.image[0].movedim(0, 2).numpy().astype(int)
+    nearest = ((labels[..., None, :] - PALETTE) ** 2).sum(3).argmin(2)  # the colour alone errs away from edges too
+    assert not np.array_equal(nearest[plain], truth[plain])
+    assert 2 * (mask != truth).sum() < (nearest != truth).sum()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_masks_are_resized_to_the_nearest_pixel_and_lie_on_the_images(tmp_path: Path, reverse: bool) -> None:
+    truth = blocks(16)
+    data = Facades(size=(24, 48), reverse=reverse, root=str(houses(tmp_path, PALETTE[truth])))
+    images = data.split("train")
+    mask, middle = masks(images)[0], truth[24:72]  # what is too long is cut off
+    assert mask.shape == (24, 48) and set(mask.flatten()) <= {*range(12), VOID}
+    inside = around(middle, 4)[:, 1::2, 1::2].sum(0) == 1
+    assert inside.mean() > 0.1 and np.array_equal(mask[inside], middle[1::2, 1::2][inside])
+    assert images.target is not None
+    labels = (images.target if reverse else images.image)[0].movedim(0, 2).numpy().astype(int)
+    photograph = (images.image if reverse else images.target)[0].movedim(0, 2).numpy().astype(int)
+    for pixels in (labels, 255 - photograph):
+        assert np.abs(pixels - PALETTE[mask % 12])[inside].max() < 24
+
+
+def test_masks_are_moved_with_labels_and_photographs(tmp_path: Path) -> None:
+    images = Facades(size=96, root=str(houses(tmp_path, PALETTE[blocks(16)]))).split("train")
+    batch = images.read(torch.tensor([0, 1]))
+    assert batch.image is not None and batch.target is not None and batch.mask is not None
+    move, drawn = AugmentationSequence([Flip(), Crop(8)]), {"flip": torch.tensor([0.1, 0.9])}
+    drawn["crop"] = torch.tensor([[1, 14], [16, 6]])
+    image, target, mask = move(batch.image, drawn), move.on_target(batch.target, drawn), move.on_mask(batch.mask, drawn)
+    known = (mask != VOID).numpy() & np.stack([around(one, 6).sum(0) == 1 for one in mask.numpy()])
+    assert known.mean() > 0.05 and not torch.equal(mask[0], mask[1])
+    colours = PALETTE[mask.numpy() % 12].astype(float)
+    for pixels in (image, -target):
+        assert (
+            np.abs((pixels.movedim(1, 3).numpy() + 1) * 127.5 - colours)[known].max() < 60
+        )  # where the halves meet, they blur
+
+
+def test_what_has_no_colour_of_a_class_is_void_and_exchanged_halves_are_refused(tmp_path: Path) -> None:
+    labels = np.full((48, 48, 3), PALETTE[0])
+    labels[8:24, 8:24] = 128
+    mask = masks(Facades(size=48, root=str(houses(tmp_path, labels))).split("train"))[0]
+    assert (mask[11:21, 11:21] == VOID).all() and (mask[:7] == 0).all() and set(mask.flatten()) == {0, VOID}
+    houses(tmp_path, toy_scene(0, 48, 48)[0], labels)
+    with pytest.raises(DataError, match=r"0\.jpg: expected a right half in the 12 colours .* exchanged\?"):
+        Facades(size=48, root=str(tmp_path)).split("train")
 
 
 def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
