@@ -7,6 +7,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from jsonschema import Draft202012Validator
@@ -14,7 +15,10 @@ from torch import nn
 
 from limbeck.cli import main
 from limbeck.errors import RecipeError
+from limbeck.networks.fast_style import FastStyle
+from limbeck.networks.johnson import JohnsonStylizer
 from limbeck.networks.small_cnn import SmallCnn
+from limbeck.networks.weights import save_weights
 from limbeck.recipe import Recipe, read_recipe
 from limbeck.run import tell
 
@@ -148,3 +152,45 @@ def test_an_ensemble_brings_the_weights_of_its_members(folder: Path) -> None:
     before = hashes(two)
     export(shift=-3.0)
     assert {name for name, value in hashes(two).items() if value != before[name]} == {"teacher", "student"}
+
+
+PAINTED = """
+name: painted
+data: {class_path: EmbeddedPhotos, init_args: {size: 32, stride: 96}}
+task: {class_path: Stylization, init_args: {styles: [gravel.png, brick.png], style_size: 32, feature_network: Vgg16}}
+method: {class_path: Stylize, init_args: {styles: [gravel.png, brick.png], style_size: 32}}
+networks: {feature_network: Vgg16}
+teacher:
+  network:
+    class_path: StylizerPerStyle
+    init_args:
+      members:
+      - {class_path: FastStyle, init_args: {weights: gravel.npz}}
+      - {class_path: JohnsonStylizer, init_args: {width: 4, blocks: 1}}
+      weights: [null, brick.safetensors]
+student:
+  network: {class_path: JohnsonStylizer, init_args: {width: 4, blocks: 1, styles: 2}}
+  training: {steps: 2, batch: 4}
+"""
+
+
+def test_painters_of_one_style_each_teach_one_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    painters: tuple[nn.Module, ...] = (FastStyle(), JohnsonStylizer(4, 1))
+    np.savez("gravel.npz", **{name: weight.detach().numpy() for name, weight in painters[0].named_parameters()})
+    save_weights(painters[1], "brick.safetensors")
+    Path("painted.yaml").write_text(PAINTED)
+    recipe = read_recipe("painted.yaml")
+    recipe.rehearse()
+    teacher = tell(recipe, Path("out"), accelerator="cpu").arms()["teacher"][0].network().eval()
+    image = torch.rand(2, 3, 24, 24) * 2 - 1
+    expected = torch.cat([painter.eval()(one[None]) for painter, one in zip(painters, image, strict=True)])
+    torch.testing.assert_close(teacher(image, torch.arange(2)), expected)
+
+
+def test_a_painter_that_nobody_gave_weights_is_not_a_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("painted.yaml").write_text(PAINTED)
+    for files in ("[gravel.npz, null]", "[null, null]", "null"):
+        with pytest.raises(RecipeError, match=r"teacher\.training: missing"):
+            read_recipe("painted.yaml", [("teacher.network.init_args.weights", files)])

@@ -153,11 +153,12 @@ def brings_weights(part: Part[nn.Module], *, head: bool = True) -> bool:
 
 def _described_with_weights(network: Mapping[str, Any], head: bool) -> bool:
     given = network.get("init_args", {})
-    if given.get("weights") is not None:
+    members, files = given.get("members"), given.get("weights")
+    if members:  # each may be given a file by who holds them, or bring its own
+        pairs = zip(members, files or [None] * len(members), strict=False)
+        return all(file is not None or _described_with_weights(member, head) for member, file in pairs)
+    if files is not None:
         return True
-    members = given.get("members")  # of an ensemble, each of which may bring its own
-    if members:
-        return all(_described_with_weights(member, head) for member in members)
     return is_pretrained(str(given.get("target")), given.get("arguments") or {}, head=head)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from limbeck import networks
 from limbeck.errors import RecipeError
+from limbeck.networks.johnson import JohnsonStylizer
 from limbeck.networks.roles import Stylizer
 from limbeck.networks.vgg import Vgg16
 
@@ -28,6 +29,7 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"width": 2, "blocks": 1, "styles": 3},
     ],
     "AdaptiveStylizer": [{"encoder": LEARNS}, {"encoder": LEARNS, "exchange": "whitening", "strength": 0.8}],
+    "StylizerPerStyle": [{"members": lambda: [JohnsonStylizer(2, 1), JohnsonStylizer(3, 1)]}],
     "Gatys": [
         {"feature_network": SEES, "content_paths": ["relu2_1"], "style_paths": ["relu1_1", "relu2_1"], "steps": 6}
     ],
@@ -48,7 +50,7 @@ def _concrete() -> list[type[Stylizer]]:
 
 
 def _id(cls: type[Stylizer], options: dict[str, Any]) -> str:
-    return f"{cls.__name__}{ {name: value for name, value in options.items() if not isinstance(value, partial)} }"
+    return f"{cls.__name__}{ {name: value for name, value in options.items() if not callable(value)} }"
 
 
 ROWS = [pytest.param(c, o, id=_id(c, o)) for c in _concrete() for o in SMALL.get(c.__name__, [{}])]
@@ -57,7 +59,7 @@ every_case = pytest.mark.parametrize(("cls", "options"), ROWS)
 
 def build(cls: type[Stylizer], options: dict[str, Any], seed: int = 0) -> Stylizer:
     torch.manual_seed(seed)
-    built = cls(**{name: value() if isinstance(value, partial) else value for name, value in options.items()})
+    built = cls(**{name: value() if callable(value) else value for name, value in options.items()})
     for parameter in built.parameters():
         nn.init.normal_(parameter, std=0.3)
     return built.eval()
@@ -68,13 +70,13 @@ def inputs(stylizer: Stylizer, size: tuple[int, int] = (18, 21), seed: int = 0) 
     image = torch.rand(N, 3, *size, generator=draw) * 1.8 - 0.9
     if stylizer.styles == 0:
         return image, torch.rand(N, 3, 16, 23, generator=draw) * 1.2 - 0.8
-    return (image,) if stylizer.styles == 1 else (image, torch.tensor([2, 0]))
+    return (image,) if stylizer.styles == 1 else (image, torch.tensor([stylizer.styles - 1, 0]))
 
 
 def test_the_known_ones_are_found() -> None:
     assert {c.__name__ for c in _concrete()} >= {
         "JohnsonStylizer", "Reinhard", "HistogramMatching", "OptimalTransportColour", "FourierStyle", "PyramidStyle",
-        "AdaptiveStylizer", "FastStyle", "Gatys",
+        "AdaptiveStylizer", "FastStyle", "Gatys", "StylizerPerStyle",
     }  # fmt: skip
 
 

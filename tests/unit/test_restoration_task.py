@@ -188,3 +188,13 @@ def test_bicubic_on_set5_is_as_published(given: str | None) -> None:
     task = Restoration(Downscale(4), [PhotoSet("sr/Set5/HR", given, name="set5")])
     found = task.evaluate(Enlarge(), data(), split="test", seed=0)
     assert found["psnr_y[set5]"] == pytest.approx(28.43, abs=0.005)
+
+
+def test_cost_is_measured_at_the_size_that_is_asked_for() -> None:
+    image = torch.randint(0, 256, (20, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    data = TensorImages(image, validation=0.2, test=0.5)
+    (degraded,) = Restoration(Holes(), cost_size=40).example(data, 3)
+    assert degraded.shape == (3, 2, 40, 40) and set(degraded[:, 1].unique().tolist()) == {-1.0, 1.0}
+    assert Restoration(Downscale(2)).example(data, 3)[0].shape == (3, 1, 8, 8)
+    with pytest.raises(RecipeError, match=r"task.cost_size: expected a whole number of at least 1, or null, found 0"):
+        Restoration(Holes(), cost_size=0)

@@ -11,6 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from limbeck.data.tensors import TensorImages
+from limbeck.errors import RecipeError
+from limbeck.metrics.cost import macs
+from limbeck.networks.johnson import JohnsonStylizer
 from limbeck.tasks.stylization import Stylization
 
 
@@ -45,3 +48,23 @@ def test_a_painting_that_jumps_between_strides_is_not_stable(task: Stylization) 
     assert found[Blocks] < 30 and found[Negative] == 100
     alike = task.evaluate(Blocks(), data, split="test", seed=0, teacher=Blocks())
     assert alike["psnr_to_teacher"] == 100
+
+
+def test_cost_is_measured_at_the_size_that_is_asked_for(tmp_path: Path) -> None:
+    """A fully convolutional network has about four times the work at twice the size; quality knows nothing of it."""
+    Image.fromarray(np.full((16, 16, 3), 90, dtype=np.uint8)).save(tmp_path / "style.png")
+    image = torch.randint(0, 256, (20, 3, 20, 24), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    data, network = TensorImages(image, validation=0.2, test=0.5), JohnsonStylizer(4, 1).eval()
+
+    def task(size: int | None) -> Stylization:
+        seen = nn.Sequential(nn.Conv2d(3, 2, 3))
+        torch.nn.init.ones_(seen[0].weight)  # type: ignore[arg-type]
+        return Stylization([str(tmp_path / "style.png")], seen, ["0"], ["0"], style_size=16, cost_size=size)
+
+    work = {size: macs(network, task(size).example(data, 1)).count for size in (64, 128)}
+    assert work[128] / work[64] == pytest.approx(4, rel=0.01)
+    assert task(64).example(data, 3)[0].shape == (3, 3, 64, 64) and task(None).example(data, 3)[0].shape[2:] == (20, 24)
+    with pytest.raises(RecipeError, match=r"task.cost_size: expected a whole number of at least 16, or null, found 0"):
+        task(0)
+    questions = [{k: v for k, v in vars(task(s)).items() if not k.startswith("_")} for s in (None, 64)]
+    assert "cost_size" not in questions[1] and questions[0].keys() == questions[1].keys()

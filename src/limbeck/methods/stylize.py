@@ -221,7 +221,9 @@ class _Lesson:
 
 def _shapes(network: nn.Module, paths: list[str]) -> list[tuple[int, ...]]:
     weight = next(network.parameters(), torch.empty(0))
-    styles = getattr(network, "styles", 1)
-    by_number, by_image = weight.new_zeros(2, dtype=torch.int64), weight.new_zeros(2, 3, SIDE, SIDE)
-    style = [by_image] if styles == 0 else [by_number] if styles > 1 else []
-    return feature_shapes(network, paths, weight.new_zeros(2, 3, SIDE, SIDE), *style)
+    image, styles = weight.new_zeros(2, 3, SIDE, SIDE), getattr(network, "styles", 1)
+    if styles < 2:
+        return feature_shapes(network, paths, image, *([image] if styles == 0 else []))
+    first, last = (torch.full((2,), number, device=weight.device) for number in (0, styles - 1))
+    feature_shapes(network, paths, image, last)  # refuses a layer that not every style passes
+    return feature_shapes(network, paths, image, first)

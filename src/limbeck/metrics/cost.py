@@ -25,7 +25,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck.errors import DataError
 
-PATIENCE = 20.0  # seconds that one forward of the large batch may take
+PATIENCE = 20.0  # seconds after which a timing ends, whatever it has seen
+ROOM = 2 * 1024**3  # bytes that the large batch may take
+WARM_UP, TIMED = 3, 5  # forwards
 Inputs = tuple[Any, ...]
 """The positional arguments of a network's forward; at least one is a tensor whose first axis is the batch."""
 
@@ -60,8 +62,8 @@ def cost(
     Args:
         module: The network.
         inputs_of: Makes the inputs for a batch of the given size.
-        batch: Size of the large batch that measures throughput; smaller where that would take more than 20 seconds,
-            as it does for what is optimised anew for every image.
+        batch: Size of the large batch that measures throughput; smaller where its timing would take more than 20
+            seconds or a forward more than 2 GiB, as they do for large images.
         seconds: How long each of the two timings runs, at least.
 
     Returns:
@@ -71,16 +73,19 @@ def cost(
     """
     one = inputs_of(1)
     latency = latency_ms(module, one, seconds)
-    speed, cpu = throughput(module, inputs_of(max(1, min(batch, int(1000 * PATIENCE / latency)))), seconds)
     size, work = parameters(module), macs(module, one).count
+    file, memory = file_bytes(module), peak_memory_bytes(module, one)
+    in_time = int(1000 * PATIENCE / latency) // (WARM_UP + TIMED)
+    in_room = ROOM // max(1, memory - file)  # weights are there once, the rest for every image
+    speed, cpu = throughput(module, inputs_of(max(1, min(batch, in_time, in_room))), seconds)
     hidden = size == 0 and work == 0
     return {
         "parameters": None if hidden else size,
         "macs": None if hidden else work,
-        "file_bytes": file_bytes(module),
+        "file_bytes": file,
         "latency_ms_batch1": latency,
         "images_per_second": speed,
-        "peak_memory_bytes": None if hidden else peak_memory_bytes(module, one),
+        "peak_memory_bytes": None if hidden else memory,
         "cpu_percent": cpu,
     }
 
@@ -146,9 +151,8 @@ def throughput(module: nn.Module, inputs: Inputs, seconds: float = 1.0) -> tuple
     """
     size = len(_first_tensor(inputs))
     with _measuring(module):
-        _warm_up(module, inputs)
         wall, cpu = time.perf_counter(), time.process_time()
-        times = _times(module, inputs, seconds, warm_up=False)
+        times = _times(module, inputs, seconds)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     return size / statistics.median(times), 100 * cpu / wall
 
@@ -199,25 +203,22 @@ def _rise_on_cpu(module: nn.Module, inputs: Inputs) -> int:
     return int(max(e["args"]["Total Allocated"] for e in balance) - start)
 
 
-def _times(module: nn.Module, inputs: Inputs, seconds: float, warm_up: bool = True) -> list[float]:
-    """Return the seconds of each of at least five forwards."""
-    if warm_up:
-        _warm_up(module, inputs)
+def _times(module: nn.Module, inputs: Inputs, seconds: float) -> list[float]:
+    """Return the seconds of each of at least five forwards after a warm-up; of fewer, where the patience ends before.
+
+    What takes longer than that for one image, as an optimisation does, is run once: next to its time, what a first
+    forward prepares is nothing.
+    """
     device = _first_tensor(inputs).device
     times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < 5 or time.perf_counter() < end:
+    while len(times) < WARM_UP + TIMED or sum(times[WARM_UP:]) < seconds:
         start = time.perf_counter()
         module(*inputs)
         _wait(device)
         times.append(time.perf_counter() - start)
-    return times
-
-
-def _warm_up(module: nn.Module, inputs: Inputs) -> None:
-    for _ in range(3):
-        module(*inputs)
-    _wait(_first_tensor(inputs).device)
+        if sum(times) > max(PATIENCE, seconds):
+            break
+    return times[WARM_UP:] or times[-1:]
 
 
 def _wait(device: torch.device) -> None:

@@ -54,7 +54,7 @@ class Task(ABC):
 
     @abstractmethod
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
-        """Return inputs for `count` samples, as the network is called: for costs and previews."""
+        """Return inputs for `count` samples, as the network is called: what costs are measured on."""
 
     @abstractmethod
     def evaluate(

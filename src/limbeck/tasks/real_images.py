@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.data.base import Data, Split
@@ -76,6 +77,14 @@ def images_of(batch: Batch) -> Tensor:
     """Return the images of a batch that has some."""
     assert batch.image is not None
     return batch.image
+
+
+def of_size(image: Tensor, size: int | None) -> Tensor:
+    """Return images (N, C, H, W) enlarged or shrunk to `size` pixels both ways; null leaves them as they are.
+
+    Every pixel keeps the value of one: a channel that says where holes are still says yes or no.
+    """
+    return image if size is None else F.interpolate(image, (size, size))
 
 
 def diversity(images: Tensor) -> float:

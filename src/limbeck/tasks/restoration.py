@@ -19,7 +19,7 @@ from limbeck.networks.tiling import from_all_sides, tiled
 from limbeck.randomness import generator
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.perceptual_distance import PerceptualDistance
-from limbeck.tasks.real_images import images_of, some
+from limbeck.tasks.real_images import images_of, of_size, some
 from limbeck.types import Batch, Draw
 
 SEED = "restoration.seed"
@@ -55,6 +55,8 @@ class Restoration(Task):
         unlabelled: Training images are the degraded ones, and nobody has them whole: only a teacher that is trained
             already can be followed, without a control, and not where the degradation cuts holes.
         perceptual: A distance in the features of a given network; null for none.
+        cost_size: Height and width in pixels of the degraded images whose cost is measured; null for the size of the
+            training images. Nothing else is measured on them.
 
     Raises:
         RecipeError: An argument is out of its range.
@@ -84,12 +86,15 @@ class Restoration(Task):
         tile: int | None = None,
         unlabelled: bool = False,
         perceptual: PerceptualDistance | None = None,
+        cost_size: int | None = None,
     ) -> None:
         for name, value, least in (("samples", samples, 1), ("border", border or 0, 0), ("tile", tile or 1, 1)):
             if value < least:
                 raise RecipeError(f"task.{name}: expected a whole number of at least {least}, found {value}")
         if len({photos.name for photos in sets}) < len(sets):
             raise RecipeError(f"task.sets: expected different names, found {', '.join(s.name for s in sets)}")
+        fits = cost_size is None or cost_size >= 1
+        require("task.cost_size", fits, "a whole number of at least 1, or null", cost_size)
         require(
             "task.unlabelled",
             not (unlabelled and degradation.masks),
@@ -99,7 +104,7 @@ class Restoration(Task):
         self.degradation, self.sets = degradation, list(sets)
         self.border = border if border is not None else degradation.scale if degradation.scale > 1 else 0
         self.samples, self.self_ensemble, self.tile, self.unlabelled = samples, self_ensemble, tile, unlabelled
-        self.perceptual = perceptual
+        self.perceptual, self._cost_size = perceptual, cost_size
 
     @property
     def main_metric(self) -> str:
@@ -119,8 +124,8 @@ class Restoration(Task):
         return replace(batch, image=self.degradation(whole, batch.drawn[SEED]), target=whole)
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
-        """Return degraded images (count, C, H, W)."""
-        return (self._pairs(data, "train", count)[0],)
+        """Return degraded images (count, C, H, W) of the `cost_size`."""
+        return (of_size(self._pairs(data, "train", count)[0], self._cost_size),)
 
     def evaluate(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limbeck.data.base import Data, Split
 from limbeck.data.pictures import picture
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, require
 from limbeck.losses.style import content_distance, gram, style_distance
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import WINDOW, bounded_psnr, ssim
@@ -18,7 +18,7 @@ from limbeck.networks.roles import Stylizer, unwrap
 from limbeck.networks.tap import Tap, features_at
 from limbeck.networks.weights import weights_hash
 from limbeck.tasks.base import Picture, Task
-from limbeck.tasks.real_images import images_of, some
+from limbeck.tasks.real_images import images_of, of_size, some
 
 CHUNK = 8  # images at a time while evaluating
 SHOWN = 6  # images in the report
@@ -46,6 +46,8 @@ class Stylization(Task):
         style_weight: Weight of the style in `total`.
         style_size: Height and width in pixels at which the styles are looked at.
         samples: The most images of a split that are painted, each in every style.
+        cost_size: Height and width in pixels of the images whose cost is measured, as 512 for photographs; null for the
+            size of the training images. Nothing else is measured on them.
 
     Raises:
         RecipeError: An argument is out of its range.
@@ -72,16 +74,20 @@ class Stylization(Task):
         style_weight: float = 1.0,
         style_size: int = 256,
         samples: int = 100,
+        cost_size: int | None = None,
     ) -> None:
         for name, value, least in (("styles", len(styles), 1), ("style_size", style_size, 16), ("samples", samples, 1)):
             if value < least:
                 raise RecipeError(f"task.{name}: expected at least {least}, found {value}")
         if not style_weight > 0:
             raise RecipeError(f"task.style_weight: expected a number above 0, found {style_weight}")
+        fits = cost_size is None or cost_size >= 16
+        require("task.cost_size", fits, "a whole number of at least 16, or null", cost_size)
         Tap(feature_network, [*content_paths, *style_paths])
         self.styles, self.content_paths, self.style_paths = list(styles), list(content_paths), list(style_paths)
         self.style_weight, self.style_size, self.samples = style_weight, style_size, samples
         self.features = weights_hash(feature_network)[:12]  # evaluations are remembered by it
+        self._cost_size = cost_size
         self._network = feature_network.eval()
         self._pictures = torch.cat([picture(path, style_size) for path in styles])
         with torch.no_grad():
@@ -93,9 +99,9 @@ class Stylization(Task):
         return Styled(network, self._pictures) if known == 0 else network
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
-        """Return images (count, 3, H, W), and where there are several styles their numbers (count,)."""
+        """Return images (count, 3, H, W) of `cost_size`, and where there are several styles their numbers (count,)."""
         train = data.split("train")
-        image = images_of(train.read(some(count, len(train))))
+        image = of_size(images_of(train.read(some(count, len(train)))), self._cost_size)
         return (image, torch.arange(count) % len(self.styles)) if len(self.styles) > 1 else (image,)
 
     @torch.no_grad()

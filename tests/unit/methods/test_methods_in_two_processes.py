@@ -26,13 +26,18 @@ from limbeck.methods.boundary_distillation import BoundaryDistillation
 from limbeck.methods.pseudo_label import PseudoLabel
 from limbeck.methods.restore import Restore
 from limbeck.methods.segment import Segment
+from limbeck.methods.stylize import Stylize
 from limbeck.methods.vae import Vae
+from limbeck.networks.johnson import JohnsonStylizer
 from limbeck.networks.patch_discriminator import PatchDiscriminator
+from limbeck.networks.stylizer_per_style import StylizerPerStyle
 from limbeck.networks.vae import ResidualVae
+from limbeck.networks.vgg import Vgg16
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.reconstruction import Reconstruction
 from limbeck.tasks.restoration import Restoration
 from limbeck.tasks.segmentation import Segmentation
+from limbeck.tasks.stylization import Stylization
 from limbeck.types import VOID
 from limbeck.weighting.scheduled import Scheduled
 
@@ -98,6 +103,42 @@ def test_restorers_with_a_discriminator_and_what_a_feature_loss_owns(tmp_path: P
     follow(tmp_path, restorer, "features.regressors.0.weight", images=InMemory(image), **rest)
 
 
+STYLES = ["gravel.png", "brick.png"]
+SEEN: dict[str, Any] = {"content_paths": ["relu1_2"], "style_paths": ["relu1_1", "relu1_2"], "style_size": 16}
+
+
+def stylizing(student: nn.Module, teacher: nn.Module, **options: Any) -> Method:
+    torch.manual_seed(1)
+    return Stylize(student, teacher, styles=STYLES, feature_network=Vgg16(until="relu1_2"), **SEEN, **options)
+
+
+def embedded() -> Method:
+    torch.manual_seed(0)
+    return stylizing(JohnsonStylizer(2, 1, 2), JohnsonStylizer(3, 1, 2), features=Hint({"blocks.0": "blocks.0"}))
+
+
+def of_several_teachers() -> Method:
+    """Its student has a part for each style, too, so that some steps leave a process without an image for one."""
+    torch.manual_seed(0)
+    one, two = (StylizerPerStyle([JohnsonStylizer(width, 1) for _ in STYLES]) for width in (2, 3))
+    return stylizing(one, two)
+
+
+@pytest.mark.parametrize(
+    ("make", "remembered"),
+    [(embedded, "features.regressors.0.weight"), (of_several_teachers, "student.members.1.output.weight")],
+)
+def test_stylizers_of_several_styles(make: Callable[[], Method], remembered: str, tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (24, 3, 16, 16), generator=draw, dtype=torch.uint8)
+    # Of a random network with pictures this small, styles weigh hundreds: steps that far would enlarge any rounding.
+    weights = {f"student.{name}": 1e-3 for name in ("style", "gram", "statistics", "total_variation")}
+    task = Stylization(STYLES, Vgg16(until="relu1_2"), **SEEN)
+    rest = {"task": task, "weighting": Scheduled(weights, Stylize.losses)}
+    optimizers = {"student": partial(torch.optim.SGD, lr=0.01)}
+    follow(tmp_path, make, remembered, images=InMemory(image), optimizers=optimizers, batch=4, steps=4, **rest)
+
+
 def segmenter() -> Method:
     torch.manual_seed(0)
     memory = CirkdMemory({"body": "body"}, 3, pixels=12, regions=4, pixel_anchors=9, region_anchors=6, stored=2)
@@ -126,7 +167,7 @@ def test_segmenters_whose_processes_know_different_numbers_of_pixels(
 
 
 def follow(tmp_path: Path, make: Callable[[], Method], remembered: str, **rest: Any) -> None:
-    rest |= {"steps": 12, "batch": 8}
+    rest = {"steps": 12, "batch": 8} | rest
     one, two = (trained(toy_job(tmp_path / str(n), make(), processes=n, **rest)) for n in (1, 2))
     before = make().state_dict()[remembered]
     assert not torch.allclose(one["method"][remembered], before)

@@ -73,6 +73,32 @@ def test_what_is_too_slow_for_a_large_batch_gets_a_smaller_one(monkeypatch):
     assert asked[-1] == 1
 
 
+def test_a_large_batch_that_would_not_fit_is_made_smaller(monkeypatch):
+    class Wide(nn.Module):
+        def forward(self, x):
+            return x.repeat(1, 100).sum(1)
+
+    asked = []
+
+    def inputs_of(count):
+        asked.append(count)
+        return (torch.zeros(count, 1000),)
+
+    monkeypatch.setattr("limbeck.metrics.cost.ROOM", 4 * 1000 * 101 * 8)  # eight inputs with their hundred copies
+    cost(Wide(), inputs_of, seconds=0.01)
+    assert asked[0] == 1 and 6 <= asked[1] <= 8
+
+
+def test_what_takes_longer_than_the_patience_runs_once(monkeypatch):
+    monkeypatch.setattr("limbeck.metrics.cost.PATIENCE", 0.02)
+    slow, quick = Sleeper(0.03), Sleeper(0.009)
+    assert latency_ms(slow, (torch.zeros(1),), seconds=0) >= 30 and slow.calls == 1
+    assert latency_ms(quick, (torch.zeros(1),), seconds=0) >= 9 and quick.calls <= 3
+    patient = Sleeper(0.009)
+    latency_ms(patient, (torch.zeros(1),), seconds=0.08)
+    assert patient.calls >= 3  # who asks for more time gets it
+
+
 def test_what_runs_outside_torch_has_unknown_costs_rather_than_none():
     class Elsewhere(nn.Module):
         def forward(self, x):
