@@ -64,7 +64,7 @@ def table(result: Result, columns: Sequence[str] = (), ranked: str | None = None
         lines.append(_row([f"**{name}**" if arm.role == "student" else name, *cells]))
         if arm.best is not None:
             cells = ["" if c in costs else str(arm.best.quality.get(c, "–")) for c in chosen]
-            lines.append(_row([f"{name}, best on validation", *cells]))
+            lines.append(_row([f"{name}, best on validation", *cells, *([""] if ranked else [])]))
     beneath = [] if ranked else _verdicts(result, chosen)
     return "\n".join([*lines, "", *beneath, *_conditions(result)]) + "\n"
 

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+import limbeck
 from limbeck.errors import LimbeckError
 from limbeck.files import write_atomically
 from limbeck.report.machine import processor, without_folders
@@ -20,7 +21,7 @@ from limbeck.report.machine import processor, without_folders
 Role = Literal["teacher", "control", "student", "baseline", "floor"]
 Outcome = Literal["BEATS", "LOSES", "INCONCLUSIVE", "NONE"]
 
-PACKAGES = ("limbeck", "torch", "lightning-fabric", "numpy", "scipy", "safetensors")
+PACKAGES = ("torch", "lightning-fabric", "numpy", "scipy", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -282,7 +283,7 @@ class Result:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "limbeck": limbeck.__version__}
     for package in PACKAGES:
         try:
             found[package.replace("-", "_")] = version(package)

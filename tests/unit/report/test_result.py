@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import limbeck
 from limbeck.errors import LimbeckError
 from limbeck.report.result import ArmResult, Quality, Result, hardware, number, versions
 
@@ -115,7 +116,7 @@ def test_writing_where_nothing_can_be_written_is_one_line(result, tmp_path):
 
 def test_versions_and_hardware_describe_this_machine():
     assert versions()["torch"] == torch.__version__
-    assert versions()["limbeck"] != "not installed"
+    assert versions()["limbeck"] == limbeck.__version__
     machine = hardware()
     assert machine["cores"] >= 1
     assert machine["threads"] == torch.get_num_threads()
