@@ -103,6 +103,22 @@ def test_johnsons_network_has_his_size_and_a_small_one_a_tenth() -> None:
     assert count(JohnsonStylizer(4, 1, styles=3)) - count(JohnsonStylizer(4, 1)) == 2 * 2 * (4 + 8 + 16 + 32 + 8 + 4)
 
 
+def test_a_residual_johnson_begins_at_the_image_with_its_colours_normalised() -> None:
+    network = JohnsonStylizer(2, 1, styles=2, residual=True)
+    torch.nn.init.zeros_(network.output.bias)
+    image = torch.rand(3, 3, 22, 19, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    style = torch.tensor([0, 1, 1])
+    pixels = image.numpy()
+    normal = (pixels - pixels.mean((2, 3), keepdims=True)) / pixels.std((2, 3), keepdims=True)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image, style).numpy(), np.tanh(0.5 * normal), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(network(0.3 * image - 0.2, style), network(image, style), rtol=1e-3, atol=1e-3)
+        network.contrast[1] = 0  # of the second style alone
+        painted = network(image, style)
+    assert painted[0].std() > 0.3
+    assert not painted[1:].any()
+
+
 def maps(seed: int, channels: int = 6, size: tuple[int, int] = (12, 17)) -> Tensor:
     """Features whose channels are correlated, (2, channels, *size)."""
     draw = torch.Generator().manual_seed(seed)
