@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from limbeck.networks.building import check_sizes
 from limbeck.networks.convolutional import convolution
 from limbeck.networks.roles import Stylizer
 
-CONTRAST = 0.5  # standard deviation of the colours at which a residual one begins
+CONTRAST = 0.5  # of the normalised colours at which a residual one begins, before the tanh
 
 
 @final
@@ -30,8 +30,9 @@ class JohnsonStylizer(Stylizer):
         styles: Number of styles S.
         depthwise: All but the first and last convolution are one for each channel and a 1x1 (Howard et al. 2017), at
             an eighth of the cost.
-        residual: It begins at the image with its colours normalised, and learns what to add to that and how
-            strong each style's colours are, all inside the tanh: for short trainings.
+        residual: Paint tanh(f(x) + c n(x)): n(x) the image with mean 0 and standard deviation 1 in each channel, c
+            learnt for each style and channel, 0.5 at first, and f the network, 0 at first. So it begins at the
+            image, whatever its brightness and contrast: for short trainings.
 
     Raises:
         RecipeError: A size cannot be used.
@@ -54,6 +55,7 @@ class JohnsonStylizer(Stylizer):
         self.output = nn.Conv2d(width, 3, 9, padding=4, padding_mode="reflect")
         if residual:
             nn.init.zeros_(self.output.weight)
+            nn.init.zeros_(cast(Tensor, self.output.bias))
             self.contrast = nn.Parameter(torch.full((styles, 3), CONTRAST))
 
     def forward(self, image: Tensor, style: Tensor | None = None) -> Tensor:

@@ -105,7 +105,6 @@ def test_johnsons_network_has_his_size_and_a_small_one_a_tenth() -> None:
 
 def test_a_residual_johnson_begins_at_the_image_with_its_colours_normalised() -> None:
     network = JohnsonStylizer(2, 1, styles=2, residual=True)
-    torch.nn.init.zeros_(network.output.bias)
     image = torch.rand(3, 3, 22, 19, generator=torch.Generator().manual_seed(0)) * 2 - 1
     style = torch.tensor([0, 1, 1])
     pixels = image.numpy()
@@ -115,6 +114,8 @@ def test_a_residual_johnson_begins_at_the_image_with_its_colours_normalised() ->
         torch.testing.assert_close(network(0.3 * image - 0.2, style), network(image, style), rtol=1e-3, atol=1e-3)
         network.contrast[1] = 0  # of the second style alone
         painted = network(image, style)
+    network(image, style).square().sum().backward()
+    assert network.output.weight.grad is not None and network.output.weight.grad.abs().min() > 0
     assert painted[0].std() > 0.3
     assert not painted[1:].any()
 
