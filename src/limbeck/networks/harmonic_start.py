@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SWEEPS = 4  # over the holes at every size
+SWEEPS = 8  # over the holes at every size
 
 
 def harmonic_start(image: Tensor, known: Tensor) -> Tensor:

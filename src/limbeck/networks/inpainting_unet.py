@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal, final
+from typing import Literal, cast, final
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,7 @@ class InpaintingUnet(Restorer):
             al. 2018, arXiv:1804.07723, eq. 1 and 2); or "gated", which learns what to pass on (Yu et al. 2019,
             arXiv:1806.03589, eq. 3).
         residual: The network sees the holes filled smoothly, nearly as `DiffusionInpainting` would, and what it gives
-            is added to that: short trainings begin where diffusion ends.
+            is added to that, at first nothing: short trainings begin where diffusion ends.
         attention: At a quarter of the size, features are also taken from known places that look alike (Yu et al. 2018,
             arXiv:1801.07892); memory grows with the square of the number of pixels.
 
@@ -62,6 +62,9 @@ class InpaintingUnet(Restorer):
         self.up = nn.ModuleList(layer(below + beside, beside) for below, beside in pairwise(counts[::-1]))
         self.output = nn.Conv2d(width, channels, 3, padding=1)
         self.residual = residual
+        if residual:  # nothing is added at first
+            nn.init.zeros_(self.output.weight)
+            nn.init.zeros_(cast(Tensor, self.output.bias))
         require("InpaintingUnet.attention", not attention or halvings >= QUARTER, "at least 2 halvings", halvings)
         self.attention = ContextualAttention(counts[QUARTER]) if attention else None
 
