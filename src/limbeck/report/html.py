@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -257,7 +258,9 @@ def _losses(histories: Mapping[str, Sequence[Mapping[str, Any]]], colours: Mappi
 def _progress(
     histories: Mapping[str, Sequence[Mapping[str, Any]]], colours: Mapping[str, str], directions: Mapping[str, str]
 ) -> str | None:
-    keys = [key for key in _keys(histories) if directions.get(base_name(key)) in ARROWS]
+    counted = (Counter(key for row in rows for key in row) for rows in histories.values())
+    often = {key for count in counted for key, times in count.items() if times > 1}  # one point is no curve
+    keys = [key for key in _keys(histories) if key in often and directions.get(base_name(key)) in ARROWS]
     titles = {key: f"{metric_label(key)} {ARROWS[directions[base_name(key)]]}  {metric_features(key)}" for key in keys}
     return _data_uri(plots.curves(histories, keys, colours, titles), "image/svg+xml") if keys else None
 

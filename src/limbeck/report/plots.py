@@ -49,6 +49,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "limbeck",  # the same numbers give the same file
 }
 POINTS = 160
+CROWDED = 100  # costs this many times apart leave room for the numbers of whole decades alone
 Row = Mapping[str, Any]
 
 
@@ -192,9 +193,10 @@ def _scatter(ax: Axes, result: Result, metric: str, cost: str, colours: Mapping[
             value, quality.mean or 0.0, yerr=quality.std, fmt="o", color=colours[name], markersize=8, capsize=4,
             markeredgecolor="white", zorder=3,
         )  # fmt: skip
-    if points and max(x for _, x, _ in points) > 3 * min(x for _, x, _ in points):
+    ratio = max(x for _, x, _ in points) / min(x for _, x, _ in points) if points else 1
+    if ratio > 3:
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < CROWDED else (1,)))
         ax.xaxis.set_minor_formatter(NullFormatter())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}") if "_ms" in cost else EngFormatter(sep=" "))
     ax.margins(x=0.22, y=0.16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
@@ -125,20 +126,22 @@ class Stylization(Task):
 
     @torch.no_grad()
     def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
-        """Return paintings, a row for each style."""
+        """Return paintings, a row for each style; of a single one two rows, for larger pictures."""
         image = self._images(data, data.reference_split, SHOWN)
         painted = [self._painted(network, image, number) for number in range(len(self.styles))]
-        return [Picture("paintings, a row for each style", torch.cat(painted), len(image))]
+        return [self._grid(torch.cat(painted))]
 
     def references(self, data: Data, seed: int) -> Mapping[str, list[Picture]]:
-        """Return the images, and the styles at their size."""
-        image = self._images(data, data.reference_split, SHOWN)
-        styles = nn.functional.interpolate(self._pictures, image.shape[2:], mode="bilinear", antialias=True)
-        title = "paintings, a row for each style"
-        return {
-            "images": [Picture(title, image.repeat(len(self.styles), 1, 1, 1), len(image))],
-            "styles": [Picture(title, styles.clamp(-1, 1), 1)],
-        }
+        """Return the images, and the styles as the task sees them."""
+        image = self._images(data, data.reference_split, SHOWN).repeat(len(self.styles), 1, 1, 1)
+        grid = self._grid(image)
+        return {"images": [grid], "styles": [Picture(grid.title, self._pictures, 1)]}
+
+    def _grid(self, images: Tensor) -> Picture:
+        """Return images of every style, one after the other, as a picture with the title that they all share."""
+        if len(self.styles) == 1:
+            return Picture("paintings", images, math.ceil(len(images) / 2))
+        return Picture("paintings, a row for each style", images, len(images) // len(self.styles))
 
     def _images(self, data: Data, split: Split, count: int) -> Tensor:
         images = data.split(split)

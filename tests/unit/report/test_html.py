@@ -69,7 +69,15 @@ def pictures():
 
 def histories():
     rows = [{"step": s, "discriminator.real_fake": 1.0 / (s + 1), "student.adversarial": 0.1 * s} for s in range(5)]
-    return {"student": [*rows, {"step": 4, "fid[fashion-cnn]": 20.0}], "control": rows}
+    seen = [{"step": step, "fid[fashion-cnn]": 24.0 - step} for step in (2, 4)]
+    return {"student": [*rows, *seen], "control": rows}
+
+
+@pytest.mark.parametrize("evaluations", [1, 2])
+def test_a_metric_that_was_looked_at_once_is_no_curve(result, tmp_path, evaluations):
+    rows = [{"step": step, "fid[fashion-cnn]": 20.0} for step in range(evaluations)]
+    _, page = report(tmp_path, result, histories=dict.fromkeys(result.arms, rows))
+    assert ("On the validation split" in page.text) == (evaluations > 1)
 
 
 def test_everything_is_on_the_page(result, tmp_path):

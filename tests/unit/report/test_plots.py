@@ -2,11 +2,14 @@
 
 import io
 import re
+from dataclasses import replace
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -85,6 +88,22 @@ def test_quality_against_cost_has_a_bar_for_the_seeds_and_lines_for_teacher_and_
         assert colours[name] in svg
     assert f"stroke-dasharray: 1,1.65; stroke-dashoffset: 0; stroke: {colours['floor']}" in svg
     assert svg == plots.quality_against_cost(result, metric, ["macs"], colours, "lower").decode()
+
+
+@pytest.mark.parametrize("apart", [5, 60, 3e4, 1e7])
+def test_numbers_along_the_costs_do_not_run_into_each_other(result, apart):
+    arms = {name: arm for name, arm in result.arms.items() if arm.cost}
+    for (name, arm), macs in zip(arms.items(), (5e5, *[5e5 * apart] * len(arms)), strict=False):
+        arms[name] = replace(arm, cost={"macs": macs})
+    figure = Figure(figsize=(5.6, 3.9))
+    ax = figure.subplots()
+    plots._scatter(ax, replace(result, arms=arms), "fid[fashion-cnn]", "macs", plots.arm_colours(result))
+    FigureCanvasAgg(figure).draw()
+    low, high = ax.get_xlim()
+    ticks = [t for t in ax.xaxis.get_major_ticks() if low <= t.get_loc() <= high]
+    boxes = [tick.label1.get_window_extent() for tick in ticks]
+    assert len(boxes) >= 2
+    assert all(left.x1 < right.x0 for left, right in pairwise(sorted(boxes, key=lambda box: box.x0)))
 
 
 def test_drawing_leaves_matplotlib_as_it_was(result):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from limbeck.errors import LimbeckError
+from limbeck.report.result import Best, Quality
 
 SCRIPT = Path(__file__).resolve().parents[3] / "benchmarks" / "tables.py"
 spec = importlib.util.spec_from_file_location("tables", SCRIPT)
@@ -61,6 +62,18 @@ def test_a_ranked_table_orders_what_trained_alike_and_tells_the_verdict_in_the_r
         int("student" in row) for row in rows
     ]
     assert "student minus control:" not in text
+
+
+@pytest.mark.parametrize("ranked", ["", " ranked: lowest"])
+def test_the_row_of_the_best_checkpoint_has_as_many_cells_as_the_others(project, result, ranked):
+    best = replace(result.arms["student"], best=Best((500,) * 5, {"fid[fashion-cnn]": Quality.of([16.0] * 5)}))
+    replace(result, arms={**result.arms, "student": best}).write(project / "results" / "x.json")
+    page = project / "page.md"
+    page.write_text(MARKS.format(f" columns: parameters, fid[fashion-cnn]{ranked}", ""))
+    assert tables.main(["--root", str(project)]) == 0
+    rows = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    assert sum("| student, best on validation |  | 16" in row for row in rows) == 1
+    assert len({row.count("|") for row in rows}) == 1
 
 
 def test_a_changed_result_makes_its_table_stale(project, result):
