@@ -191,7 +191,7 @@ def _mean(arm: ArmResult, metric: str) -> str:
     quality = arm.quality.get(metric)
     if quality is None:
         return "unmeasured"
-    return "not finite" if quality.mean is None else number(quality.mean)
+    return quality.texts()[0]
 
 
 def _ratio(teacher: Mapping[str, float | None], student: Mapping[str, float | None], cost: str) -> float | None:

@@ -71,6 +71,13 @@ def test_many_students_are_counted_not_picked():
     assert "FID from 61.2 (worse) to 17.5 (student)" in headline(both, "fid", "higher")
 
 
+def test_students_that_are_near_each_other_are_told_apart_by_as_many_digits_as_their_seeds_allow():
+    near, nearer = ([26.37 + 0.005 * i + offset for i in range(3)] for offset in (0.0, 0.021))
+    result = make_result(near, nearer)
+    both = replace(result, arms=dict(result.arms) | {"nearer": replace(result.arms["control"], role="student")})
+    assert headline(both, "fid", "lower").startswith("2 students, FID from 26.375 (student) to 26.396 (nearer)")
+
+
 def test_no_student_is_no_claim(result):
     arms = {"teacher": result.arms["teacher"]}
     assert headline(replace(result, arms=arms, verdicts=[]), "fid", "lower").startswith("No student was measured")
