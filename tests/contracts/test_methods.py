@@ -300,7 +300,9 @@ CASES: dict[type[Method], dict[str, Case]] = {
     Stylize: {
         "one style": stylize_case({"student.total_variation": 0.1, "student.gram": 0.5}),
         "two styles, statistics, embedding": stylize_case(
-            {"student.statistics": 0.5}, styles=2, features=partial(Hint, {"blocks.0": "blocks.0"})
+            {"student.statistics": 0.5, "student.perceptual": 0.5},
+            styles=2,
+            features=partial(Hint, {"blocks.0": "blocks.0"}),
         ),
         "styles as pictures": replace(stylize_case(), build=stylize_by_picture),
     },

@@ -36,6 +36,8 @@ class Stylize(Method):
       about 1, whatever the network (Johnson et al. 2016, eq. 2 and 4, divide by sizes).
     * `student.total_variation`: how much neighbouring pixels of S(x) differ.
     * `student.output`: L1 distance of S(x) from T(x).
+    * `student.perceptual`: Σ_l ‖φ_l(S(x)) - φ_l(T(x))‖² / ‖φ_l(T(x))‖² over both kinds of paths: how differently the
+      two paintings are seen.
     * `student.gram`: as `style`, with T(x) in place of the style.
     * `student.statistics`: Σ_l KL of the channels' statistics, T(x)'s as soft label, S(x)'s as answer.
     * `student.features`: how features follow the teacher's: with `Hint` this is the linear embedding of collaborative
@@ -62,6 +64,7 @@ class Stylize(Method):
         "student.style": 1.0,
         "student.total_variation": 0.0,
         "student.output": 1.0,
+        "student.perceptual": 0.0,
         "student.gram": 0.0,
         "student.statistics": 0.0,
         "student.features": 1.0,
@@ -128,6 +131,7 @@ class Stylize(Method):
         if self.teacher is not None:
             losses |= {
                 "output": lambda: l1(lesson.mine[0], lesson.taught[0]).mean(),
+                "perceptual": lesson.perceptual,
                 "gram": lesson.gram,
                 "statistics": lesson.statistics,
             }
@@ -171,7 +175,7 @@ class _Lesson:
     def goal(self) -> dict[str, Tensor]:
         """φ(T(x)) by path."""
         with torch.no_grad():
-            return self._seen(self.taught[0], self.method.style_paths)
+            return self._seen(self.taught[0], self.seen_paths)
 
     def content(self) -> Tensor:
         """Return how far what is shown is from the image."""
@@ -183,6 +187,10 @@ class _Lesson:
         """Return how far the Gram matrices are from those of each image's style."""
         grams = [found[self.number] for found in self.method.grams()]
         return self._grams(grams)
+
+    def perceptual(self) -> Tensor:
+        """Return how far what is seen of the painting is from what is seen of the teacher's."""
+        return content_distance([self.painted[path] for path in self.goal], list(self.goal.values())).mean()
 
     def gram(self) -> Tensor:
         """Return how far the Gram matrices are from those of the teacher's paintings."""

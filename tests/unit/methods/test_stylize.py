@@ -62,6 +62,7 @@ def test_every_loss_is_that_of_its_formula() -> None:
     expected = {
         "content": relative(seen["relu1_2"], shown["relu1_2"]).mean(),
         "style": sum(relative(gram(seen[p]), gram(style[p]).expand(4, -1, -1)).mean() for p in PATHS),
+        "perceptual": sum(relative(seen[p], goal[p]).mean() for p in PATHS),
         "gram": sum(relative(gram(seen[p]), gram(goal[p])).mean() for p in PATHS),
         "statistics": sum(statistics_kl(goal[p], seen[p]).mean() for p in PATHS),
         "output": (mine - taught).abs().mean(),
