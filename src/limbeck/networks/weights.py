@@ -10,9 +10,9 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -111,15 +111,23 @@ def _read(path: Path) -> Mapping[str, Any]:
             return found if isinstance(found, Mapping) else {}
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if code and _cut_off(code[1], path):
+            raise _damaged(path) from error
         raise WeightsError(
             f"{path}: holds {code[1] if code else 'something'} that is no tensor, which could run code or is damage, so"
             " it is not loaded; save the weights alone with torch.save(network.state_dict(), file)"
         ) from error
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:
+    except Exception as error:  # the readers raise whatever a damaged file leads them to, struct.error for one
         raise _damaged(path) from error
     raise WeightsError(f"{path}: expected a file of type .safetensors, {', '.join(_PICKLES)}, found {path.suffix!r}")
+
+
+def _cut_off(code: str, path: Path) -> bool:
+    """Return whether the name of what a pickle asks for is cut off; a line break ends its module, and another it."""
+    module, _, name = code.rpartition(".")
+    return not is_zipfile(path) and f"{module}\n{name}\n".encode() not in path.read_bytes()
 
 
 def _damaged(path: Path) -> WeightsError:

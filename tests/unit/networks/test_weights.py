@@ -150,6 +150,16 @@ def test_truncated_files(tmp_path: Path, suffix: str, kept: float) -> None:
     _refused(_net(), path, "truncated, or not a weight file")
 
 
+def test_a_pickle_cut_off_anywhere(tmp_path: Path) -> None:
+    """Within the name of a class, too, where torch's reader finds another name, and within a number."""
+    path = tmp_path / "w.pth"
+    torch.save(_net().state_dict(), path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    for kept in range(len(content)):
+        path.write_bytes(content[:kept])
+        _refused(_net(), path, "truncated, or not a weight file")
+
+
 def test_files_that_are_no_weight_files(tmp_path: Path) -> None:
     _refused(_net(), tmp_path / "none.pth", "no such weight file")
     (tmp_path / "folder.pth").mkdir()
