@@ -61,6 +61,21 @@ def doublings(owner: object, size: int, *, start: int = 4, at_least: int = 8) ->
     return count
 
 
+def check_blocks(owner: object, size: int, blocks: int, **counts: Sequence[int]) -> None:
+    """Check that every named list has a whole number of at least 1 for each of the blocks of images of `size` pixels.
+
+    Raises:
+        RecipeError: One has not.
+    """
+    for name, numbers in counts.items():
+        check_sizes(owner, **{f"{name}[{i}]": number for i, number in enumerate(numbers)})
+        if len(numbers) != blocks:
+            raise RecipeError(
+                f"{type(owner).__name__}.{name}: expected {blocks} numbers for images of {size} pixels, one for each"
+                f" block, found {len(numbers)}"
+            )
+
+
 def normalise_spectrum(network: nn.Module) -> None:
     """Divide the weight of every convolution, linear layer and embedding by its largest singular value.
 

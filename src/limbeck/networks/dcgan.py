@@ -12,8 +12,7 @@ from typing import Literal, final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.errors import RecipeError
-from limbeck.networks.building import check_sizes, doublings, normalise_spectrum
+from limbeck.networks.building import check_blocks, check_sizes, doublings, normalise_spectrum
 from limbeck.networks.conditional import ConditionalBatchNorm2d, LabelProjection
 from limbeck.networks.roles import Discriminator, Generator
 
@@ -55,12 +54,7 @@ class DcganGenerator(Generator):
         stages = doublings(self, size)
         if widths is None:
             widths = [width << stage for stage in reversed(range(stages))]
-        check_sizes(self, **{f"widths[{i}]": count for i, count in enumerate(widths)})
-        if len(widths) != stages:
-            raise RecipeError(
-                f"{type(self).__name__}.widths: expected {stages} numbers for images of {size} pixels, one for each"
-                f" block, found {len(widths)}"
-            )
+        check_blocks(self, size, stages, widths=widths)
         self.latent_shape = (latent,)
         self.image_shape = (channels, size, size)
         self.classes = classes

@@ -8,8 +8,7 @@ from typing import final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.errors import RecipeError
-from limbeck.networks.building import check_sizes, doublings
+from limbeck.networks.building import check_blocks, check_sizes, doublings
 from limbeck.networks.conditional import ConditionalBatchNorm2d
 from limbeck.networks.convolutional import convolution
 from limbeck.networks.roles import Generator
@@ -56,12 +55,7 @@ class SeparableGenerator(Generator):
         check_sizes(self, at_least=0, classes=classes)
         stages = doublings(self, size)
         depths = [1] + [2] * (stages - 1) if depths is None else depths
-        check_sizes(self, **{f"depths[{i}]": depth for i, depth in enumerate(depths)})
-        if len(depths) != stages:
-            raise RecipeError(
-                f"{type(self).__name__}.depths: expected {stages} numbers for images of {size} pixels, one for each"
-                f" block, found {len(depths)}"
-            )
+        check_blocks(self, size, stages, depths=depths)
         self.latent_shape = (latent,)
         self.image_shape = (channels, size, size)
         self.classes = classes
