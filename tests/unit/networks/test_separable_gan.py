@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
+from limbeck.metrics.cost import macs, parameters
+from limbeck.networks.dcgan import DcganGenerator
 from limbeck.networks.separable_gan import SeparableGenerator
 from limbeck.networks.tap import Tap
 
@@ -16,7 +18,14 @@ def test_parameters_by_hand() -> None:
     expansion = 2 * first + first * width + 2 * width
     layer = 9 * width + width * width + 2 * width
     output = width * 16 + 1
-    assert sum(p.numel() for p in net.parameters()) == projection + expansion + 5 * layer + output == 27_291
+    assert parameters(net) == projection + expansion + 5 * layer + output == 27_291
+
+
+def test_as_many_parameters_as_a_dcgan_take_twice_the_operations() -> None:
+    dcgan, net = DcganGenerator(widths=[8, 33, 33]).eval(), SeparableGenerator(58).eval()
+    assert 0.95 < parameters(net) / parameters(dcgan) < 1
+    latent = torch.randn(1, 64)
+    assert 1.9 < macs(net, (latent,)).count / macs(dcgan, (latent,)).count < 2.3
 
 
 def test_it_is_the_plain_sequence_of_layers() -> None:
