@@ -19,6 +19,7 @@ from limbeck.errors import RecipeError, nearest
 from limbeck.methods.base import Method
 from limbeck.networks import roles
 from limbeck.networks.libraries import is_pretrained
+from limbeck.networks.roles import CutDown
 from limbeck.plan import ArmRecipe
 from limbeck.training import Training
 from limbeck.weighting.scheduled import Schedule
@@ -217,7 +218,8 @@ def _check_teacher(arm: ArmRecipe, teacher: ArmRecipe | None, m: Mistakes) -> No
             m.add("start_from_teacher", f"no network {name!r}{nearest(name, own)}; there are {', '.join(own)}")
         elif not path:  # of a part the shapes are compared, once both networks are built
             theirs = {"student": teacher.network, **teacher.networks}.get(name)
-            if theirs is None or theirs.description != own[name].description:
+            cut_down = issubclass(own[name].cls or object, CutDown)  # compared once both are built
+            if theirs is None or (theirs.description != own[name].description and not cut_down):
                 found = "none" if theirs is None else shown(dict(theirs.description))
                 m.add("start_from_teacher", f"expected the teacher's {name} to be the same network, found {found}")
 

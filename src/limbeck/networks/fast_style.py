@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
@@ -10,39 +12,63 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.errors import WeightsError
+from limbeck.errors import RecipeError, WeightsError, require
+from limbeck.networks.building import check_sizes
+from limbeck.networks.low_rank import kept_channels, second_moment, tucker2
 from limbeck.networks.roles import Stylizer
 
-LAYERS = ("conv1", "conv2", "conv3", *(f"res{n}_{i}" for n in range(1, 6) for i in (1, 2)), "up1", "up2", "out")
 EPSILON = 1e-3  # in the variance of an instance
+STIMULI = (16, 3, 192, 192)  # noise that a larger network is shown to be cut down
 
 
 @final
 class FastStyle(Stylizer):
-    """Johnson's network at width 32 with 5 blocks, zero padding, transposed convolutions and a normalised output.
+    """Johnson's network with zero padding, transposed convolutions and a normalised output.
 
-    It is for weights that exist; `JohnsonStylizer` is the one to train. conv1, conv2, conv3, res1_1 to res5_2, up1, up2
-    and out are tap paths.
+    It is for weights that exist, and for what is cut out of them: with `start_from_teacher: [student]` a smaller one
+    begins as the larger one's best channels and ranks (`start_from`), and paints at once. `JohnsonStylizer` is the one
+    to train from nothing. conv1, conv2, conv3, res1_1 to res5_2, up1, up2 and out are tap paths.
 
     Args:
         weights: A .npz file that holds {layer}.weight (outputs, inputs, h, w; for up1 and up2 inputs, outputs, h, w),
             {layer}.scale and {layer}.shift (outputs,) of each; relative to the working directory. Null for random ones.
+        widths: Channels at the whole, the half and the quarter size. On CPUs multiples of 8 are the fast ones.
+        blocks: Residual blocks.
+        rank: Convolutions to and from the quarter size become three: 1x1 to `rank` channels, 3x3 among them, 1x1 from
+            them. Null for whole ones.
 
     Raises:
+        RecipeError: A size cannot be used.
         WeightsError: The file cannot be read, or holds other weights.
     """
 
-    def __init__(self, weights: str | None = None) -> None:
+    def __init__(
+        self,
+        weights: str | None = None,
+        *,
+        widths: Sequence[int] = (32, 64, 128),
+        blocks: int = 5,
+        rank: int | None = None,
+    ) -> None:
         super().__init__()
-        self.styles = 1
-        self.conv1 = _Layer(3, 32, 9)
-        self.conv2 = _Layer(32, 64, 3, stride=2)
-        self.conv3 = _Layer(64, 128, 3, stride=2)
-        for name in LAYERS[3:-3]:
-            self.add_module(name, _Layer(128, 128, 3))
-        self.up1 = _Layer(128, 64, 3, enlarge=True)
-        self.up2 = _Layer(64, 32, 3, enlarge=True)
-        self.out = _Layer(32, 3, 9)
+        require(
+            "FastStyle.widths", len(widths) == 3, "three, for the whole, the half and the quarter size", list(widths)
+        )
+        outer, middle, inner = self.widths = tuple(widths)
+        check_sizes(self, **dict(zip(("widths[0]", "widths[1]", "widths[2]"), widths, strict=True)), blocks=blocks)
+        if rank is not None:
+            most = min(middle, inner)
+            require("FastStyle.rank", 1 <= rank < most, f"a number of at least 1 and below {most}, or null", rank)
+        self.styles, self.blocks, self.rank = 1, blocks, rank
+        self.conv1 = _Layer(3, outer, 9)
+        self.conv2 = _Layer(outer, middle, 3, stride=2)
+        self.conv3 = _Layer(middle, inner, 3, stride=2, rank=rank)
+        for number in range(1, blocks + 1):
+            for half in (1, 2):
+                self.add_module(f"res{number}_{half}", _Layer(inner, inner, 3, rank=rank))
+        self.up1 = _Layer(inner, middle, 3, enlarge=True, rank=rank)
+        self.up2 = _Layer(middle, outer, 3, enlarge=True)
+        self.out = _Layer(outer, 3, 9)
         if weights is not None:
             _load(self, Path(weights))
 
@@ -51,35 +77,133 @@ class FastStyle(Stylizer):
         height, width = image.shape[2:]
         hidden = F.pad((image + 1) * 127.5, (0, -width % 4, 0, -height % 4), mode="replicate")
         for layer in (self.conv1, self.conv2, self.conv3):
-            hidden = layer(hidden).relu()
-        for number in range(1, 6):
-            first, second = (self.get_submodule(f"res{number}_{i}") for i in (1, 2))
-            hidden = hidden + second(first(hidden).relu())
+            hidden = layer(hidden).relu_()
+        for number in range(1, self.blocks + 1):
+            first, second = (self.get_submodule(f"res{number}_{half}") for half in (1, 2))
+            hidden = second(first(hidden).relu_()).add_(hidden)
         for layer in (self.up1, self.up2):
-            hidden = layer(hidden).relu()
+            hidden = layer(hidden).relu_()
         found: Tensor = (self.out(hidden).tanh() * (150 / 127.5)).clamp(-1, 1)
         return found[..., :height, :width]
 
+    @torch.no_grad()
+    def start_from(self, larger: nn.Module) -> None:
+        """Take the weights of a larger one, as far as there is room for them.
+
+        At the whole and the half size the channels are kept that say most about the others; at the quarter size, around
+        which the residual blocks pass, the directions; of the blocks the first. What matters is measured on uniform
+        noise, so no data are needed; photographs or noise of their spectrum gave no better start.
+
+        Raises:
+            RecipeError: The other is no whole FastStyle of at least these widths and blocks, and of the same inner one.
+        """
+        fits = isinstance(larger, FastStyle) and larger.rank is None and larger.blocks >= self.blocks
+        if not isinstance(larger, FastStyle) or not fits or larger.widths[2] != self.widths[2]:
+            raise RecipeError(_refusal(self, larger))
+        if any(mine > theirs for mine, theirs in zip(self.widths, larger.widths, strict=True)):
+            raise RecipeError(_refusal(self, larger))
+        moments = _moments(larger)
+        mine, layers = _layers(self), {name: _Trained.of(layer) for name, layer in _layers(larger).items()}
+        for name, reader in (("conv1", "conv2"), ("conv2", "conv3"), ("up1", "up2"), ("up2", "out")):
+            count = mine[name].scale.numel()
+            kept, layers[reader].weight = kept_channels(layers[reader].weight, count, moments[reader])
+            layers[name] = layers[name].only(kept)
+            moments[reader] = moments[reader][kept][:, kept]
+        for name, layer in mine.items():
+            layer.take(layers[name], moments[name])
+
 
 class _Layer(nn.Module):
-    """A convolution with TensorFlow's "SAME" padding, and instance normalisation."""
+    """A convolution with TensorFlow's "SAME" padding, alone or between two 1x1, and instance normalisation."""
 
-    def __init__(self, inputs: int, outputs: int, side: int, *, stride: int = 1, enlarge: bool = False) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, side: int, *, stride: int = 1, enlarge: bool = False, rank: int | None = None
+    ) -> None:
         super().__init__()
-        shape = (inputs, outputs) if enlarge else (outputs, inputs)
-        self.weight = nn.Parameter(torch.empty(*shape, side, side))
-        nn.init.kaiming_normal_(self.weight, mode="fan_in", nonlinearity="relu")
+        self.before = None if rank is None else _drawn(rank, inputs, 1)
+        taken, given = (inputs, outputs) if rank is None else (rank, rank)
+        self.weight = _drawn(*((taken, given) if enlarge else (given, taken)), side)
+        self.after = None if rank is None else _drawn(outputs, rank, 1)
         self.scale, self.shift = nn.Parameter(torch.ones(outputs)), nn.Parameter(torch.zeros(outputs))
         self.stride, self.enlarge = stride, enlarge
 
     def forward(self, hidden: Tensor) -> Tensor:
+        if self.before is not None:
+            hidden = F.conv2d(hidden, self.before)
         if self.enlarge:
             hidden = F.conv_transpose2d(hidden, self.weight, stride=2)[..., :-1, :-1]
         else:
             around = self.weight.shape[2] - self.stride  # of an even side; the odd pixel lies at the end
             before, after = around // 2, around - around // 2
             hidden = F.conv2d(F.pad(hidden, (before, after) * 2), self.weight, stride=self.stride)
+        if self.after is not None:
+            hidden = F.conv2d(hidden, self.after)
         return F.instance_norm(hidden, weight=self.scale, bias=self.shift, eps=EPSILON)
+
+    def take(self, trained: _Trained, moment: Tensor) -> None:
+        """Take the weights of a trained layer, at the rank that this one has."""
+        weight = trained.weight
+        if self.before is not None and self.after is not None:
+            before, weight, after = tucker2(weight, self.before.shape[0], moment)
+            self.before.copy_(before[..., None, None])
+            self.after.copy_(after[..., None, None])
+        self.weight.copy_(weight.transpose(0, 1) if self.enlarge else weight)
+        self.scale.copy_(trained.scale)
+        self.shift.copy_(trained.shift)
+
+
+@dataclass
+class _Trained:
+    """The weights of a layer, (outputs, inputs, h, w) also where it enlarges, (outputs,) and (outputs,)."""
+
+    weight: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    @staticmethod
+    def of(layer: _Layer) -> _Trained:
+        return _Trained(layer.weight.transpose(0, 1) if layer.enlarge else layer.weight, layer.scale, layer.shift)
+
+    def only(self, outputs: list[int]) -> _Trained:
+        return _Trained(self.weight[outputs], self.scale[outputs], self.shift[outputs])
+
+
+def _drawn(*shape: int) -> nn.Parameter:
+    """Return random weights; the last of `shape` is the side of the kernel."""
+    weight = nn.Parameter(torch.empty(*shape, shape[-1]))
+    nn.init.kaiming_normal_(weight, mode="fan_in", nonlinearity="relu")
+    return weight
+
+
+def _layers(network: FastStyle) -> dict[str, _Layer]:
+    return {name: layer for name, layer in network.named_children() if isinstance(layer, _Layer)}
+
+
+def _moments(network: FastStyle) -> dict[str, Tensor]:
+    """Return the second moment of what each layer takes, by its name."""
+    seen: dict[str, Tensor] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
+        return lambda _, taken: seen.update({name: second_moment(taken[0])})
+
+    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in _layers(network).items()]
+    try:
+        noise = torch.rand(STIMULI, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        network(noise.to(network.conv1.weight))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def _refusal(mine: FastStyle, larger: nn.Module) -> str:
+    found = type(larger).__name__
+    if isinstance(larger, FastStyle):
+        found += f" with widths {list(larger.widths)}, {larger.blocks} blocks and rank {larger.rank}"
+    return (
+        f"start_from_teacher: expected a FastStyle of rank null with at least the widths {list(mine.widths)}, the last"
+        f" the same, and {mine.blocks} blocks, found {found}"
+    )
 
 
 def _load(network: FastStyle, path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import Parameter
 
 from limbeck.errors import RecipeError
-from limbeck.networks.roles import unwrap
+from limbeck.networks.roles import CutDown, unwrap
 from limbeck.networks.tap import module_at
 from limbeck.networks.weights import load_weights
 from limbeck.training import Training
@@ -41,11 +41,16 @@ def start(network: nn.Module, weights: Path | None, new_layers: Sequence[str], t
 def copy_part(target: nn.Module, source: nn.Module, path: str, key: str) -> None:
     """Give a module of one network the weights of the module of the same path in another; "" is the whole network.
 
+    A whole network that is smaller than the other and knows how takes what it has room for (`roles.CutDown`).
+
     Raises:
         RecipeError: There is no such module in one of them, or the two differ. The message begins with `key`.
     """
     ours, theirs = (module_at(n, path, key) if path else unwrap(n) for n in (target, source))
     mine, given = ({name: tuple(t.shape) for name, t in m.state_dict().items()} for m in (ours, theirs))
+    if mine != given and isinstance(ours, CutDown) and not path:
+        ours.start_from(theirs)
+        return
     if mine != given:
         name = next(n for n in [*mine, *given] if mine.get(n) != given.get(n))
         found = f"{name}: {mine.get(name, 'nothing')} here and {given.get(name, 'nothing')} there"

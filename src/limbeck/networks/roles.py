@@ -7,7 +7,7 @@ that it can be called in the same way (see `external.Import`). Features are tapp
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -256,6 +256,18 @@ class Wrapper(nn.Module, ABC):
     """
 
     module: nn.Module
+
+
+@runtime_checkable
+class CutDown(Protocol):
+    """A network that can begin as a larger trained one, cut down to its own size."""
+
+    def start_from(self, larger: nn.Module) -> None:
+        """Take the weights of a larger network, as far as there is room for them.
+
+        Raises:
+            RecipeError: The other is no network that this could be cut out of.
+        """
 
 
 def unwrap(network: nn.Module) -> nn.Module:

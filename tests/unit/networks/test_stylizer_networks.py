@@ -240,6 +240,74 @@ def test_weights_of_another_painter_are_refused(tmp_path: Path) -> None:
         FastStyle(str(tmp_path / "b.npz"))
 
 
+def painter(seed: int, **options: Any) -> FastStyle:
+    torch.manual_seed(seed)
+    network = FastStyle(**options).eval()
+    for name, parameter in network.named_parameters():
+        if name.endswith(("scale", "shift")):
+            nn.init.normal_(parameter, 1.0 if name.endswith("scale") else 0.0, 0.3)
+    return network
+
+
+def test_a_painter_of_the_same_size_starts_as_the_other_and_one_of_low_rank_as_far_as_it_can() -> None:
+    larger, same = painter(0, widths=(6, 8, 12), blocks=2), FastStyle(widths=(6, 8, 12), blocks=2).eval()
+    same.start_from(larger)
+    image = picture(3, -1, 1)
+    expected = larger(image).detach()
+    torch.testing.assert_close(same(image), expected, rtol=0, atol=1e-3)
+    apart = {}
+    for rank in (2, 4, 7):
+        cut = FastStyle(widths=(6, 8, 12), blocks=2, rank=rank).eval()
+        before = float((cut(image).detach() - expected).abs().mean())
+        cut.start_from(larger)
+        apart[rank] = float((cut(image).detach() - expected).abs().mean())
+        assert apart[rank] < before * 0.9
+    assert apart[7] < apart[4] < apart[2]
+
+
+def test_channels_that_are_there_twice_are_cut_away_without_a_trace() -> None:
+    larger = painter(0, widths=(6, 8, 12), blocks=1)
+    with torch.no_grad():
+        for name in ("conv1", "conv2", "up1", "up2"):
+            layer, half = larger.get_submodule(name), 3 if name in ("conv1", "up2") else 4
+            outputs = layer.weight.transpose(0, 1) if layer.enlarge else layer.weight
+            for tensor in (outputs, layer.scale, layer.shift):
+                tensor[half:] = tensor[:half]
+    cut = FastStyle(widths=(3, 4, 12), blocks=1).eval()
+    cut.start_from(larger)
+    image = picture(3, -1, 1)
+    torch.testing.assert_close(cut(image), larger(image), rtol=0, atol=0.01)
+    assert sum(p.numel() for p in cut.parameters()) < sum(p.numel() for p in larger.parameters())
+
+
+@pytest.mark.parametrize(
+    ("larger", "found"),
+    [
+        (JohnsonStylizer(4, 1), "found JohnsonStylizer"),
+        (FastStyle(widths=(4, 8, 12)), r"found FastStyle with widths \[4, 8, 12\], 5 blocks and rank None"),
+        (FastStyle(widths=(3, 8, 8)), "found FastStyle with widths"),
+        (FastStyle(widths=(4, 8, 8), blocks=1), "and 2 blocks, found FastStyle .* 1 blocks"),
+        (FastStyle(widths=(4, 8, 8), rank=3), "and rank 3"),
+    ],
+)
+def test_a_painter_is_cut_out_of_none_that_does_not_hold_it(larger: nn.Module, found: str) -> None:
+    with pytest.raises(RecipeError, match=found):
+        FastStyle(widths=(4, 8, 8), blocks=2, rank=3).start_from(larger)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"widths": (4, 8)}, "FastStyle.widths: expected three"),
+        ({"widths": (4, 0, 8)}, r"widths\[1\]"),
+        ({"widths": (4, 6, 8), "rank": 6}, "FastStyle.rank: expected a number of at least 1 and below 6"),
+    ],
+)
+def test_a_painter_of_no_size_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        FastStyle(**options)
+
+
 @pytest.mark.skipif(not (UDNIE.is_file() and VGG.is_file()), reason="needs weights/fast_style_udnie of LIMBECK_DATA")
 def test_the_given_painter_paints_in_the_style_that_it_was_trained_for() -> None:
     """Its painting of a photograph is much nearer to Picabia's Udnie, in VGG's features, than the photograph is."""
