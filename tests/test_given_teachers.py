@@ -194,3 +194,43 @@ def test_a_painter_that_nobody_gave_weights_is_not_a_teacher(tmp_path: Path, mon
     for files in ("[gravel.npz, null]", "[null, null]", "null"):
         with pytest.raises(RecipeError, match=r"teacher\.training: missing"):
             read_recipe("painted.yaml", [("teacher.network.init_args.weights", files)])
+
+
+CUT = """
+name: cut
+data: {class_path: EmbeddedPhotos, init_args: {size: 32, stride: 96}}
+task: {class_path: Stylization, init_args: {styles: [gravel.png], style_size: 32, feature_network: Vgg16}}
+method: {class_path: Stylize, init_args: {styles: [gravel.png], style_size: 32}}
+networks: {feature_network: Vgg16}
+teacher:
+  network: {class_path: FastStyle, init_args: {weights: gravel.npz, widths: [4, 8, 12], blocks: 2}}
+student:
+  network: {class_path: FastStyle, init_args: {widths: [4, 8, 12], blocks: 2, rank: 7}}
+  training: {steps: 2, batch: 4}
+  start_from_teacher: [student]
+"""
+
+
+def test_a_student_begins_as_what_it_can_hold_of_its_teacher_and_its_control_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    painter = FastStyle(widths=(4, 8, 12), blocks=2)
+    np.savez("gravel.npz", **{name: weight.detach().numpy() for name, weight in painter.named_parameters()})
+    Path("cut.yaml").write_text(CUT)
+    recipe = read_recipe("cut.yaml")
+    recipe.rehearse()
+    arms = tell(recipe, Path("out"), accelerator="cpu").arms()
+    image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    def apart(arm: str) -> float:
+        student = arms[arm][0].method().players()["student"]
+        return float((student.eval()(image) - painter(image)).abs().mean().detach())
+
+    assert apart("student") < apart("control") * 0.8
+    Path("cut.yaml").write_text(CUT.replace("[3, 6, 12]", "[3, 6, 8]"))
+    with pytest.raises(
+        RecipeError, match=r"start_from_teacher: expected a FastStyle .* \[3, 6, 8\], the last the same"
+    ):
+        read_recipe("cut.yaml").rehearse()
