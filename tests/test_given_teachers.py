@@ -229,8 +229,8 @@ def test_a_student_begins_as_what_it_can_hold_of_its_teacher_and_its_control_doe
         return float((student.eval()(image) - painter(image)).abs().mean().detach())
 
     assert apart("student") < apart("control") * 0.8
-    Path("cut.yaml").write_text(CUT.replace("[3, 6, 12]", "[3, 6, 8]"))
+    Path("cut.yaml").write_text(CUT.replace("12], blocks: 2, rank", "9], blocks: 2, rank"))
     with pytest.raises(
-        RecipeError, match=r"start_from_teacher: expected a FastStyle .* \[3, 6, 8\], the last the same"
+        RecipeError, match=r"start_from_teacher: expected a FastStyle .* \[4, 8, 9\], the last the same"
     ):
         read_recipe("cut.yaml").rehearse()
