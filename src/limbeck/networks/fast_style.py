@@ -77,12 +77,12 @@ class FastStyle(Stylizer):
         height, width = image.shape[2:]
         hidden = F.pad((image + 1) * 127.5, (0, -width % 4, 0, -height % 4), mode="replicate")
         for layer in (self.conv1, self.conv2, self.conv3):
-            hidden = layer(hidden).relu_()
+            hidden = layer(hidden).relu()
         for number in range(1, self.blocks + 1):
             first, second = (self.get_submodule(f"res{number}_{half}") for half in (1, 2))
-            hidden = second(first(hidden).relu_()).add_(hidden)
+            hidden = hidden + second(first(hidden).relu())
         for layer in (self.up1, self.up2):
-            hidden = layer(hidden).relu_()
+            hidden = layer(hidden).relu()
         found: Tensor = (self.out(hidden).tanh() * (150 / 127.5)).clamp(-1, 1)
         return found[..., :height, :width]
 
@@ -92,15 +92,18 @@ class FastStyle(Stylizer):
 
         At the whole and the half size the channels are kept that say most about the others; at the quarter size, around
         which the residual blocks pass, the directions; of the blocks the first. What matters is measured on uniform
-        noise, so no data are needed; photographs or noise of their spectrum gave no better start.
+        noise, so no data are needed; photographs gave about the same start.
 
         Raises:
             RecipeError: The other is no whole FastStyle of at least these widths and blocks, and of the same inner one.
         """
-        fits = isinstance(larger, FastStyle) and larger.rank is None and larger.blocks >= self.blocks
-        if not isinstance(larger, FastStyle) or not fits or larger.widths[2] != self.widths[2]:
-            raise RecipeError(_refusal(self, larger))
-        if any(mine > theirs for mine, theirs in zip(self.widths, larger.widths, strict=True)):
+        if not (
+            isinstance(larger, FastStyle)
+            and larger.rank is None
+            and larger.blocks >= self.blocks
+            and larger.widths[2] == self.widths[2]
+            and all(theirs >= mine for theirs, mine in zip(larger.widths, self.widths, strict=True))
+        ):
             raise RecipeError(_refusal(self, larger))
         moments = _moments(larger)
         mine, layers = _layers(self), {name: _Trained.of(layer) for name, layer in _layers(larger).items()}
