@@ -50,6 +50,7 @@ BASES = {
         "external",
         "libraries",
         "filters",
+        "low_rank",
         "harmonic_start",
         "contextual_attention",
         "region_maps",
