@@ -120,7 +120,7 @@ def data() -> TensorImages:
 
 
 def test_a_student_learns_to_paint_and_a_teacher_helps_it(tmp_path: Path) -> None:
-    vgg = Vgg16()
+    vgg = Vgg16(width=24)
     task = Stylization([GRAVEL], vgg, **SEEN)
 
     def taught(name: str, student: JohnsonStylizer, teacher: JohnsonStylizer | None, steps: int) -> JohnsonStylizer:

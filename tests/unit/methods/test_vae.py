@@ -216,7 +216,7 @@ def test_a_student_learns_and_sooner_from_its_teacher(tmp_path: Path) -> None:
         torch.manual_seed(seed)
         return ResidualVae(width, 4, size=8)
 
-    teacher = learned(tmp_path / "teacher", Vae(made(12, 0)), 500, {"student.kl": 0.2})
+    teacher = learned(tmp_path / "teacher", Vae(made(12, 0)), 300, {"student.kl": 0.2})
     weights = {"student.kl": 0.2, "student.decoder": 5.0, "student.posterior": 0.1}
     before = quality(made(3, 1).eval())
     alone, taught = [], []
