@@ -32,7 +32,7 @@ class FastStyle(Stylizer):
     Args:
         weights: A .npz file that holds {layer}.weight (outputs, inputs, h, w; for up1 and up2 inputs, outputs, h, w),
             {layer}.scale and {layer}.shift (outputs,) of each; relative to the working directory. Null for random ones.
-        widths: Channels at the whole, the half and the quarter size. On CPUs multiples of 8 are the fast ones.
+        widths: Channels at the whole, the half and the quarter size.
         blocks: Residual blocks.
         rank: Convolutions to and from the quarter size become three: 1x1 to `rank` channels, 3x3 among them, 1x1 from
             them. Null for whole ones.
@@ -92,7 +92,7 @@ class FastStyle(Stylizer):
 
         At the whole and the half size the channels are kept that say most about the others; at the quarter size, around
         which the residual blocks pass, the directions; of the blocks the first. What matters is measured on uniform
-        noise, so no data are needed; photographs gave about the same start.
+        noise, so no data are needed (docs/decisions/0011).
 
         Raises:
             RecipeError: The other is no whole FastStyle of at least these widths and blocks, and of the same inner one.

@@ -58,6 +58,8 @@ def kept_channels(weight: Tensor, count: int, moment: Tensor) -> tuple[list[int]
     Returns:
         The kept channels in their order, and the weight (O, count, h, w) for them alone.
     """
+    if count == len(moment):
+        return list(range(count)), weight
     importance = torch.einsum("oihw,ojhw->ij", weight, weight)
     ridge = RIDGE * float(moment.diagonal().mean())
 
