@@ -5,12 +5,12 @@ from functools import partial
 
 import pytest
 
-from limbeck.metrics.cost import cost
+from limbeck.metrics.cost import costs
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _short_timings() -> Iterator[None]:
     """Time the networks of whole runs for a moment, not for seconds: no test of a run looks at its times."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("limbeck.run.cost", partial(cost, seconds=0.02))
+        patch.setattr("limbeck.run.costs", partial(costs, seconds=0.02))
         yield

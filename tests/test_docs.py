@@ -37,7 +37,7 @@ import yaml
 from PIL import Image
 
 from limbeck import cli, run
-from limbeck.metrics.cost import cost
+from limbeck.metrics.cost import costs
 from limbeck.networks.small_cnn import SmallCnn
 from limbeck.networks.weights import save_weights
 from limbeck.recipe import read_recipe
@@ -114,7 +114,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Path) -> Iter
     """A working directory with what the pages speak of."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setattr(run, "cost", partial(cost, seconds=0.01))  # what is tested here is not how fast things are
+    monkeypatch.setattr(run, "costs", partial(costs, seconds=0.01))  # what is tested here is not how fast things are
     before = set(sys.modules)
     for block in (block for page in PAGES for block in blocks(page) if block.kind == "file"):
         Path(block.says).write_text(block.code)

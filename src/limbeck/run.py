@@ -15,7 +15,7 @@ from limbeck.arm import Arm, Setting
 from limbeck.data.base import Data
 from limbeck.errors import DataError, LimbeckError
 from limbeck.metrics.base import FeatureExtractor
-from limbeck.metrics.cost import cost
+from limbeck.metrics.cost import costs
 from limbeck.metrics.features import ClassifierFeatures
 from limbeck.networks.external import unwrap
 from limbeck.networks.roles import Fitted
@@ -161,16 +161,14 @@ def judged(story: Story) -> Result:
     """Return quality and cost of every arm, and the verdicts."""
     recipe, setting = story.recipe, story.setting
     data, task = setting.data, setting.task
+    spent = _costs(story)
     results: dict[str, ArmResult] = {}
-    if story.teacher is not None:
-        results["teacher"] = _measured("teacher", [story.teacher], story, None)
-    for name, group in story.controls.items():
-        results[name] = _measured("control", group, story, story.teacher)
-    for name, group in story.students.items():
-        results[name] = _measured("student", group, story, story.teacher)
+    for name, group in story.arms().items():
+        role: Role = "teacher" if name == "teacher" else "student" if name in story.students else "control"
+        results[name] = _measured(role, group, story, spent[name])
     for name, network in story.baselines.items():
         quality = task.evaluate(network, data, split=data.reference_split, seed=0, features=story.features)
-        results[name] = ArmResult("baseline", {k: Quality.of([v]) for k, v in quality.items()}, _cost(network, story))
+        results[name] = ArmResult("baseline", {k: Quality.of([v]) for k, v in quality.items()}, spent[name])
     if floor := task.floor(data, features=story.features):
         results["floor"] = ArmResult("floor", {name: Quality.of([value]) for name, value in floor.items()})
     return Result(
@@ -200,16 +198,16 @@ def _fitted(network: nn.Module, data: Data) -> nn.Module:
     return network
 
 
-def _measured(role: Role, group: list[Arm], story: Story, teacher: Arm | None) -> ArmResult:
-    costs = _cost(group[0].network().to(story.setting.device), story)
+def _measured(role: Role, group: list[Arm], story: Story, spent: dict[str, float | None]) -> ArmResult:
     if (seconds := [arm.seconds for arm in group if arm.seconds is not None]) != []:
-        costs["train_seconds"] = fmean(seconds)
+        spent = {**spent, "train_seconds": fmean(seconds)}
+    teacher = None if role == "teacher" else story.teacher
     best = None
     if any(arm.best_step for arm in group):
         steps = tuple(arm.best_step or int(arm.state["step"]) for arm in group)
         best = Best(steps, _quality(group, story, teacher, best=True))
     alarms = tuple(line for arm in group for line in arm.alarms)
-    return ArmResult(role, _quality(group, story, teacher), costs, _curves(group[0].history), best, alarms)
+    return ArmResult(role, _quality(group, story, teacher), spent, _curves(group[0].history), best, alarms)
 
 
 def _quality(group: list[Arm], story: Story, teacher: Arm | None, *, best: bool = False) -> dict[str, Quality]:
@@ -217,11 +215,13 @@ def _quality(group: list[Arm], story: Story, teacher: Arm | None, *, best: bool 
     return {name: Quality.of([metrics[name] for metrics in found]) for name in found[0]}
 
 
-def _cost(network: nn.Module, story: Story) -> dict[str, float | None]:
-    setting = story.setting
-    say(f"measuring the cost of {type(unwrap(network)).__name__}")
-    network = setting.task.ready(network).to(setting.device)
-    return cost(network, lambda count: tuple(t.to(setting.device) for t in setting.task.example(setting.data, count)))
+def _costs(story: Story) -> dict[str, dict[str, float | None]]:
+    """Return what the first arm of every name and every baseline cost, all timed in turns."""
+    data, task, device = story.setting.data, story.setting.task, story.setting.device
+    networks = {name: task.ready(group[0].network()).to(device) for name, group in story.arms().items()}
+    networks |= story.baselines
+    say(f"measuring the costs of {', '.join(networks)}")
+    return costs(networks, lambda count: tuple(part.to(device) for part in task.example(data, count)))
 
 
 def _steps(story: Story) -> int:

@@ -9,9 +9,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from limbeck.errors import DataError
 
 PATIENCE = 20.0  # seconds after which a timing ends, whatever it has seen
 ROOM = 2 * 1024**3  # bytes that the large batch may take
-WARM_UP, TIMED = 3, 5  # forwards
+TURNS = 5  # of every network
 Inputs = tuple[Any, ...]
 """The positional arguments of a network's forward; at least one is a tensor whose first axis is the batch."""
 
@@ -54,40 +54,48 @@ class Macs:
     uncounted: tuple[str, ...]
 
 
-def cost(
-    module: nn.Module, inputs_of: Callable[[int], Inputs], batch: int = 64, seconds: float = 1.0
-) -> dict[str, float | None]:
-    """Return what `module` costs, on the device where it and its inputs are.
+def costs(
+    modules: Mapping[str, nn.Module], inputs_of: Callable[[int], Inputs], batch: int = 64, seconds: float = 1.0
+) -> dict[str, dict[str, float | None]]:
+    """Return what each of `modules` costs, on the device where they and their inputs are.
 
     Args:
-        module: The network.
+        modules: The networks by name. They are timed in turns, so that whatever else the machine does, or how warm it
+            gets, meets all of them alike: the ratio of two times holds, though each may be another an hour later.
         inputs_of: Makes the inputs for a batch of the given size.
         batch: Size of the large batch that measures throughput; smaller where its timing would take more than 20
             seconds or a forward more than 2 GiB, as they do for large images.
-        seconds: How long each of the two timings runs, at least.
+        seconds: How long each of the two timings of a network runs, at least.
 
     Returns:
-        parameters; macs, latency_ms_batch1 and peak_memory_bytes for one sample; file_bytes; images_per_second and
-        cpu_percent for the large batch. What runs outside torch, as an ONNX file does, has neither parameters nor
-        work that torch could count: then parameters, macs and memory are None, for they are not 0.
+        For every name parameters; macs, latency_ms_batch1 and peak_memory_bytes for one sample; file_bytes;
+        images_per_second and cpu_percent for the large batch. What runs outside torch, as an ONNX file does, has
+        neither parameters nor work that torch could count: then parameters, macs and memory are None, for they are
+        not 0.
     """
     one = inputs_of(1)
-    latency = latency_ms(module, one, seconds)
-    size, work = parameters(module), macs(module, one).count
-    file, memory = file_bytes(module), peak_memory_bytes(module, one)
-    in_time = int(1000 * PATIENCE / latency) // (WARM_UP + TIMED)
-    in_room = ROOM // max(1, memory - file)  # weights are there once, the rest for every image
-    speed, cpu = throughput(module, inputs_of(max(1, min(batch, in_time, in_room))), seconds)
-    hidden = size == 0 and work == 0
-    return {
-        "parameters": None if hidden else size,
-        "macs": None if hidden else work,
-        "file_bytes": file,
-        "latency_ms_batch1": latency,
-        "images_per_second": speed,
-        "peak_memory_bytes": None if hidden else memory,
-        "cpu_percent": cpu,
-    }
+    latency = latencies_ms(modules, one, seconds)
+    found: dict[str, dict[str, float | None]] = {}
+    large: dict[str, int] = {}
+    for name, module in modules.items():
+        size, work = parameters(module), macs(module, one).count
+        file, memory = file_bytes(module), peak_memory_bytes(module, one)
+        in_time = int(1000 * PATIENCE / latency[name]) // (2 * TURNS)
+        in_room = ROOM // max(1, memory - file)  # weights are there once, the rest for every image
+        large[name] = max(1, min(batch, in_time, in_room))
+        hidden = size == 0 and work == 0
+        found[name] = {
+            "parameters": None if hidden else size,
+            "macs": None if hidden else work,
+            "file_bytes": file,
+            "latency_ms_batch1": latency[name],
+            "peak_memory_bytes": None if hidden else memory,
+        }
+    inputs = {size: inputs_of(size) for size in set(large.values())}
+    speeds = throughputs(modules, {name: inputs[size] for name, size in large.items()}, seconds)
+    for name, (speed, cpu) in speeds.items():
+        found[name] |= {"images_per_second": speed, "cpu_percent": cpu}
+    return found
 
 
 def parameters(module: nn.Module) -> int:
@@ -125,36 +133,37 @@ def macs(module: nn.Module, inputs: Inputs) -> Macs:
     return Macs(counter.get_total_flops() // 2, tuple(sorted(rest.operations)))
 
 
-def latency_ms(module: nn.Module, inputs: Inputs, seconds: float = 1.0) -> float:
-    """Return the median time of one forward in milliseconds, after a warm-up.
+def latencies_ms(modules: Mapping[str, nn.Module], inputs: Inputs, seconds: float = 1.0) -> dict[str, float]:
+    """Return the median time of one forward of each module in milliseconds, taken in turns.
 
     Args:
-        module: The network.
-        inputs: Its inputs; a batch of 1 by convention.
-        seconds: How long to go on measuring, at least.
+        modules: The networks by name.
+        inputs: Their inputs; a batch of 1 by convention.
+        seconds: How long to go on measuring each, at least.
     """
-    with _measuring(module):
-        return 1000 * statistics.median(_times(module, inputs, seconds))
+    timed = _in_turns(modules, dict.fromkeys(modules, inputs), seconds)
+    return {name: 1000 * statistics.median(timing.forwards) for name, timing in timed.items()}
 
 
-def throughput(module: nn.Module, inputs: Inputs, seconds: float = 1.0) -> tuple[float, float]:
-    """Return images per second and the process's use of the CPU meanwhile, after a warm-up.
+def throughputs(
+    modules: Mapping[str, nn.Module], inputs: Mapping[str, Inputs], seconds: float = 1.0
+) -> dict[str, tuple[float, float]]:
+    """Return images per second of each module and the process's use of the CPU meanwhile, taken in turns.
 
     Args:
-        module: The network.
-        inputs: Its inputs, for a large batch.
-        seconds: How long to go on measuring, at least.
+        modules: The networks by name.
+        inputs: The inputs of each, for a large batch.
+        seconds: How long to go on measuring each, at least.
 
     Returns:
         The batch size over the median time of a forward, and CPU time over elapsed time in percent: 100 is one
         core, all threads of this process together. On a GPU it includes waiting for the device.
     """
-    size = len(_first_tensor(inputs))
-    with _measuring(module):
-        wall, cpu = time.perf_counter(), time.process_time()
-        times = _times(module, inputs, seconds)
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return size / statistics.median(times), 100 * cpu / wall
+    timed = _in_turns(modules, inputs, seconds)
+    return {
+        name: (len(_first_tensor(inputs[name])) / statistics.median(timing.forwards), 100 * timing.cpu / timing.wall)
+        for name, timing in timed.items()
+    }
 
 
 def peak_memory_bytes(module: nn.Module, inputs: Inputs) -> int:
@@ -203,22 +212,46 @@ def _rise_on_cpu(module: nn.Module, inputs: Inputs) -> int:
     return int(max(e["args"]["Total Allocated"] for e in balance) - start)
 
 
-def _times(module: nn.Module, inputs: Inputs, seconds: float) -> list[float]:
-    """Return the seconds of each of at least five forwards after a warm-up; of fewer, where the patience ends before.
+@dataclass
+class _Timing:
+    """Seconds of each forward that counts; and of all that ran, on the clock and on the CPU."""
 
-    What takes longer than that for one image, as an optimisation does, is run once: next to its time, what a first
-    forward prepares is nothing.
+    forwards: list[float] = field(default_factory=list)
+    wall: float = 0.0
+    cpu: float = 0.0
+
+
+def _in_turns(modules: Mapping[str, nn.Module], inputs: Mapping[str, Inputs], seconds: float) -> dict[str, _Timing]:
+    """Time the forwards of each module in several turns; one whose patience ends has no further turn."""
+    timed = {name: _Timing() for name in modules}
+    for _ in range(TURNS):
+        for name, module in modules.items():
+            if timed[name].wall <= max(PATIENCE, seconds):
+                with _measuring(module):
+                    _take_turn(module, inputs[name], seconds, timed[name])
+    return timed
+
+
+def _take_turn(module: nn.Module, inputs: Inputs, seconds: float, timing: _Timing) -> None:
+    """Run forwards for a turn's share of the seconds: one to warm up, then one at least.
+
+    What takes longer than the patience for one image, as an optimisation does, is run once: next to its time, what a
+    first forward prepares is nothing.
     """
     device = _first_tensor(inputs).device
-    times: list[float] = []
-    while len(times) < WARM_UP + TIMED or sum(times[WARM_UP:]) < seconds:
-        start = time.perf_counter()
+    until, warm = timing.wall + seconds / TURNS, False
+    while True:
+        wall, cpu = time.perf_counter(), time.process_time()
         module(*inputs)
         _wait(device)
-        times.append(time.perf_counter() - start)
-        if sum(times) > max(PATIENCE, seconds):
-            break
-    return times[WARM_UP:] or times[-1:]
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        timing.wall, timing.cpu = timing.wall + wall, timing.cpu + cpu
+        over = timing.wall > max(PATIENCE, seconds)
+        if warm or (over and not timing.forwards):
+            timing.forwards.append(wall)
+        if over or (warm and timing.wall >= until):
+            return
+        warm = True
 
 
 def _wait(device: torch.device) -> None:

@@ -7,11 +7,23 @@ from safetensors.torch import save_file, save_model
 from torch import nn
 
 from limbeck.errors import DataError
-from limbeck.metrics.cost import cost, file_bytes, latency_ms, macs, parameters, peak_memory_bytes, throughput
+from limbeck.metrics.cost import costs, file_bytes, latencies_ms, macs, parameters, peak_memory_bytes, throughputs
+
+
+def cost(module, *args, **kwargs):
+    return costs({"it": module}, *args, **kwargs)["it"]
+
+
+def latency_ms(module, inputs, seconds=1.0):
+    return latencies_ms({"it": module}, inputs, seconds)["it"]
+
+
+def throughput(module, inputs, seconds):
+    return throughputs({"it": module}, {"it": inputs}, seconds)["it"]
 
 
 class Sleeper(nn.Module):
-    """Takes a known time and no CPU; every third call is much slower."""
+    """Takes a known time and no CPU; every fourth call is much slower."""
 
     def __init__(self, seconds, slow=0.0):
         super().__init__()
@@ -19,7 +31,7 @@ class Sleeper(nn.Module):
 
     def forward(self, x):
         self.calls += 1
-        time.sleep(self.slow if self.slow and self.calls % 3 == 0 else self.seconds)
+        time.sleep(self.slow if self.slow and self.calls % 4 == 0 else self.seconds)
         return x
 
 
@@ -96,7 +108,26 @@ def test_what_takes_longer_than_the_patience_runs_once(monkeypatch):
     assert latency_ms(quick, (torch.zeros(1),), seconds=0) >= 9 and quick.calls <= 3
     patient = Sleeper(0.009)
     latency_ms(patient, (torch.zeros(1),), seconds=0.08)
-    assert patient.calls >= 3  # who asks for more time gets it
+    assert patient.calls > 3  # who asks for more time gets it
+
+
+def test_networks_are_timed_in_turns():
+    """A machine that is half as fast for the second half of the time is so for all of them."""
+    order = []
+
+    class Noted(nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+
+        def forward(self, x):
+            order.append(self.name)
+            time.sleep(0.01 * (1 if len(order) < 20 else 2))
+            return x
+
+    found = latencies_ms({name: Noted(name) for name in "abc"}, (torch.zeros(1),), seconds=0)
+    assert "".join(order) == "aabbcc" * 5  # in each turn one to warm up
+    assert max(found.values()) < 1.5 * min(found.values())
 
 
 def test_what_runs_outside_torch_has_unknown_costs_rather_than_none():
@@ -175,7 +206,9 @@ def test_latency_is_the_median_in_milliseconds():
 def test_latency_warms_up_and_takes_its_time():
     network = Sleeper(0.002)
     latency_ms(network, (torch.zeros(1),), seconds=0)
-    assert network.calls == 3 + 5
+    assert network.calls == 5 * 2
+    latency_ms(network, (torch.zeros(1),), seconds=0.4)
+    assert network.calls > 5 * 2 + 5 * 4  # 40 forwards in each turn, where nothing else runs
 
 
 def test_throughput_and_cpu_use():
