@@ -358,7 +358,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.yaml").write_text(RECIPE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("limbeck.run.cost", lambda network, inputs: {"parameters": 1.0})  # to measure it takes seconds
+        # To measure it takes seconds.
+        patch.setattr("limbeck.run.costs", lambda networks, inputs: {name: {"parameters": 1.0} for name in networks})
         assert main(["run", str(folder / "tiny.yaml"), "--out", str(folder / "runs/tiny"), *CPU]) == 0
     return folder
 
