@@ -61,7 +61,7 @@ def costs(
 
     Args:
         modules: The networks by name. They are timed in turns, so that whatever else the machine does, or how warm it
-            gets, meets all of them alike: the ratio of two times holds, though each may be another an hour later.
+            gets, meets all of them and not only one.
         inputs_of: Makes the inputs for a batch of the given size.
         batch: Size of the large batch that measures throughput; smaller where its timing would take more than 20
             seconds or a forward more than 2 GiB, as they do for large images.
