@@ -51,6 +51,7 @@ BASES = {
         "libraries",
         "filters",
         "low_rank",
+        "folded_conv",
         "harmonic_start",
         "contextual_attention",
         "region_maps",

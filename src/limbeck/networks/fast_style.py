@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, WeightsError, require
 from limbeck.networks.building import check_sizes
+from limbeck.networks.folded_conv import fold_conv, fold_doubling
 from limbeck.networks.low_rank import kept_channels, second_moment, tucker2
 from limbeck.networks.roles import Stylizer
 
@@ -27,7 +28,8 @@ class FastStyle(Stylizer):
 
     It is for weights that exist, and for what is cut out of them: with `start_from_teacher: [student]` a smaller one
     begins as the larger one's best channels and ranks (`start_from`), and paints at once. `JohnsonStylizer` is the one
-    to train from nothing. conv1, conv2, conv3, res1_1 to res5_2, up1, up2 and out are tap paths.
+    to train from nothing. conv1, conv2, conv3, res1_1 to res5_2, up1, up2 and out are tap paths; of the last two every
+    channel is four, for two by two pixels (`folded_conv`).
 
     Args:
         weights: A .npz file that holds {layer}.weight (outputs, inputs, h, w; for up1 and up2 inputs, outputs, h, w),
@@ -67,8 +69,8 @@ class FastStyle(Stylizer):
             for half in (1, 2):
                 self.add_module(f"res{number}_{half}", _Layer(inner, inner, 3, rank=rank))
         self.up1 = _Layer(inner, middle, 3, enlarge=True, rank=rank)
-        self.up2 = _Layer(middle, outer, 3, enlarge=True)
-        self.out = _Layer(outer, 3, 9)
+        self.up2 = _Layer(middle, outer, 3, enlarge=True, folded=True)
+        self.out = _Layer(outer, 3, 9, folded=True)
         if weights is not None:
             _load(self, Path(weights))
 
@@ -76,6 +78,8 @@ class FastStyle(Stylizer):
         """Return stylized images (N, 3, H, W) in [-1, 1] of images (N, 3, H, W); there is one style."""
         height, width = image.shape[2:]
         hidden = F.pad((image + 1) * 127.5, (0, -width % 4, 0, -height % 4), mode="replicate")
+        if image.device.type == "cpu":
+            hidden = hidden.contiguous(memory_format=torch.channels_last)  # faster there
         for layer in (self.conv1, self.conv2, self.conv3):
             hidden = layer(hidden).relu()
         for number in range(1, self.blocks + 1):
@@ -83,7 +87,7 @@ class FastStyle(Stylizer):
             hidden = hidden + second(first(hidden).relu())
         for layer in (self.up1, self.up2):
             hidden = layer(hidden).relu()
-        found: Tensor = (self.out(hidden).tanh() * (150 / 127.5)).clamp(-1, 1)
+        found: Tensor = (F.pixel_shuffle(self.out(hidden), 2).tanh() * (150 / 127.5)).clamp(-1, 1)
         return found[..., :height, :width]
 
     @torch.no_grad()
@@ -117,10 +121,21 @@ class FastStyle(Stylizer):
 
 
 class _Layer(nn.Module):
-    """A convolution with TensorFlow's "SAME" padding, alone or between two 1x1, and instance normalisation."""
+    """A convolution with TensorFlow's "SAME" padding, alone or between two 1x1, and instance normalisation.
+
+    If `folded`, its outputs are, and its inputs too unless it enlarges (`folded_conv`).
+    """
 
     def __init__(
-        self, inputs: int, outputs: int, side: int, *, stride: int = 1, enlarge: bool = False, rank: int | None = None
+        self,
+        inputs: int,
+        outputs: int,
+        side: int,
+        *,
+        stride: int = 1,
+        enlarge: bool = False,
+        folded: bool = False,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         self.before = None if rank is None else _drawn(rank, inputs, 1)
@@ -128,12 +143,16 @@ class _Layer(nn.Module):
         self.weight = _drawn(*((taken, given) if enlarge else (given, taken)), side)
         self.after = None if rank is None else _drawn(outputs, rank, 1)
         self.scale, self.shift = nn.Parameter(torch.ones(outputs)), nn.Parameter(torch.zeros(outputs))
-        self.stride, self.enlarge = stride, enlarge
+        self.stride, self.enlarge, self.folded = stride, enlarge, folded
 
     def forward(self, hidden: Tensor) -> Tensor:
         if self.before is not None:
             hidden = F.conv2d(hidden, self.before)
-        if self.enlarge:
+        if self.folded and self.enlarge:
+            hidden = F.conv2d(F.pad(hidden, (1, 0, 1, 0)), fold_doubling(self.weight))
+        elif self.folded:
+            hidden = F.conv2d(hidden, fold_conv(self.weight), padding="same")
+        elif self.enlarge:
             hidden = F.conv_transpose2d(hidden, self.weight, stride=2)[..., :-1, :-1]
         else:
             around = self.weight.shape[2] - self.stride  # of an even side; the odd pixel lies at the end
@@ -142,7 +161,9 @@ class _Layer(nn.Module):
         if self.after is not None:
             hidden = F.conv2d(hidden, self.after)
         # A group for every channel is instance normalisation, which torch computes faster so on a CPU.
-        return F.group_norm(hidden, hidden.shape[1], self.scale, self.shift, EPSILON)
+        groups = len(self.scale)
+        scale, shift = (each.repeat_interleave(hidden.shape[1] // groups) for each in (self.scale, self.shift))
+        return F.group_norm(hidden, groups, scale, shift, EPSILON)
 
     def take(self, trained: _Trained, moment: Tensor) -> None:
         """Take the weights of a trained layer, at the rank that this one has."""
@@ -188,7 +209,10 @@ def _moments(network: FastStyle) -> dict[str, Tensor]:
     seen: dict[str, Tensor] = {}
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
-        return lambda _, taken: seen.update({name: second_moment(taken[0])})
+        # Only `out` takes what is folded.
+        return lambda _, taken: seen.update(
+            {name: second_moment(F.pixel_shuffle(taken[0], 2) if name == "out" else taken[0])}
+        )
 
     handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in _layers(network).items()]
     try:
