@@ -28,7 +28,7 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"width": 2, "blocks": 1, "depthwise": True},
         {"width": 2, "blocks": 1, "styles": 3},
     ],
-    "FastStyle": [{}, {"widths": (4, 6, 8), "blocks": 1, "rank": 3}],
+    "FastStyle": [{}, {"widths": (4, 6, 8), "blocks": 1, "rank": 3, "between": 5}],
     "AdaptiveStylizer": [{"encoder": LEARNS}, {"encoder": LEARNS, "exchange": "whitening", "strength": 0.8}],
     "StylizerPerStyle": [{"members": lambda: [JohnsonStylizer(2, 1), JohnsonStylizer(3, 1)]}],
     "Gatys": [

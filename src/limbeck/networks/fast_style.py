@@ -38,6 +38,8 @@ class FastStyle(Stylizer):
         blocks: Residual blocks.
         rank: Convolutions to and from the quarter size become three: 1x1 to `rank` channels, 3x3 among them, 1x1 from
             them. Null for whole ones.
+        between: Channels between the two convolutions of a block, which then need no 1x1 on that side. Null for as many
+            as around it.
 
     Raises:
         RecipeError: A size cannot be used.
@@ -51,6 +53,7 @@ class FastStyle(Stylizer):
         widths: Sequence[int] = (32, 64, 128),
         blocks: int = 5,
         rank: int | None = None,
+        between: int | None = None,
     ) -> None:
         super().__init__()
         require(
@@ -61,14 +64,19 @@ class FastStyle(Stylizer):
         if rank is not None:
             most = min(middle, inner)
             require("FastStyle.rank", 1 <= rank < most, f"a number of at least 1 and below {most}, or null", rank)
-        self.styles, self.blocks, self.rank = 1, blocks, rank
+        within = inner if between is None else between
+        require(
+            "FastStyle.between", 1 <= within <= inner, f"a number of at least 1 and at most {inner}, or null", between
+        )
+        inside = rank if between is None else None
+        self.styles, self.blocks, self.rank, self.between = 1, blocks, rank, between
         self.conv1 = _Layer(3, outer, 9)
         self.conv2 = _Layer(outer, middle, 3, stride=2)
-        self.conv3 = _Layer(middle, inner, 3, stride=2, rank=rank)
+        self.conv3 = _Layer(middle, inner, 3, stride=2, ranks=(rank, rank))
         for number in range(1, blocks + 1):
-            for half in (1, 2):
-                self.add_module(f"res{number}_{half}", _Layer(inner, inner, 3, rank=rank))
-        self.up1 = _Layer(inner, middle, 3, enlarge=True, rank=rank)
+            self.add_module(f"res{number}_1", _Layer(inner, within, 3, ranks=(rank, inside)))
+            self.add_module(f"res{number}_2", _Layer(within, inner, 3, ranks=(inside, rank)))
+        self.up1 = _Layer(inner, middle, 3, enlarge=True, ranks=(rank, rank))
         self.up2 = _Layer(middle, outer, 3, enlarge=True, folded=True)
         self.out = _Layer(outer, 3, 9, folded=True)
         if weights is not None:
@@ -94,16 +102,16 @@ class FastStyle(Stylizer):
     def start_from(self, larger: nn.Module) -> None:
         """Take the weights of a larger one, as far as there is room for them.
 
-        At the whole and the half size the channels are kept that say most about the others; at the quarter size, around
-        which the residual blocks pass, the directions; of the blocks the first. What matters is measured on uniform
-        noise, so no data are needed (docs/decisions/0011).
+        At the whole and the half size and inside a block the channels are kept that say most about the others; at the
+        quarter size, around which the residual blocks pass, the directions; of the blocks the first. What matters is
+        measured on uniform noise, so no data are needed (docs/decisions/0011).
 
         Raises:
-            RecipeError: The other is no whole FastStyle of at least these widths and blocks, and of the same inner one.
+            RecipeError: The other is no whole FastStyle of at least these widths and blocks, the last width the same.
         """
         if not (
             isinstance(larger, FastStyle)
-            and larger.rank is None
+            and larger.rank is larger.between is None
             and larger.blocks >= self.blocks
             and larger.widths[2] == self.widths[2]
             and all(theirs >= mine for theirs, mine in zip(larger.widths, self.widths, strict=True))
@@ -111,7 +119,8 @@ class FastStyle(Stylizer):
             raise RecipeError(_refusal(self, larger))
         moments = _moments(larger)
         mine, layers = _layers(self), {name: _Trained.of(layer) for name, layer in _layers(larger).items()}
-        for name, reader in (("conv1", "conv2"), ("conv2", "conv3"), ("up1", "up2"), ("up2", "out")):
+        blocks = [(f"res{number}_1", f"res{number}_2") for number in range(1, self.blocks + 1)]
+        for name, reader in (("conv1", "conv2"), ("conv2", "conv3"), *blocks, ("up1", "up2"), ("up2", "out")):
             count = mine[name].scale.numel()
             kept, layers[reader].weight = kept_channels(layers[reader].weight, count, moments[reader])
             layers[name] = layers[name].only(kept)
@@ -121,7 +130,7 @@ class FastStyle(Stylizer):
 
 
 class _Layer(nn.Module):
-    """A convolution with TensorFlow's "SAME" padding, alone or between two 1x1, and instance normalisation.
+    """A convolution with TensorFlow's "SAME" padding, alone or with a 1x1 on either side, and instance normalisation.
 
     If `folded`, its outputs are, and its inputs too unless it enlarges (`folded_conv`).
     """
@@ -135,13 +144,13 @@ class _Layer(nn.Module):
         stride: int = 1,
         enlarge: bool = False,
         folded: bool = False,
-        rank: int | None = None,
+        ranks: tuple[int | None, int | None] = (None, None),
     ) -> None:
         super().__init__()
-        self.before = None if rank is None else _drawn(rank, inputs, 1)
-        taken, given = (inputs, outputs) if rank is None else (rank, rank)
+        taken, given = ranks[0] or inputs, ranks[1] or outputs
+        self.before = None if ranks[0] is None else _drawn(taken, inputs, 1)
         self.weight = _drawn(*((taken, given) if enlarge else (given, taken)), side)
-        self.after = None if rank is None else _drawn(outputs, rank, 1)
+        self.after = None if ranks[1] is None else _drawn(outputs, given, 1)
         self.scale, self.shift = nn.Parameter(torch.ones(outputs)), nn.Parameter(torch.zeros(outputs))
         self.stride, self.enlarge, self.folded = stride, enlarge, folded
 
@@ -166,15 +175,29 @@ class _Layer(nn.Module):
         return F.group_norm(hidden, groups, scale, shift, EPSILON)
 
     def take(self, trained: _Trained, moment: Tensor) -> None:
-        """Take the weights of a trained layer, at the rank that this one has."""
+        """Take the weights of a trained layer, at the ranks that this one has."""
         weight = trained.weight
-        if self.before is not None and self.after is not None:
-            before, weight, after = tucker2(weight, self.before.shape[0], moment)
-            self.before.copy_(before[..., None, None])
-            self.after.copy_(after[..., None, None])
+        if self.before is not None or self.after is not None:
+            weight = self._take_outer(weight, moment)
         self.weight.copy_(weight.transpose(0, 1) if self.enlarge else weight)
         self.scale.copy_(trained.scale)
         self.shift.copy_(trained.shift)
+
+    def _take_outer(self, weight: Tensor, moment: Tensor) -> Tensor:
+        """Take the 1x1 convolutions of a weight, and return what is left between them."""
+        outputs, inputs = weight.shape[:2]
+        inner = inputs if self.before is None else len(self.before)
+        outer = outputs if self.after is None else self.after.shape[1]
+        before, weight, after = tucker2(weight, inner, outer, moment)
+        if self.before is None:
+            weight = torch.einsum("srhw,ri->sihw", weight, before)
+        else:
+            self.before.copy_(before[..., None, None])
+        if self.after is None:
+            weight = torch.einsum("srhw,os->orhw", weight, after)
+        else:
+            self.after.copy_(after[..., None, None])
+        return weight
 
 
 @dataclass
@@ -208,13 +231,11 @@ def _moments(network: FastStyle) -> dict[str, Tensor]:
     """Return the second moment of what each layer takes, by its name."""
     seen: dict[str, Tensor] = {}
 
-    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
-        # Only `out` takes what is folded.
-        return lambda _, taken: seen.update(
-            {name: second_moment(F.pixel_shuffle(taken[0], 2) if name == "out" else taken[0])}
-        )
+    def watch(name: str, layer: _Layer) -> Callable[[nn.Module, tuple[Tensor]], None]:
+        factor = 2 if layer.folded and not layer.enlarge else 1
+        return lambda _, taken: seen.update({name: second_moment(F.pixel_shuffle(taken[0], factor))})
 
-    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in _layers(network).items()]
+    handles = [layer.register_forward_pre_hook(watch(name, layer)) for name, layer in _layers(network).items()]
     try:
         noise = torch.rand(STIMULI, generator=torch.Generator().manual_seed(0)) * 2 - 1
         network(noise.to(network.conv1.weight))
@@ -227,10 +248,11 @@ def _moments(network: FastStyle) -> dict[str, Tensor]:
 def _refusal(mine: FastStyle, larger: nn.Module) -> str:
     found = type(larger).__name__
     if isinstance(larger, FastStyle):
-        found += f" with widths {list(larger.widths)}, {larger.blocks} blocks and rank {larger.rank}"
+        found += f" with widths {list(larger.widths)}, {larger.blocks} blocks, rank {larger.rank}"
+        found += f" and between {larger.between}"
     return (
-        f"start_from_teacher: expected a FastStyle of rank null with at least the widths {list(mine.widths)}, the last"
-        f" the same, and {mine.blocks} blocks, found {found}"
+        f"start_from_teacher: expected a FastStyle without rank and between, with at least the widths"
+        f" {list(mine.widths)}, the last the same, and {mine.blocks} blocks, found {found}"
     )
 
 

@@ -19,8 +19,8 @@ def second_moment(hidden: Tensor) -> Tensor:
     return channels @ channels.T / channels.shape[1]
 
 
-def tucker2(weight: Tensor, rank: int, moment: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a convolution as three: to `rank` channels, among them, and from them (Kim et al. 2016, arXiv:1511.06530).
+def tucker2(weight: Tensor, inner: int, outer: int, moment: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a convolution as three: to fewer channels, among fewer, and from them (Kim et al. 2016, arXiv:1511.06530).
 
     The two factors are the leading directions of the weight, unfolded along either side (eq. 3 with the higher-order
     singular value decomposition of De Lathauwer et al. 2000 in the place of iterations); here of the weight seen by
@@ -28,20 +28,21 @@ def tucker2(weight: Tensor, rank: int, moment: Tensor) -> tuple[Tensor, Tensor, 
 
     Args:
         weight: (O, I, h, w).
-        rank: At most O and I; at O and I nothing is lost.
+        inner: Rank on the side of the inputs, at most I; at I nothing is lost there.
+        outer: Rank on the side of the outputs, at most O.
         moment: (I, I), of the inputs.
 
     Returns:
-        before (rank, I), core (rank, rank, h, w) and after (O, rank), weight ≈ after · core · before.
+        before (inner, I), core (outer, inner, h, w) and after (O, outer), weight ≈ after · core · before.
     """
     values, vectors = torch.linalg.eigh(moment)
     spread = values.clamp(min=SMALLEST * float(values.max())).sqrt()
     root, inverse = (vectors * s @ vectors.T for s in (spread, 1 / spread))
     seen = torch.einsum("oihw,ij->ojhw", weight, root)
-    after = torch.linalg.svd(seen.flatten(1), full_matrices=False).U[:, :rank]
-    inner = torch.linalg.svd(seen.transpose(0, 1).flatten(1), full_matrices=False).U[:, :rank]
-    core = torch.einsum("ojhw,os,jr->srhw", seen, after, inner)
-    return inner.T @ inverse, core, after
+    after = torch.linalg.svd(seen.flatten(1), full_matrices=False).U[:, :outer]
+    before = torch.linalg.svd(seen.transpose(0, 1).flatten(1), full_matrices=False).U[:, :inner]
+    core = torch.einsum("ojhw,os,jr->srhw", seen, after, before)
+    return before.T @ inverse, core, after
 
 
 def kept_channels(weight: Tensor, count: int, moment: Tensor) -> tuple[list[int], Tensor]:
@@ -62,17 +63,15 @@ def kept_channels(weight: Tensor, count: int, moment: Tensor) -> tuple[list[int]
         return list(range(count)), weight
     importance = torch.einsum("oihw,ojhw->ij", weight, weight)
     ridge = RIDGE * float(moment.diagonal().mean())
-
-    def guess(kept: list[int]) -> Tensor:
-        among = moment[kept][:, kept] + ridge * torch.eye(len(kept)).to(moment)
-        found: Tensor = torch.linalg.solve(among, moment[kept]).T
-        return found  # (I, kept)
-
-    def lost(kept: list[int]) -> float:
-        return float(((moment - guess(kept) @ moment[kept]) * importance).sum())
-
     kept: list[int] = []
+    left = moment.clone()  # of every channel, what those that are kept do not tell
     for _ in range(count):
-        others = (channel for channel in range(len(moment)) if channel not in kept)
-        kept = min((sorted([*kept, channel]) for channel in others), key=lost)
-    return kept, torch.einsum("oihw,ik->okhw", weight, guess(kept))
+        gain = ((left @ importance) * left).sum(1) / (left.diagonal() + ridge)
+        gain[kept] = -torch.inf
+        best = int(gain.argmax())
+        kept.append(best)
+        left = left - torch.outer(left[:, best], left[best]) / (left[best, best] + ridge)
+    kept.sort()
+    among = moment[kept][:, kept] + ridge * torch.eye(count).to(moment)
+    guess = torch.linalg.solve(among, moment[kept]).T  # (I, count)
+    return kept, torch.einsum("oihw,ik->okhw", weight, guess)

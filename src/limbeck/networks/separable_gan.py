@@ -22,8 +22,8 @@ class SeparableGenerator(Generator):
 
     A 4x4 convolution of DCGAN has 16 weights for each pair of channels, a separable one little more than 1: for the
     same number of parameters this has more channels and layers, and takes about twice as many operations. blocks.0
-    (4x4), blocks.1 (8x8) and so on, each of `width` channels, are tap paths; the last transposed convolution doubles
-    once more. With width 54 and latent 64 it has 27,291 parameters for grey 32x32 images.
+    (4x4), blocks.1 (8x8) and so on are tap paths; the last transposed convolution doubles once more. With width 54 and
+    latent 64 it has 27,291 parameters for grey 32x32 images.
 
     Args:
         width: Channels of every block.
@@ -33,6 +33,8 @@ class SeparableGenerator(Generator):
         classes: Number of classes K; 0 is unconditional.
         first: Channels of the map that the latent is projected to, which a 1x1 convolution makes `width`: the
             projection would otherwise take most of the parameters.
+        widths: Channels of each block from the first to the last, instead of `width` for all of them: fewer towards
+            the end, where the maps are large, make it faster for as many parameters.
         depths: Convolutions of each block, from the first to the last; null for one at 4x4 and two in all others.
 
     Raises:
@@ -48,23 +50,26 @@ class SeparableGenerator(Generator):
         classes: int = 0,
         *,
         first: int = 8,
+        widths: Sequence[int] | None = None,
         depths: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         check_sizes(self, width=width, latent=latent, channels=channels, first=first)
         check_sizes(self, at_least=0, classes=classes)
         stages = doublings(self, size)
+        widths = [width] * stages if widths is None else widths
         depths = [1] + [2] * (stages - 1) if depths is None else depths
-        check_blocks(self, size, stages, depths=depths)
+        check_blocks(self, size, stages, widths=widths, depths=depths)
         self.latent_shape = (latent,)
         self.image_shape = (channels, size, size)
         self.classes = classes
         self.project = nn.Sequential(nn.Linear(latent, first * START * START), nn.Unflatten(1, (first, START, START)))
         self.expand = nn.Sequential(
-            nn.BatchNorm2d(first), nn.ReLU(), nn.Conv2d(first, width, 1, bias=False), nn.BatchNorm2d(width)
+            nn.BatchNorm2d(first), nn.ReLU(), nn.Conv2d(first, widths[0], 1, bias=False), nn.BatchNorm2d(widths[0])
         )
-        self.blocks = nn.ModuleList(_Block(width, depth, classes) for depth in depths)
-        self.output = nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1)
+        inputs = [widths[0], *widths]
+        self.blocks = nn.ModuleList(_Block(inputs[i], widths[i], depths[i], classes) for i in range(stages))
+        self.output = nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1)
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1] from latents (N, L); `label` (N,) is unused without classes."""
@@ -78,14 +83,14 @@ class SeparableGenerator(Generator):
 class _Block(nn.Module):
     """Separable convolutions, each normalised between its two halves and behind them, then ReLU."""
 
-    def __init__(self, width: int, depth: int, classes: int) -> None:
+    def __init__(self, inputs: int, width: int, depth: int, classes: int) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(
             # A gain and a bias between the halves would say nothing that the second, and the norm behind it, cannot.
             convolution(
-                nn.Conv2d, width, width, 3, nn.BatchNorm2d(width, affine=False), separable=True, bias=False, padding=1
+                nn.Conv2d, taken, width, 3, nn.BatchNorm2d(taken, affine=False), separable=True, bias=False, padding=1
             )
-            for _ in range(depth)
+            for taken in [inputs] + [width] * (depth - 1)
         )
         self.norms = nn.ModuleList(ConditionalBatchNorm2d(width, classes) for _ in range(depth))
 

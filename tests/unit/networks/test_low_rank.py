@@ -21,9 +21,9 @@ def whole(before: Tensor, core: Tensor, after: Tensor) -> Tensor:
 def test_a_weight_of_that_rank_and_one_at_full_rank_stay_what_they_are() -> None:
     low = whole(drawn(3, 8), drawn(3, 3, 3, 3, seed=1), drawn(10, 3, seed=2))
     moment = second_moment(drawn(4, 8, 6, 6, seed=3))
-    torch.testing.assert_close(whole(*tucker2(low, 3, moment)), low, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(whole(*tucker2(low, 3, 3, moment)), low, rtol=1e-3, atol=1e-3)
     full = drawn(8, 8, 3, 3, seed=4)
-    torch.testing.assert_close(whole(*tucker2(full, 8, moment)), full, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(whole(*tucker2(full, 8, 8, moment)), full, rtol=1e-3, atol=1e-3)
 
 
 def test_what_is_lost_lies_between_the_best_one_sided_loss_and_both_together() -> None:
@@ -32,7 +32,7 @@ def test_what_is_lost_lies_between_the_best_one_sided_loss_and_both_together() -
     sides = [weight.flatten(1), weight.transpose(0, 1).flatten(1)]
     for rank in range(1, 7):
         tails = [torch.linalg.svdvals(side)[rank:].square().sum() for side in sides]
-        lost = (whole(*tucker2(weight, rank, torch.eye(7))) - weight).square().sum()
+        lost = (whole(*tucker2(weight, rank, rank, torch.eye(7))) - weight).square().sum()
         assert max(tails) * 0.999 <= lost <= sum(tails) * 1.001
 
 
@@ -43,7 +43,7 @@ def test_ranks_go_where_the_inputs_are() -> None:
     expected = F.conv2d(image, weight)
 
     def lost(moment: Tensor) -> float:
-        before, core, after = tucker2(weight, 4, moment)
+        before, core, after = tucker2(weight, 4, 4, moment)
         found = F.conv2d(image, whole(before, core, after))
         return float((found - expected).square().mean() / expected.square().mean())
 

@@ -31,8 +31,7 @@ def test_as_many_parameters_as_a_dcgan_take_twice_the_operations() -> None:
 def test_it_is_the_plain_sequence_of_layers() -> None:
     """Convolutions of one channel each, built from dense ones with zeros elsewhere, and pixels repeated by indexing."""
     torch.manual_seed(0)
-    width = 6
-    net = SeparableGenerator(width, latent=8, channels=3, size=16, first=2, depths=[1, 2]).eval()
+    net = SeparableGenerator(latent=8, channels=3, size=16, first=2, widths=[6, 4], depths=[1, 2]).eval()
     for norm in net.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.running_mean = torch.randn(norm.num_features)
@@ -43,6 +42,7 @@ def test_it_is_the_plain_sequence_of_layers() -> None:
     hidden = net.expand((latent @ linear.weight.T + linear.bias).reshape(5, 2, 4, 4))
 
     def dense(each: nn.Conv2d, image: Tensor) -> Tensor:
+        width = len(each.weight)
         weight = torch.zeros(width, width, 3, 3)
         weight[range(width), range(width)] = each.weight[:, 0]
         return torch.nn.functional.conv2d(image, weight, padding=1)
@@ -68,12 +68,13 @@ def test_taps_and_depths_by_size(size: int, depths: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("depths", "message"),
+    ("sizes", "message"),
     [
-        ([1, 2], "SeparableGenerator.depths: expected 3 numbers for images of 32 pixels"),
-        ([1, 0, 2], r"SeparableGenerator.depths\[1\]: expected a whole number of at least 1, found 0"),
+        ({"depths": [1, 2]}, "SeparableGenerator.depths: expected 3 numbers for images of 32 pixels"),
+        ({"depths": [1, 0, 2]}, r"SeparableGenerator.depths\[1\]: expected a whole number of at least 1, found 0"),
+        ({"widths": [8, 4]}, "SeparableGenerator.widths: expected 3 numbers for images of 32 pixels"),
     ],
 )
-def test_depths_that_do_not_fit(depths: list[int], message: str) -> None:
+def test_sizes_that_do_not_fit(sizes: dict[str, list[int]], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        SeparableGenerator(depths=depths)
+        SeparableGenerator(**sizes)  # type: ignore[arg-type]

@@ -265,6 +265,18 @@ def test_a_painter_of_the_same_size_starts_as_the_other_and_one_of_low_rank_as_f
     assert apart[7] < apart[4] < apart[2]
 
 
+def test_blocks_with_fewer_channels_between_their_convolutions_start_as_far_as_they_can() -> None:
+    larger, image = painter(0, widths=(6, 8, 12), blocks=2), picture(3, -1, 1)
+    expected = larger(image).detach()
+    apart = []
+    for between, rank in ((12, None), (8, None), (3, None), (8, 7), (8, 2)):
+        cut = FastStyle(widths=(6, 8, 12), blocks=2, rank=rank, between=between).eval()
+        cut.start_from(larger)
+        apart.append(float((cut(image).detach() - expected).abs().mean()))
+        assert cut.get_submodule("res1_1").scale.shape == (between,)
+    assert apart[0] < 1e-3 < apart[1] < apart[2] and apart[1] < apart[3] < apart[4]
+
+
 def test_channels_that_are_there_twice_are_cut_away_without_a_trace() -> None:
     larger = painter(0, widths=(6, 8, 12), blocks=1)
     with torch.no_grad():
@@ -284,10 +296,14 @@ def test_channels_that_are_there_twice_are_cut_away_without_a_trace() -> None:
     ("larger", "found"),
     [
         (JohnsonStylizer(4, 1), "found JohnsonStylizer"),
-        (FastStyle(widths=(4, 8, 12)), r"found FastStyle with widths \[4, 8, 12\], 5 blocks and rank None"),
+        (
+            FastStyle(widths=(4, 8, 12)),
+            r"found FastStyle with widths \[4, 8, 12\], 5 blocks, rank None and between None",
+        ),
         (FastStyle(widths=(3, 8, 8)), "found FastStyle with widths"),
         (FastStyle(widths=(4, 8, 8), blocks=1), "and 2 blocks, found FastStyle .* 1 blocks"),
-        (FastStyle(widths=(4, 8, 8), rank=3), "and rank 3"),
+        (FastStyle(widths=(4, 8, 8), rank=3), "rank 3 and between None"),
+        (FastStyle(widths=(4, 8, 8), between=3), "rank None and between 3"),
     ],
 )
 def test_a_painter_is_cut_out_of_none_that_does_not_hold_it(larger: nn.Module, found: str) -> None:
@@ -301,6 +317,7 @@ def test_a_painter_is_cut_out_of_none_that_does_not_hold_it(larger: nn.Module, f
         ({"widths": (4, 8)}, "FastStyle.widths: expected three"),
         ({"widths": (4, 0, 8)}, r"widths\[1\]"),
         ({"widths": (4, 6, 8), "rank": 6}, "FastStyle.rank: expected a number of at least 1 and below 6"),
+        ({"widths": (4, 6, 8), "between": 9}, "FastStyle.between: expected a number of at least 1 and at most 8"),
     ],
 )
 def test_a_painter_of_no_size_is_refused(options: dict[str, Any], says: str) -> None:
