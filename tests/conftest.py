@@ -10,7 +10,7 @@ from limbeck.metrics.cost import costs
 
 @pytest.fixture(scope="session", autouse=True)
 def _short_timings() -> Iterator[None]:
-    """Time the networks of whole runs for a moment, not for seconds: no test of a run looks at its times."""
+    """Time the networks of whole runs for a moment and two images: no test of a run looks at its times."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("limbeck.run.costs", partial(costs, seconds=0.02))
+        patch.setattr("limbeck.run.costs", partial(costs, batch=2, seconds=0.02))
         yield

@@ -23,7 +23,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -36,8 +35,7 @@ import transformers
 import yaml
 from PIL import Image
 
-from limbeck import cli, run
-from limbeck.metrics.cost import costs
+from limbeck import cli
 from limbeck.networks.small_cnn import SmallCnn
 from limbeck.networks.weights import save_weights
 from limbeck.recipe import read_recipe
@@ -114,7 +112,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Path) -> Iter
     """A working directory with what the pages speak of."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setattr(run, "costs", partial(costs, seconds=0.01))  # what is tested here is not how fast things are
     before = set(sys.modules)
     for block in (block for page in PAGES for block in blocks(page) if block.kind == "file"):
         Path(block.says).write_text(block.code)
