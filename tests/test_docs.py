@@ -10,7 +10,7 @@ A block of code says what it is by a comment on the line before it:
     <!-- section -->                 YAML, takes the place of sections there and is read, not built:
                                      some take what is not installed here
 
-A page is a working directory: files of all pages, a folder of images, and trained weights lie in it beforehand.
+A page is a working directory: files of all pages, folders of images, and trained weights lie in it beforehand.
 """
 
 from __future__ import annotations
@@ -119,6 +119,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Path) -> Iter
     Path("photos").mkdir()
     for i in range(PHOTOS):
         Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(f"photos/{i}.png")
+    for kind in ("cat", "dog", "owl"):
+        shutil.copytree("photos", f"pictures/{kind}")
     shape = (PHOTOS, 1, 32, 32)
     np.savez("pairs.npz", latent=draw.normal(size=(PHOTOS, 64)), image=draw.integers(0, 256, shape, dtype=np.uint8))
     torch.save(load("my_models").Generator(width=64).state_dict(), "teacher.pth")

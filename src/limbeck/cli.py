@@ -152,7 +152,7 @@ def _parser() -> ArgumentParser:
     verbs.add_subcommand("check", check, help="what a recipe would cost, before anything heavy starts")
 
     listed = _Parser(description="List what there is to build from, or the arguments of one class.")
-    listed.add_argument("what", nargs="?", type=str | None, help="a room such as networks, or a class name")
+    listed.add_argument("what", nargs="?", type=str | None, help="a room such as generators, or a class name")
     verbs.add_subcommand("list", listed, help="what recipes can be made of")
     return parser
 
