@@ -28,9 +28,9 @@ def tensors(*arrays):
 
 
 def skimage_ssim(a, b):
-    """Over the interior crop: with these options scikit-image averages over pixels at least 5 from the border."""
+    """Of intensities from 0, and over the interior: with these options it averages pixels at least 5 from the border."""
     return skimage_metrics.structural_similarity(
-        a, b, channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=2.0
+        a + 1, b + 1, channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=2.0
     )
 
 
@@ -70,6 +70,7 @@ def scipy_ms_ssim(a, b):
         va, vb, cov = blur(a * a) - ma**2, blur(b * b) - mb**2, blur(a * b) - ma * mb
         term = (2 * cov + 0.06**2) / (va + vb + 0.06**2)
         if scale == len(SCALE_WEIGHTS) - 1:
+            ma, mb = ma + 1, mb + 1  # of intensities from 0
             term = term * (2 * ma * mb + 0.02**2) / (ma**2 + mb**2 + 0.02**2)
         result *= term.mean() ** weight
         a, b = halve(a), halve(b)

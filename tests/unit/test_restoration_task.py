@@ -188,6 +188,7 @@ def test_bicubic_on_set5_is_as_published(given: str | None) -> None:
     task = Restoration(Downscale(4), [PhotoSet("sr/Set5/HR", given, name="set5")])
     found = task.evaluate(Enlarge(), data(), split="test", seed=0)
     assert found["psnr_y[set5]"] == pytest.approx(28.43, abs=0.005)
+    assert found["ssim_y[set5]"] == pytest.approx(0.8104, abs=0.0015)
 
 
 def test_cost_is_measured_at_the_size_that_is_asked_for() -> None:

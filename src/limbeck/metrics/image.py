@@ -67,7 +67,7 @@ def luminance(image: Tensor) -> Tensor:
 def ssim(image: Tensor, reference: Tensor) -> Tensor:
     """Return the structural similarity index (Wang et al. 2004, Eq. 13), averaged over channels and interior pixels.
 
-    The window is an 11x11 Gaussian of standard deviation 1.5; a pixel is interior when it lies at least 5 pixels
+    Intensities count from black, as in the paper: black is 0, white is the range of the data. The window is an 11x11 Gaussian of standard deviation 1.5; a pixel is interior when it lies at least 5 pixels
     from every border.
 
     Args:
@@ -150,8 +150,9 @@ def _terms(image: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     variance_a = _blur(image.square()) - mean_a.square()
     variance_b = _blur(reference.square()) - mean_b.square()
     covariance = _blur(image * reference) - mean_a * mean_b
-    luminance = (2 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
     contrast = (2 * covariance + c2) / (variance_a + variance_b + c2)
+    mean_a, mean_b = mean_a + DATA_RANGE / 2, mean_b + DATA_RANGE / 2  # Eq. 6 is of intensities that begin at 0
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
     return luminance, contrast
 
 

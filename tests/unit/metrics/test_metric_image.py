@@ -30,7 +30,7 @@ def test_equal_images():
 def test_ssim_of_two_constants_is_the_luminance_term():
     a, b = torch.full((1, 1, 16, 16), 0.5), torch.full((1, 1, 16, 16), -0.25)
     c1 = (0.01 * 2) ** 2
-    expected = (2 * 0.5 * -0.25 + c1) / (0.25 + 0.0625 + c1)
+    expected = (2 * 1.5 * 0.75 + c1) / (1.5**2 + 0.75**2 + c1)  # intensities count from black
     torch.testing.assert_close(ssim(a, b), torch.tensor([expected]), atol=1e-4, rtol=0)
 
 
