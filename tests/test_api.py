@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import limbeck
+from limbeck.attacks.pgd import Pgd
+from limbeck.attacks.strength import FixedStrength
+from limbeck.data.augmentation import Flip
 
 
 def theirs(width: int) -> nn.Module:
@@ -37,6 +41,33 @@ def test_distill_brings_the_student_closer_and_leaves_the_models_alone(tmp_path:
     assert end < 0.85 * start
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
     assert (tmp_path / "mine/report.html").exists()
+
+
+def test_an_arm_of_distill_is_known_by_all_that_it_is_given(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    teacher, student = theirs(4), theirs(2)
+    images = teacher(torch.randn(40, 6)).detach()
+
+    def arms(**changed: Any) -> set[str]:
+        given = {
+            "image_range": (0, 1),
+            "attack": Pgd(low=None, high=None),
+            "strength": FixedStrength(0.1),
+            "augment": Flip(),
+        } | changed
+        limbeck.distill(
+            teacher, student, images, latent=(6,), out=tmp_path / "mine", steps=1, batch=4, samples=8, control=False,
+            accelerator="cpu", **given,
+        )  # fmt: skip
+        return {folder.name for folder in (tmp_path / "mine/arms").glob("student-*")}
+
+    first = arms()
+    torch.manual_seed(1)  # which a discriminator of its own does not depend on
+    assert arms() == first and len(first) == 1
+    for number, changed in enumerate(
+        ({"image_range": (-1, 1)}, {"strength": FixedStrength(0.2)}, {"augment": Flip(0.25)}), start=2
+    ):
+        assert len(arms(**changed)) == number, changed
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,20 @@ def test_originals_are_never_overwritten(model: Path, tmp_path: Path, capsys: py
     assert (tmp_path / "a.png").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
+def test_nor_is_a_picture_beside_them_nor_a_result_of_another(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.jpg", "a.png", "more/b.jpg", "more/b.png", "more/b.jpg.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        photograph(tmp_path / name)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.*")}
+    assert main(["apply", str(model), str(tmp_path / "a.jpg"), "--out", str(tmp_path)]) == 2
+    assert "a.png: would overwrite an original" in capsys.readouterr().err
+    assert main(["apply", str(model), str(tmp_path / "more"), "--out", str(tmp_path / "out")]) == 2
+    assert "b.jpg.png: two results would have this name; rename one of the images" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*.*")} == before
+
+
 BAD = {
     "missing.safetensors: no such file": ["missing.safetensors", "."],
     "nowhere: no such image or folder": ["MODEL", "nowhere"],

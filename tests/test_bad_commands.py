@@ -487,11 +487,6 @@ def test_a_full_disk(
     assert contents(folder) == before
 
 
-def test_no_code_ran() -> None:
-    """The pickles of this file would have left their mark where the tests that load them ran."""
-    assert not Path("it-ran").exists()
-
-
 # distill
 
 

@@ -211,7 +211,11 @@ ARMS = [
         "Adam",
     ),
     flag("teacher.training.optimizers.student", "LBFGS", "teacher.training.optimizers.student: LBFGS", "closure"),
-    flag("teacher.training.optimizers.student.init_args.lr", "-1", "optimizers.student: Invalid learning rate: -1"),
+    flag(
+        "teacher.training.optimizers.student.init_args.lr",
+        "-1",
+        "optimizers.student: Adam refuses these arguments (ValueError: Invalid learning rate: -1",
+    ),
     flag("teacher.training.optimizers.student.init_args.betas", "[0.9]", "betas: expected list of 2 (number, number)"),
     flag("teacher.training.optimizers.student.init_args.params", "[]", "params: Adam gets 'params' from elsewhere"),
     flag(

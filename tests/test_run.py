@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from safetensors.torch import load_file
 
 from limbeck.cli import main
+from limbeck.errors import RecipeError
 from limbeck.recipe import read_recipe
 from limbeck.report.result import Result
 from limbeck.run import run, tell
@@ -86,6 +87,25 @@ def test_a_second_run_trains_nothing_and_a_change_only_what_depends_on_it(
     assert "teacher (seed 0): reused" in capsys.readouterr().err
 
 
+def test_arms_are_known_by_what_their_task_teaches_and_by_no_more(folder: Path) -> None:
+    recipe = read_recipe(folder / "tiny.yaml")
+    known = {arm.hash for group in tell(recipe, folder / "out").arms().values() for arm in group}
+    fewer = read_recipe(folder / "tiny.yaml", [("task.init_args.samples", "32")])
+    assert {arm.hash for group in tell(fewer, folder / "out").arms().values() for arm in group} == known
+    other = read_recipe(folder / "tiny.yaml", [("task.init_args.conditional", "false")])
+    assert not {arm.hash for group in tell(other, folder / "out").arms().values() for arm in group} & known
+
+
+def test_more_processes_than_devices_are_refused_before_anything_is_trained(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("limbeck.run.device_of", lambda accelerator: torch.device("cuda"))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    recipe = read_recipe(folder / "tiny.yaml", [("student.training.processes", "2")])
+    with pytest.raises(RecipeError, match=r"student: expected at most 1 training\.processes on cuda, .*found 2"):
+        tell(recipe, folder / "out")
+
+
 def test_the_checkpoint_that_was_best_on_validation_stands_beside_the_last(folder: Path) -> None:
     recipe = read_recipe(folder / "tiny.yaml", [("student.training.evaluate_every", "4"), ("seeds", "2")])
     out = folder / "best"
@@ -104,6 +124,18 @@ def test_the_checkpoint_that_was_best_on_validation_stands_beside_the_last(folde
     assert Result.read(out / "result.json").arms["student"].best == best
     assert "best on validation, step" in (out / "report.html").read_text()
     assert result.arms["teacher"].best is None  # nobody looked at it before its end
+
+
+def test_runs_of_one_name_are_compared_side_by_side(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    for place in ("before", "after"):
+        (folder / place / "tiny[x]").mkdir(parents=True)
+        (folder / place / "tiny[x]/result.json").write_bytes((folder / "out/result.json").read_bytes())
+    assert main(["compare", *(str(folder / place / "tiny[x]") for place in ("before", "after"))]) == 0
+    said = "".join(capsys.readouterr().out.split())
+    assert said.count("teacher") >= 2 and "[x]" in said
 
 
 def test_student_and_control_begin_alike(folder: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
+from limbeck.cli import main
 from limbeck.networks.small_cnn import SmallCnn
 from limbeck.networks.weights import load_weights, save_weights
 from limbeck.recipe import read_recipe
@@ -46,6 +48,22 @@ def test_an_assistant_teaches_the_student_of_its_own_seed(tmp_path: Path) -> Non
     held = small.method().teacher.network  # type: ignore[union-attr]
     for name, value in middle.state["student"].items():
         assert torch.equal(held.state_dict()[name], value), name
+
+
+def test_one_arm_is_trained_with_all_that_it_needs_and_measured_as_in_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "chain.yaml").write_text(f"name: chain\n{DATA}{TAIL}")
+    options = [str(tmp_path / "chain.yaml"), "--out", str(tmp_path / "out"), "--accelerator", "cpu"]
+    assert main(["train", *options, "--arm", "small"]) == 0
+    trained = sorted(path.parent.name.split("-seed")[0] for path in (tmp_path / "out/arms").glob("*/final.safetensors"))
+    assert trained == ["middle", "small", "teacher"]
+    story = tell(read_recipe(tmp_path / "chain.yaml"), tmp_path / "out")
+    expected = story.students["small"][0].evaluate(None, story.teacher)["agreement"]
+    capsys.readouterr()
+    assert main(["evaluate", *options, "--arm", "small"]) == 0
+    said = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert float(said["agreement"]) == pytest.approx(expected, abs=5e-4)
 
 
 FINE_TUNED = """

@@ -23,7 +23,7 @@ from limbeck.metrics.base import FeatureExtractor
 from limbeck.networks.dcgan import DcganDiscriminator
 from limbeck.networks.external import Wrapped
 from limbeck.networks.weights import load_weights, weights_hash
-from limbeck.randomness import generator
+from limbeck.randomness import generator, seed_of
 from limbeck.recipe import ArmRecipe, Recipe
 from limbeck.run import run
 from limbeck.tasks.generation import Generation
@@ -99,11 +99,15 @@ def distill(
     for critic in (discriminator, teacher_discriminator):
         _check_discriminator(critic, shape)
     given = {name: repr(value) for name, value in options.items()}
-    how = Part({"class_path": cls.__name__, "init_args": given}, partial(cls, **options), cls)
-    wrap = partial(Wrapped, role="generator", image_range=image_range)
-    own = DcganDiscriminator(width=32, channels=shape[0], size=shape[1]) if discriminator is None else discriminator
+    # Copies, as an option can have a state that a training changes: every arm begins with what was given.
+    how = Part(
+        {"class_path": cls.__name__, "init_args": given}, lambda **networks: cls(**networks, **deepcopy(options)), cls
+    )
+    wrap = partial(Wrapped, role="generator", image_range=image_range, latent_shape=tuple(latent))
+    seen_as = {"image_range": list(image_range)}
+    own = _own_discriminator(shape) if discriminator is None else discriminator
     alone = ArmRecipe(
-        network=_part(student, wrap),
+        network=_part(student, wrap, **seen_as),
         method=how,
         training=Training(steps, batch, OPTIMIZERS, ema=0.99, schedule="cosine"),
         networks={"discriminator": _part(own)},
@@ -116,7 +120,7 @@ def distill(
         task=Part({"class_path": "Generation"}, lambda: Generation(tuple(latent), samples)),
         students={"student": replace(alone, weights=weighed)},
         seeds=tuple(range(seeds)),
-        teacher=ArmRecipe(network=_part(teacher, wrap), method=how, training=None, networks=beside),
+        teacher=ArmRecipe(network=_part(teacher, wrap, **seen_as), method=how, training=None, networks=beside),
         controls={"student": alone} if control else {},
         features=None if features is None else Part({"class_path": type(features).__name__}, lambda: features),
         tree={"name": Path(out).name, "teacher": type(teacher).__name__, **alone.description()},
@@ -204,7 +208,17 @@ def _method(name: str, options: Mapping[str, Any]) -> type[Method]:
     return cls
 
 
-def _part(network: nn.Module, wrap: Callable[[nn.Module], nn.Module] = lambda network: network) -> Part[nn.Module]:
-    """Return a part that makes copies of a live network, known by its class and weights."""
-    description = {"class_path": type(network).__qualname__, "weights": weights_hash(network)}
-    return Part(description, lambda: wrap(deepcopy(network)))
+def _own_discriminator(shape: tuple[int, int, int]) -> nn.Module:
+    """Return the default one, the same whenever it is made: arms are known by its weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of("distill", "discriminator"))
+        return DcganDiscriminator(width=32, channels=shape[0], size=shape[1])
+
+
+def _part(
+    network: nn.Module, wrap: Callable[[nn.Module], nn.Module] = lambda network: network, **seen_as: Any
+) -> Part[nn.Module]:
+    """Return a part that makes copies of a live network, known by its class, its layers and weights, and `seen_as`."""
+    kind = type(network)
+    known = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "layers": repr(network)}
+    return Part({**known, "weights": weights_hash(network), **seen_as}, lambda: wrap(deepcopy(network)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +19,7 @@ from limbeck.data.base import to_float
 from limbeck.data.folder import eight_bits, list_images
 from limbeck.data.pictures import picture
 from limbeck.errors import DataError, RecipeError, WeightsError
+from limbeck.files import write_atomically
 from limbeck.metrics.mask_picture import class_colours
 from limbeck.networks.roles import Wrapper, segments, stated, unwrap
 from limbeck.networks.tiling import tiled
@@ -130,11 +133,12 @@ def apply_to(
     described = track(list(files), description=f"{type(unwrap(network)).__name__}", console=Console(stderr=True))
     for file in described:
         made = _processed(network, files[file], device, tile)
-        target = targets[file]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_suffix(".part")
-        made.save(beside, "PNG", **{name: made.info[name] for name in ("exif", "icc_profile") if name in made.info})
-        beside.replace(target)
+        content = BytesIO()
+        made.save(content, "PNG", **{name: made.info[name] for name in ("exif", "icc_profile") if name in made.info})
+        try:
+            write_atomically(targets[file], content.getvalue())
+        except OSError as error:
+            raise DataError(f"{targets[file]}: cannot be written ({error.strerror}); choose another --out") from error
     return list(targets.values())
 
 
@@ -154,17 +158,20 @@ def _targets(files: dict[Path, Path], out: Path) -> dict[Path, Path]:
     """Return where each result goes; a name that two images share gets the ending of each.
 
     Raises:
-        DataError: A result would take the place of an image that is read.
+        DataError: A result would take the place of a picture in a folder that is read, or of another result.
     """
-    names = [file.with_suffix("") for file in files]
+    alike = Counter(file.with_suffix("") for file in files)
     targets = {
-        file: out / (file.with_suffix(".png") if names.count(file.with_suffix("")) == 1 else Path(f"{file}.png"))
+        file: out / (file.with_suffix(".png") if alike[file.with_suffix("")] == 1 else Path(f"{file}.png"))
         for file in files
     }
-    originals = {path.resolve() for path in files.values()}
+    folders = {path.parent.resolve() for path in files.values()}
     for target in targets.values():
-        if target.resolve() in originals:
+        if target.parent.resolve() in folders and target.exists():
             raise DataError(f"{target}: would overwrite an original; choose another folder with --out")
+    if len(set(targets.values())) < len(targets):
+        twice = next(target for target, count in Counter(targets.values()).items() if count > 1)
+        raise DataError(f"{twice}: two results would have this name; rename one of the images")
     return targets
 
 

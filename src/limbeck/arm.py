@@ -75,7 +75,8 @@ class Watcher:
     def __call__(self, network: nn.Module) -> Watched:
         """Return validation metrics and an alarm; checkpoints are compared by the task's main metric."""
         task, data = self.setting.task, self.setting.data
-        samples = min(WATCH_SAMPLES, len(data.split("validation")))
+        most = min(WATCH_SAMPLES, getattr(task, "samples", WATCH_SAMPLES))
+        samples = min(most, len(data.split("validation")))
         metrics = task.evaluate(network, data, split="validation", seed=0, features=self.features, samples=samples)
         name = next((name for name in metrics if name.split("[")[0] == task.main_metric), None)
         badness = None
@@ -112,6 +113,7 @@ class Arm:
                 "recipe": self.recipe.description(),
                 "seed": self.seed,
                 "teacher": self.teacher.hash if self.teacher else None,
+                **({"task": task} if (task := dict(self.setting.task.teaches())) else {}),
                 **self._given(),
                 "data": self.setting.data.split("train").fingerprint(),
                 "version": limbeck.__version__,
@@ -131,6 +133,10 @@ class Arm:
     def folder(self) -> Path:
         """Where the arm lives."""
         return self.setting.store / f"{self.name.replace(' ', '-')}-seed{self.seed}-{self.hash[:12]}"
+
+    def chain(self) -> list[Arm]:
+        """Return its teacher's teachers, its teacher and itself, in the order in which they train."""
+        return [*(self.teacher.chain() if self.teacher else []), self]
 
     @property
     def loaded(self) -> bool:

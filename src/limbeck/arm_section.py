@@ -197,7 +197,10 @@ def _file(value: Any, key: str, m: Mistakes) -> Path | None:
     path = None if value is None else m.value(str, value, key)
     if path is None:
         return None
-    file = Path(path).expanduser()
+    try:
+        file = Path(path).expanduser()
+    except RuntimeError:  # of a user who is not here
+        file = Path(path)
     if not file.is_file():
         m.add(key, f"no such file: {file}")
         return None

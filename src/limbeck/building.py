@@ -15,7 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
 from limbeck.catalogue import Argument, arguments, classes_in, open_ended, resolve, type_text
-from limbeck.errors import LimbeckError, RecipeError, nearest
+from limbeck.errors import LimbeckError, RecipeError, in_a_line, nearest
 
 T = TypeVar("T")
 
@@ -233,6 +233,10 @@ def _construct(cls: type[T], values: Mapping[str, Any], key: str, **more: Any) -
     except LimbeckError as error:
         text = str(error)  # some classes name their section themselves
         raise RecipeError(text if text.startswith(f"{key}.") else f"{key}: {text}") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        if cls.__module__.startswith("limbeck."):
+            raise  # a bug of ours
+        raise RecipeError(f"{key}: {cls.__name__} refuses these arguments ({in_a_line(error)})") from error
 
 
 def _built(value: Any) -> Any:

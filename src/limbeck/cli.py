@@ -15,7 +15,9 @@ from limbeck import __version__
 from limbeck.errors import LimbeckError, RecipeError, WeightsError, nearest, require
 
 if TYPE_CHECKING:
+    from limbeck.arm import Arm
     from limbeck.recipe import Recipe
+    from limbeck.run import Story
 
 CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
@@ -201,10 +203,9 @@ def _train(options: Namespace, changes: list[tuple[str, str]], command: str) -> 
 
     if options.to is not None and Path(options.to).suffix != ".safetensors":
         raise RecipeError(f"--to: expected a file that ends in .safetensors, found {options.to}")
-    arm = _chosen(options, changes, options.seed)
-    if arm.teacher is not None:
-        arm.teacher.fit()
-    arm.fit()
+    _, arm = _chosen(options, changes, options.seed)
+    for each in arm.chain():
+        each.fit()
     say(f"{arm.name}: {arm.folder}")
     if options.to is not None:
         save_weights(arm.network(), options.to)
@@ -220,12 +221,13 @@ def _evaluate(options: Namespace, changes: list[tuple[str, str]], command: str) 
     if options.split is not None:
         known = get_args(Split)
         require("--split", options.split in known, ", ".join(known), options.split, nearest(options.split, known))
-    arm = _chosen(options, changes, options.seed)
+    story, arm = _chosen(options, changes, options.seed)
     if options.weights is not None:
         if not Path(options.weights).is_file():
             raise WeightsError(f"--weights: no such file: {options.weights}")
         arm = replace(arm, recipe=replace(arm.recipe, training=None, load=Path(options.weights)))
-    teacher = arm.teacher if arm.teacher and arm.teacher.done else None
+    # As in a run, fidelity is that to the run's teacher, of a control and of an assistant's student, too.
+    teacher = story.teacher if arm.name != "teacher" and story.teacher and story.teacher.done else None
     for name, value in arm.evaluate(arm.features, teacher, split=options.split).items():
         print(f"{name:<32} {number(value)}")
 
@@ -235,7 +237,10 @@ def _compare(options: Namespace, changes: list[tuple[str, str]], command: str) -
     from limbeck.report.table import comparison  # noqa: PLC0415
 
     paths = [Path(p) / "result.json" if Path(p).is_dir() else Path(p) for p in options.results]
-    _print(comparison({_run_name(path): Result.read(path) for path in paths}))
+    names = [_run_name(path) for path in paths]
+    alike = {name for name in names if names.count(name) > 1}
+    shown = [str(path.parent) if name in alike else name for name, path in zip(names, paths, strict=True)]
+    _print(comparison({name: Result.read(path) for name, path in zip(shown, paths, strict=True)}))
 
 
 def _run_name(path: Path) -> str:
@@ -248,7 +253,7 @@ def _sample(options: Namespace, changes: list[tuple[str, str]], command: str) ->
     from limbeck.sampling import write_pairs  # noqa: PLC0415
 
     file = Path(options.to or ("samples.png" if options.pairs is None else "pairs.safetensors"))
-    arm = _chosen(options, changes)
+    _, arm = _chosen(options, changes)
     if options.pairs is not None:
         write_pairs(arm, options.pairs, options.seed, file)
     else:
@@ -311,8 +316,8 @@ def _list(options: Namespace, changes: list[tuple[str, str]], command: str) -> N
                 print(f"  {name:<24} {describe(cls).summary}")
 
 
-def _chosen(options: Namespace, changes: list[tuple[str, str]], seed: int | None = None) -> Any:
-    """Return the arm that --arm names, of that seed or the recipe's first; its teacher is the one of a whole run."""
+def _chosen(options: Namespace, changes: list[tuple[str, str]], seed: int | None = None) -> tuple[Story, Arm]:
+    """Return the run and its arm that --arm names, of that seed or the recipe's first."""
     from dataclasses import replace  # noqa: PLC0415
 
     from limbeck.run import tell  # noqa: PLC0415
@@ -321,18 +326,19 @@ def _chosen(options: Namespace, changes: list[tuple[str, str]], seed: int | None
     if seed is not None:
         require("--seed", seed >= 0, "a whole number of at least 0", seed)
         recipe = replace(recipe, seeds=(recipe.seeds[0], seed))
-    arms = tell(recipe, _out(options, recipe), _arms(options), options.accelerator).arms()
+    story = tell(recipe, _out(options, recipe), _arms(options), options.accelerator)
+    arms = story.arms()
     if options.arm not in arms:
         raise RecipeError(f"--arm {options.arm}: no such arm{nearest(options.arm, arms)}; there is {', '.join(arms)}")
     if seed is None:
-        return arms[options.arm][0]
-    return replace(arms[options.arm][-1], seed=seed)  # of the teacher there is but one, of the first seed
+        return story, arms[options.arm][0]
+    return story, replace(arms[options.arm][-1], seed=seed)  # of the teacher there is but one, of the first seed
 
 
 def _print(table: Any) -> None:
     from rich.console import Console  # noqa: PLC0415
 
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
 
 
 VERBS = {

@@ -262,6 +262,7 @@ class Engine:
         every = self.training.evaluate_every or self.training.steps
         if self.job.monitor is None or (self.step % every and self.step != self.training.steps):
             return
+        self._average_buffers()
         if self.fabric.is_global_zero:
             found = self.job.monitor(self.student())
             self.history.append({"step": self.step, **found.metrics})
@@ -285,11 +286,16 @@ class Engine:
 
     @torch.no_grad()
     def _average_buffers(self) -> None:
-        """Batch norm is local to a process, so its statistics are averaged before they are saved."""
-        if self.fabric.world_size > 1:
-            for buffer in self.method.buffers():
-                if buffer.is_floating_point():
-                    buffer.copy_(self._mean(buffer.clone()))
+        """Batch norm is local to a process, so its statistics are averaged before they are saved or measured."""
+        if self.fabric.world_size == 1:
+            return
+        buffers = list(self.method.buffers())
+        if self.average is not None:
+            own = {name for name, _ in self.method.student.named_buffers()}
+            buffers += [value for name, value in self.average.state_dict().items() if name in own]
+        for buffer in buffers:
+            if buffer.is_floating_point():
+                buffer.copy_(self._mean(buffer.clone()))
 
 
 def _with_text_keys(state: dict[str, Any]) -> dict[str, Any]:

@@ -41,8 +41,8 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
         network, own = arm.network.build().eval(), Classification() if name == "features" else task
         steps, seconds = 0, 0.0
         if arm.training is not None:
-            learns = name in recipe.students and recipe.teacher is not None
-            taught = _networks(recipe.teacher) if learns and recipe.teacher else None
+            teacher = recipe.teacher_of(arm) if name in recipe.students else None
+            taught = None if teacher is None else _networks(teacher)
             method = arm.assemble(_networks(arm), taught)
             weighting = Scheduled(arm.weights, type(method).losses)
             training = replace(arm.training, processes=1, compile=False)
@@ -61,7 +61,7 @@ def _networks(arm: ArmRecipe) -> dict[str, nn.Module]:
 
 
 def _seconds_a_step(job: Job, accelerator: str) -> float:
-    fabric = Fabric(accelerator=accelerator, devices=1)
+    fabric = Fabric(accelerator=device_of(accelerator).type, devices=1)
     engine = Engine(fabric, job)
     times = []
     for batch in engine.feed.steps(0, min(STEPS, job.training.steps)):

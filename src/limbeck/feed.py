@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from limbeck.data.base import Augmentation, Images
-from limbeck.errors import DataError
+from limbeck.errors import DataError, RecipeError
 from limbeck.randomness import generator
 from limbeck.tasks.base import Task
 from limbeck.types import Batch, Draw
@@ -60,7 +60,7 @@ class Feed:
         if batch > len(images):
             raise DataError(f"training.batch: {batch} samples, but the data has only {len(images)}; make it smaller")
         self.images, self.task, self.augmentation, self.workers = images, task, augmentation, workers
-        self.draws = {**task.draws(), **draws, **(augmentation.draws() if augmentation else {})}
+        self.draws = together(task, draws, augmentation)
         self.order = Order(len(images), batch, seed)
         self.seed, self.batch, self.cache = seed, batch, cache
         share = batch // processes
@@ -87,6 +87,21 @@ class Feed:
             return map(self.images.read, steps)
         loader = DataLoader(_Reader(self.images), sampler=steps, batch_size=None, num_workers=self.workers)
         return _told(loader)
+
+
+def together(task: Task, draws: Mapping[str, Draw], augmentation: Augmentation | None) -> dict[str, Draw]:
+    """Return what is drawn for a step, for the task, the method (`draws`) and the augmentation of the data.
+
+    Raises:
+        RecipeError: The augmentation draws under a name of the others: both would do the same to what they change.
+    """
+    others, own = {**task.draws(), **draws}, augmentation.draws() if augmentation else {}
+    if twice := sorted(own.keys() & others.keys()):
+        raise RecipeError(
+            f"augmentation: expected another name than that of the method's own augmentation, found {', '.join(twice)}"
+            " twice; give one of them a `name`"
+        )
+    return {**others, **own}
 
 
 def augmented(batch: Batch, change: Augmentation, drawn: Mapping[str, Tensor]) -> Batch:

@@ -18,7 +18,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from limbeck.checkpoint import Checkpoints, save
 from limbeck.engine import Engine
-from limbeck.errors import CheckpointError, TrainingError
+from limbeck.errors import LimbeckError, MissingExtra, TrainingError
 from limbeck.job import Job
 from limbeck.methods.base import Method
 from limbeck.progress import Progress, say
@@ -39,12 +39,13 @@ def fit(job: Job) -> None:
         Interrupted: SIGINT or SIGTERM came; the state is saved.
         CheckpointError: A checkpoint cannot be read or written.
     """
-    if job.training.precision == "bf16" and device_of(job.accelerator).type == "cpu" and not native_bf16():
+    device = device_of(job.accelerator).type
+    if job.training.precision == "bf16" and device == "cpu" and not native_bf16():
         say(f"{job.title}: this CPU has no bfloat16 arithmetic, so that precision bf16 is slower here than 32")
     if job.training.processes == 1:
-        _train(Fabric(accelerator=job.accelerator, devices=1), job)
+        _train(Fabric(accelerator=device, devices=1), job)
         return
-    fabric = Fabric(accelerator=job.accelerator, devices=job.training.processes, strategy="ddp_spawn")
+    fabric = Fabric(accelerator=device, devices=job.training.processes, strategy="ddp_spawn")
     with _signals(_forward):
         try:
             fabric.launch(partial(_train_part, job=job))
@@ -69,8 +70,11 @@ def _forward(number: int) -> None:
 def _of_child(error: ProcessRaisedException) -> Exception:
     """Return the error that a process ended with, so that it reads the same as in a single process."""
     name, _, message = str(error).strip().splitlines()[-1].partition(": ")
-    kinds = {f"{kind.__module__}.{kind.__name__}": kind for kind in (Interrupted, TrainingError, CheckpointError)}
-    return kinds[name](message) if name in kinds else error
+    known: list[type[LimbeckError]] = [Interrupted, *LimbeckError.__subclasses__()]
+    kind = next((kind for kind in known if f"{kind.__module__}.{kind.__name__}" == name), None)
+    if kind is None:
+        return error
+    return LimbeckError(message) if kind is MissingExtra else kind(message)  # that one makes its message by itself
 
 
 def _train(fabric: Fabric, job: Job) -> None:
@@ -99,6 +103,9 @@ def _train(fabric: Fabric, job: Job) -> None:
         state = engine.state()  # in every process, as they average their buffers for it
         if fabric.is_global_zero:
             save(job.final, state)
+        if engine.agree(bool(asked)):  # during the last step: its arm is whole, but what comes after it is not wanted
+            fabric.barrier()
+            raise Interrupted(f"stopped after step {engine.step}, the last; the same command goes on from there")
     fabric.barrier()
 
 

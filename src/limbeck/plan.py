@@ -16,6 +16,7 @@ from limbeck.building import Mistakes, Part
 from limbeck.catalogue import network_arguments
 from limbeck.data.base import Augmentation, Data
 from limbeck.errors import LimbeckError, RecipeError
+from limbeck.feed import together
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.networks.fine_tuning import copy_part, start
@@ -180,11 +181,11 @@ class Recipe:
             for name, arm in self.arms().items():
                 taught = any(arm is student for student in self.students.values())
                 networks, method = _assemble(arm, self.teacher_of(arm) if taught else None, mistakes)
-                if arm.augmentation is not None:
-                    _build(arm.augmentation, mistakes)
+                augmentation = None if arm.augmentation is None else _build(arm.augmentation, mistakes)
                 if task is not None and networks["student"] is not None:
                     try:
                         task.check(networks["student"], method, arm.weights)
+                        together(task, {} if method is None else method.draws(), augmentation)
                     except LimbeckError as error:
                         mistakes.add(name, str(error))
                 control = any(arm is other for other in self.controls.values())  # its networks are its student's

@@ -57,6 +57,7 @@ TOP = (
     "name", "seed", "seeds", "data", "task", "features", "method", "networks", "augmentation", "teacher", "student",
     "students", "control", "baselines", "settings_tried",
 )  # fmt: skip
+OF_ARMS = ("teacher", "control", "floor")  # names of rows that are no students
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -104,6 +105,11 @@ def network_of(tree: Mapping[str, Any], student: str) -> nn.Module:
     return part.build()
 
 
+def _laid(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section with another laid over it, without what is null in the end."""
+    return {name: value for name, value in trees.merged(base, change).items() if value is not None}
+
+
 class _Reader:
     """Reads the sections of one tree; what it returns is only usable when there are no mistakes."""
 
@@ -116,7 +122,7 @@ class _Reader:
         shared = {name: self.top[name] for name in SHARED if name in self.top}
         teacher = None
         if "teacher" in self.top:
-            section = trees.merged(shared, self._section("teacher", TEACHER))
+            section = _laid(shared, self._raw("teacher", TEACHER))
             teacher = self._arm(section, ("teacher", ""), None)
         students, controls = self._students(shared, teacher)
         recipe = Recipe(
@@ -135,6 +141,9 @@ class _Reader:
             },
             tree=self.tree,
         )
+        for name in recipe.baselines:
+            if name in (*OF_ARMS, *students) or name.startswith("control of "):
+                self.mistakes.add(f"baselines.{name}", "an arm of the run has this name; choose another")
         self.arms.report(self.mistakes)
         return recipe
 
@@ -147,7 +156,7 @@ class _Reader:
     def _students(
         self, shared: Mapping[str, Any], teacher: ArmRecipe | None
     ) -> tuple[dict[str, ArmRecipe], dict[str, ArmRecipe]]:
-        base = trees.merged(shared, self._section("student", STUDENT))
+        base = _laid(shared, self._raw("student", STUDENT))
         variants = {name: f"students.{name}" for name in self._names("students")} or {"student": "student"}
         if "student" not in self.top and "students" not in self.top:
             self.mistakes.add("student", "missing; expected {network: ..., training: ...}")
@@ -156,13 +165,13 @@ class _Reader:
         controls: dict[str, ArmRecipe] = {}
         trained: dict[str, ArmRecipe | None] = {}  # the controls that are no students; equal ones are trained once
         for name, key in variants.items():
-            own = self._section(key, (*STUDENT, "taught_by", "control")) if key != "student" else {}
+            own = self._raw(key, (*STUDENT, "taught_by", "control")) if key != "student" else {}
             assistant = self._earlier(own.get("taught_by"), f"{key}.taught_by", students)
-            section = trees.merged(base, {n: v for n, v in own.items() if n != "control"})
+            section = _laid(base, {n: v for n, v in own.items() if n != "control"})
             places = tuple(dict.fromkeys((key, "student", "")))
             students[name] = self._arm(section, places, teacher if assistant is None else assistant)
             choices = {"control": self.top.get("control", teacher is not None)}
-            if "control" in own:
+            if own.get("control") is not None:
                 choices[f"{key}.control"] = own["control"]
             if isinstance(own.get("control"), str):
                 before = {n: student for n, student in students.items() if n != name}
@@ -177,10 +186,10 @@ class _Reader:
 
     def _earlier(self, name: Any, key: str, students: Mapping[str, ArmRecipe]) -> ArmRecipe | None:
         """Return the student of that name, which must stand before the one that asks for it."""
-        if name is not None and name not in students:
+        if name is not None and not (isinstance(name, str) and name in students):
             there = f"there are {', '.join(students)}" if students else "there is none"
             self.mistakes.add(key, f"no student {shown(name)} before this one{nearest(str(name), students)}; {there}")
-        return students.get(name)
+        return students.get(name) if isinstance(name, str) else None
 
     def _control(
         self,
@@ -242,12 +251,20 @@ class _Reader:
             value = value.get(step)
         return self.mistakes.section(value, key, known)
 
+    def _raw(self, key: str, known: Collection[str]) -> dict[str, Any]:
+        """Return a section as `_section` does, but with its nulls: laid over another, null takes a value away."""
+        self._section(key, known)
+        value: Any = self.tree
+        for step in key.split(".", 1):
+            value = value.get(step)
+        return {name: part for name, part in value.items() if name in known} if isinstance(value, Mapping) else {}
+
     def _names(self, key: str) -> list[str]:
         value = self.top.get(key)
         if value is not None and not isinstance(value, Mapping):
             self.mistakes.add(key, f"expected a mapping of names, found {shown(value)}")
             return []
-        good = [n for n in value or {} if NAME.fullmatch(n) and "." not in n and n not in ("teacher", "features")]
+        good = [n for n in value or {} if NAME.fullmatch(n) and "." not in n and n not in (*OF_ARMS, "features")]
         for name in value or {}:
             if name not in good:
                 self.mistakes.add(key, f"{name!r} cannot be a student's name; use letters, digits, '-' and '_'")

@@ -13,7 +13,7 @@ from torch import nn
 
 from limbeck.arm import Arm, Setting
 from limbeck.data.base import Data
-from limbeck.errors import DataError, LimbeckError
+from limbeck.errors import DataError, LimbeckError, RecipeError
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.cost import costs
 from limbeck.metrics.features import ClassifierFeatures
@@ -94,14 +94,20 @@ def run(recipe: Recipe, out: Path, *, arms: Path | None = None, accelerator: str
 
 def tell(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: str = "auto") -> Story:
     """Return the arms of a recipe; only the feature network, by which the others are measured, is trained."""
-    device_of(accelerator)
+    device = device_of(accelerator).type
+    most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device)
     store = arms or out / "arms"
     setting = Setting(recipe.data.build(), recipe.task.build(), store, accelerator)
     count = len(setting.data.split("train"))
+    for part in ("validation", setting.data.reference_split):
+        setting.data.split(part)  # what is missing there would show at the end of a training
     for name, arm in recipe.arms().items():
         if arm.training is not None and arm.training.batch > count:
             found = f"found {arm.training.batch} and {count}; make the batch smaller"
             raise DataError(f"{name}: expected a training.batch of at most the number of training images, {found}")
+        if arm.training is not None and most is not None and arm.training.processes > most:
+            found = f"found {arm.training.processes}; make them fewer, or choose --accelerator cpu"
+            raise RecipeError(f"{name}: expected at most {most} training.processes on {device}, one a device, {found}")
     try:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -180,7 +186,7 @@ def judged(story: Story) -> Result:
         arms=results,
         verdicts=judge(results, list(story.control_of.items()), task.directions),
         versions=versions(),
-        hardware=hardware(),
+        hardware=hardware(story.setting.device.type),
     )
 
 
@@ -206,8 +212,18 @@ def _measured(role: Role, group: list[Arm], story: Story, spent: dict[str, float
     if any(arm.best_step for arm in group):
         steps = tuple(arm.best_step or int(arm.state["step"]) for arm in group)
         best = Best(steps, _quality(group, story, teacher, best=True))
-    alarms = tuple(line for arm in group for line in arm.alarms)
+    alarms = tuple(line for arm in group for line in arm.alarms) + _shorter_control(story, group[0])
     return ArmResult(role, _quality(group, story, teacher), spent, _curves(group[0].history), best, alarms)
+
+
+def _shorter_control(story: Story, student: Arm) -> tuple[str, ...]:
+    """Return a warning when the control of a student saw fewer images than the student did."""
+    control = story.control_of.get(student.name)
+    pair = [arm.recipe.training for arm in (student, *(story.arms()[control][:1] if control else []))]
+    seen = [training.steps * training.batch for training in pair if training is not None]
+    if len(seen) < 2 or seen[1] >= seen[0]:
+        return ()
+    return (f"{control} saw {seen[1]:,} images in its training, {student.name} {seen[0]:,}: no fair comparison",)
 
 
 def _quality(group: list[Arm], story: Story, teacher: Arm | None, *, best: bool = False) -> dict[str, Quality]:

@@ -73,6 +73,10 @@ class Training:
             value: Any = getattr(self, name)
             if value < 1:
                 raise RecipeError(f"training.{name}: expected a whole number of at least 1, found {value}")
+        for name in ("warmup", "workers"):
+            value = getattr(self, name)
+            if value < 0:
+                raise RecipeError(f"training.{name}: expected a whole number of at least 0, found {value}")
         parts = self.micro_batches * self.processes
         if self.batch % parts:
             raise RecipeError(

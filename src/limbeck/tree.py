@@ -29,9 +29,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes what the loader would take for a number."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
 
 
 def load(path: Path) -> Tree:
@@ -66,7 +71,7 @@ def parse(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise RecipeError(f"{source}{line}: cannot be read as YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # a tag can lead to any of them
         raise RecipeError(f"{source}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     try:
         return _plain(value, "")
@@ -78,7 +83,7 @@ def parse(text: str, source: str) -> Any:
 
 def dump(tree: Mapping[str, Any]) -> str:
     """Return the tree as YAML."""
-    text: str = yaml.safe_dump(_plain(tree, ""), sort_keys=False, default_flow_style=None, width=120)
+    text: str = yaml.dump(_plain(tree, ""), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
     return text
 
 
@@ -157,8 +162,9 @@ def _plain(value: Any, key: str) -> Any:
         return {name: _plain(v, f"{key}.{name}" if key else name) for name, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v, f"{key}.{i}") for i, v in enumerate(value)]
-    if isinstance(value, float) and math.isnan(value):
-        raise RecipeError(f"{key}: expected a number, found NaN")
+    if isinstance(value, float) and not math.isfinite(value):
+        found = "NaN" if math.isnan(value) else "infinity; where there is no bound, write null"
+        raise RecipeError(f"{key}: expected a number, found {found}")
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise RecipeError(f"{key}: expected text, a number, a list or a mapping, found a {type(value).__name__}; quote it")

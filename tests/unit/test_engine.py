@@ -25,7 +25,7 @@ from limbeck.checkpoint import load
 from limbeck.data.base import InMemory
 from limbeck.data.tensors import TensorImages
 from limbeck.engine import Engine
-from limbeck.errors import CheckpointError, DataError, RecipeError, TrainingError
+from limbeck.errors import CheckpointError, DataError, LimbeckError, RecipeError, TrainingError
 from limbeck.job import Job, Watched
 from limbeck.launch import Interrupted, fit
 from limbeck.methods.base import Method
@@ -447,20 +447,21 @@ from pathlib import Path
 from toys import Stopped, toy_job
 from limbeck.launch import Interrupted, fit
 try:
-    fit(toy_job(Path(sys.argv[1]), Stopped(4, os.getpid()), checkpoint_every=100))
+    fit(toy_job(Path(sys.argv[1]), Stopped(int(sys.argv[2]), os.getpid()), checkpoint_every=100))
 except Interrupted as stopped:
     sys.exit(f"said: {stopped}")
 """
 
 
-def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("step", "said"), [(5, "step 5"), (8, "step 8, the last")])
+def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path, step: int, said: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-c", SIGTERMED, str(tmp_path / "stopped")]
+    command = [sys.executable, "-c", SIGTERMED, str(tmp_path / "stopped"), str(step - 1)]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
-    assert "said: stopped after step 5; the same command goes on from there" in ended.stderr
+    assert f"said: stopped after {said}; the same command goes on from there" in ended.stderr
     assert ended.returncode == 1
     (saved,) = (tmp_path / "stopped" / "checkpoints").iterdir()
-    assert load(saved)["step"] == 5
+    assert load(saved)["step"] == step
     whole = trained(toy_job(tmp_path / "whole", checkpoint_every=100))
     assert differences(whole, trained(toy_job(tmp_path / "stopped", checkpoint_every=100))) == []
 
@@ -493,6 +494,10 @@ def test_the_error_of_a_process_reads_as_if_there_were_one() -> None:
     own = ProcessRaisedException(f"{trace}limbeck.errors.TrainingError: student.output is not finite: x\n", 1, 2)
     error = launch._of_child(own)
     assert type(error) is TrainingError and str(error) == "student.output is not finite: x"
+    data = launch._of_child(ProcessRaisedException(f"{trace}limbeck.errors.DataError: 3.png: damaged\n", 1, 2))
+    assert type(data) is DataError and str(data) == "3.png: damaged"
+    extra = launch._of_child(ProcessRaisedException(f"{trace}limbeck.errors.MissingExtra: needs x\n", 1, 2))
+    assert type(extra) is LimbeckError and str(extra) == "needs x"
     foreign = ProcessRaisedException(f"{trace}ValueError: a bug\n", 1, 2)
     assert launch._of_child(foreign) is foreign
 

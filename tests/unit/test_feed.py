@@ -14,7 +14,7 @@ from toys import Streamed, ToyTask, differences, toy_images
 
 from limbeck.data.augmentation import Flip
 from limbeck.data.base import Augmentation, Images, InMemory
-from limbeck.errors import DataError
+from limbeck.errors import DataError, RecipeError
 from limbeck.feed import Feed, Order, augmented
 from limbeck.types import Batch, Draw
 
@@ -86,6 +86,13 @@ def test_draws_are_declared_by_task_method_and_augmentation() -> None:
     assert set(batch.drawn) == {"latent", "noise", "kind", "brightness"}
     assert batch.drawn["noise"].shape == (12, 1, 4, 4)
     assert batch.drawn["kind"].dtype == torch.int64 and batch.drawn["kind"].max() < 5
+
+
+def test_an_augmentation_of_the_method_under_the_same_name_is_refused() -> None:
+    """Both would be given the same numbers: what the one flips, the other would flip back."""
+    with pytest.raises(RecipeError, match=r"augmentation: expected another name .*, found flip twice"):
+        Feed(toy_images(), ToyTask(), Flip().draws(), Flip(), seed=0, batch=4)
+    Feed(toy_images(), ToyTask(), Flip().draws(), Flip(name="other"), seed=0, batch=4)
 
 
 def test_draws_differ_between_steps_seeds_and_names() -> None:

@@ -230,6 +230,18 @@ class TestFlags:
         assert "student.output" not in recipe.students["student"].weights
         assert recipe.students["student"].training.batch == Training(1).batch  # type: ignore[union-attr]
 
+    def test_null_takes_away_what_an_arm_would_take_over(self, tmp_path: Path) -> None:
+        flags = {
+            "augmentation": "Flip",
+            "teacher.augmentation": "null",
+            "students.a": "{}",
+            "students.b.weights": "null",
+        }
+        recipe = read(tmp_path, flags=flags)
+        assert recipe.teacher is not None and recipe.teacher.augmentation is None
+        assert recipe.students["a"].augmentation is not None and recipe.students["a"].weights
+        assert not recipe.students["b"].weights
+
     def test_the_effective_recipe_reads_as_the_same_recipe(self, tmp_path: Path) -> None:
         recipe = read(
             tmp_path, flags={"student.network.init_args.width": "12", "students.a.weights.student.output": "3"}
@@ -240,6 +252,29 @@ class TestFlags:
             n: a.description() for n, a in recipe.arms().items()
         }
         assert again.tree == recipe.tree and again.students["a"].weights["student.output"] == 3.0
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            ({"students.floor": "{}"}, "'floor' cannot be a student's name"),
+            ({"students.control": "{}"}, "'control' cannot be a student's name"),
+            ({"baselines.student": "Reinhard"}, "baselines.student: an arm of the run has this name; choose another"),
+            ({"students.a.taught_by": "[b]"}, r"students.a.taught_by: no student \["),
+            (
+                {"student.training.clip": ".inf"},
+                "found infinity; where there is no bound, write null",
+            ),
+            ({"teacher.load": "~nobody-here/t.pth"}, "teacher.load: no such file"),
+        ],
+    )
+    def test_what_would_only_show_after_the_training(self, tmp_path: Path, flags: dict[str, str], message: str) -> None:
+        with pytest.raises(RecipeError, match=message):
+            read(tmp_path, flags=flags)
+
+    def test_text_that_looks_like_a_number_stays_text(self, tmp_path: Path) -> None:
+        recipe = read(tmp_path, {"name": "12e4"})
+        (tmp_path / "again.yaml").write_text(recipe.to_yaml())
+        assert read_recipe(tmp_path / "again.yaml").name == "12e4"
 
 
 class TestArms:

@@ -50,6 +50,15 @@ def test_a_painting_that_jumps_between_strides_is_not_stable(task: Stylization) 
     assert alike["psnr_to_teacher"] == 100
 
 
+def test_a_network_is_known_by_what_the_pictures_show(task: Stylization, tmp_path: Path) -> None:
+    def again() -> Stylization:
+        return Stylization(task.styles, nn.Sequential(nn.Conv2d(3, 2, 3)), ["0"], ["0"], style_size=16)
+
+    assert again().teaches() == task.teaches()
+    Image.fromarray(np.full((16, 16, 3), 90, dtype=np.uint8)).save(tmp_path / "style.png")
+    assert again().teaches() != task.teaches()
+
+
 def test_cost_is_measured_at_the_size_that_is_asked_for(tmp_path: Path) -> None:
     """A fully convolutional network has about four times the work at twice the size; quality knows nothing of it."""
     Image.fromarray(np.full((16, 16, 3), 90, dtype=np.uint8)).save(tmp_path / "style.png")

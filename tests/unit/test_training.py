@@ -57,6 +57,8 @@ def test_a_tenth_from_each_milestone_on() -> None:
         ({"schedule": "multistep", "milestones": (0.5, 1.0)}, r"training.milestones: expected rising parts .*1.0"),
         ({"schedule": "multistep", "milestones": (0.5, 0.2)}, r"training.milestones: expected rising parts .*0.2"),
         ({"schedule": "multistep", "milestones": (0.5, 0.5)}, r"training.milestones: expected rising parts .*0.5"),
+        ({"warmup": -1}, "training.warmup: expected a whole number of at least 0, found -1"),
+        ({"workers": -1}, "training.workers: expected a whole number of at least 0, found -1"),
         ({"clip": 0.0}, "training.clip: expected a number above 0, or null, found 0.0"),
     ],
 )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from limbeck.attacks.base import Bounds, check_radius, input_gradient, per_sample
+from limbeck.described import Described
 from limbeck.errors import RecipeError, require
 
 Output = Callable[[Tensor], Tensor]
@@ -32,7 +33,7 @@ class Boundary(NamedTuple):
     reached: Tensor
 
 
-class BoundarySearch(ABC):
+class BoundarySearch(Described, ABC):
     """Moves inputs to where a classifier's decision changes.
 
     It knows nothing of models: whoever makes `output` decides which network it asks, teacher or student, and in which

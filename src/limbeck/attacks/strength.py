@@ -18,6 +18,11 @@ class Strength(nn.Module, ABC):
     At each step the method asks for `value` before it attacks and, where it has both losses, calls `observe` after.
     """
 
+    def extra_repr(self) -> str:
+        """Return its arguments: it is known by them."""
+        known = {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "training"}
+        return ", ".join(f"{name}={value!r}" for name, value in known.items())
+
     @abstractmethod
     def value(self, step: int) -> float:
         """Return the strength at step number `step` (from 0), at least 0; the same however often a step asks."""
@@ -115,7 +120,7 @@ class SteeredStrength(Strength):
             raise RecipeError(f"SteeredStrength.target: expected a number in (0, 1), found {target}")
         if not (math.isfinite(rate) and rate > 0):
             raise RecipeError(f"SteeredStrength.rate: expected a number above 0, found {rate}")
-        self.low, self.high, self.target, self.rate = low, high, target, rate
+        self.start, self.low, self.high, self.target, self.rate = start, low, high, target, rate
         self.strength: Tensor
         self.losses: Tensor
         self.step: Tensor

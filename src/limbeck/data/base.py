@@ -165,7 +165,7 @@ def data_root(root: str | Path | None = None) -> Path:
     return Path(root or os.environ.get("LIMBECK_DATA") or Path.home() / ".cache" / "limbeck" / "data").expanduser()
 
 
-class Augmentation(ABC):
+class Augmentation(Described, ABC):
     """A random change of a whole batch, the same in one process or many: what it needs is drawn by the engine."""
 
     @abstractmethod

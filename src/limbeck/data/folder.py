@@ -282,8 +282,19 @@ def there(place: Path) -> bool:
 
 def split_folders(path: Path) -> dict[str, Path]:
     """Return the subfolder of each split that has one, or the whole folder as "all" when it is not divided."""
-    found = {part: path / name for part, names in PARTS.items() for name in names if (path / name).is_dir()}
+    found: dict[str, Path] = {}
+    for folder in sorted(path.iterdir()):
+        part = part_of(folder.name)
+        if part is not None and folder.is_dir():
+            if part in found:
+                raise DataError(f"{path}: expected one folder for {part}, found {found[part].name} and {folder.name}")
+            found[part] = folder
     return found if "train" in found else {"all": path}
+
+
+def part_of(name: str) -> str | None:
+    """Return the split that a folder of this name holds, or None."""
+    return next((part for part, names in PARTS.items() if name.lower() in names), None)
 
 
 def list_images(folder: Path, base: Path) -> list[Path]:
@@ -294,7 +305,11 @@ def list_images(folder: Path, base: Path) -> list[Path]:
 
     found = []
     for parent, subfolders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        here = Path(parent).resolve()
+        # Not hidden ones, nor a link to a folder above, which would show everything again and again.
+        subfolders[:] = [
+            name for name in subfolders if not name.startswith(".") and not here.is_relative_to((here / name).resolve())
+        ]
         inside = Path(parent).relative_to(base)
         found += [inside / n for n in names if Path(n).suffix.lower() in ENDINGS and not n.startswith(".")]
     return sorted(found)
@@ -318,4 +333,4 @@ def glimpse(folder: Path, file: Path) -> bytes:
 
 def share_of(file: Path) -> float:
     """Return the SHA-256 of a path as a number in [0, 1)."""
-    return int.from_bytes(hashlib.sha256(file.as_posix().encode()).digest()[:6], "big") / 2**48
+    return int.from_bytes(hashlib.sha256(os.fsencode(file.as_posix())).digest()[:6], "big") / 2**48

@@ -51,6 +51,7 @@ class Holes(Degradation):
 def _box(height: int, width: int, share: float, draw: torch.Generator) -> Tensor:
     """Return a rectangle (H, W), 1 inside, whose sides are at most twice as long as each other."""
     tall = math.sqrt(share) * 2 ** (float(torch.rand((), generator=draw)) - 0.5)
+    tall = max(tall, share)  # or no width would do
     rows = min(height, max(1, round(height * tall)))
     columns = min(width, max(1, round(height * width * share / rows)))
     top, left = (int(torch.randint(room + 1, (), generator=draw)) for room in (height - rows, width - columns))

@@ -199,7 +199,9 @@ def _existing(path: str) -> Path:
 
 
 def _files(path: Path) -> list[Path]:
-    files = sorted(p for p in path.iterdir() if p.suffix in ENDINGS) if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.suffix in ENDINGS and not p.name.startswith("."))
     if not files or files[0].suffix not in ENDINGS:
         raise DataError(f"{path}: expected pairs of latent and image in {' or '.join(ENDINGS)} files, found none")
     return files
@@ -255,6 +257,8 @@ def _checked(file: Path) -> dict[str, Tensor]:
 
 def _label(file: Path) -> Tensor:
     label = read_arrays(file, ["label"])["label"]
+    if label.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch can hold them, and little else
+        label = label.long()
     if label.is_floating_point() or label.dtype == torch.bool or label.min() < 0:
         raise DataError(f"{file}: expected whole numbers from 0 as `label`, found {_values(label)}")
     return label.long()

@@ -7,7 +7,7 @@ from typing import final
 
 from limbeck.data.base import Data, Images, Split
 from limbeck.data.cutouts import Cutouts
-from limbeck.data.folder import existing, list_images, share_of
+from limbeck.data.folder import existing, hold_out, list_images
 from limbeck.errors import DataError, RecipeError
 
 
@@ -56,15 +56,16 @@ class PhotoCrops(Data):
                 f" test {test}"
             )
         folder = existing(path)
-        files = {file: share_of(file.relative_to(folder)) for file in _photographs(folder)}
-        tested = [f for f, share in files.items() if share < held_out]
-        checked = [f for f, share in files.items() if held_out <= share < held_out + validation]
+        tested = _photographs(existing(test)) if isinstance(test, str) else []
+        apart = {file.resolve() for file in tested}  # the folder can hold the other one
+        rest = [file.relative_to(folder) for file in _photographs(folder) if file.resolve() not in apart]
+        parts = hold_out({"all": rest}, validation, held_out)
         self.name = name or folder.resolve().name
         self.size, self.step, self.image_shape = size, step, (channels, size, size)
         self._files: dict[Split, list[Path]] = {
-            "train": [f for f in files if f not in tested and f not in checked],
-            "validation": checked,
-            "test": _photographs(existing(test)) if isinstance(test, str) else tested,
+            "train": [folder / file for file in parts["train"]],
+            "validation": [folder / file for file in parts["validation"]],
+            "test": tested or [folder / file for file in parts["test"]],
         }
         self._splits: dict[Split, Images] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import final
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.base import to_float
-from limbeck.data.folder import existing, list_images, opened, planes
+from limbeck.data.folder import existing, glimpse, list_images, opened, planes
 from limbeck.errors import DataError
 
 
@@ -38,7 +39,10 @@ class PhotoSet:
         self._given = None if degraded is None else _beside(self._files, _files(existing(degraded)))
 
     def __repr__(self) -> str:
-        return f"PhotoSet({self.path!r}, {self.degraded!r}, name={self.name!r}, channels={self.channels})"
+        # Evaluations are remembered under it, and so it has to know what the files hold.
+        files = [*self._files, *(self._given or [])]
+        content = hashlib.sha256(b"".join(glimpse(file.parent, Path(file.name)) for file in files)).hexdigest()[:16]
+        return f"PhotoSet({self.path!r}, {self.degraded!r}, name={self.name!r}, channels={self.channels}, {content})"
 
     def __len__(self) -> int:
         """Return the number of photographs."""

@@ -12,7 +12,18 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from limbeck.data.base import Data, InMemory, Split, data_root
-from limbeck.data.folder import ENDINGS, PARTS, check_parts, decode_all, hold_out, list_images, opened, planes, there
+from limbeck.data.folder import (
+    ENDINGS,
+    PARTS,
+    check_parts,
+    decode_all,
+    hold_out,
+    list_images,
+    opened,
+    part_of,
+    planes,
+    there,
+)
 from limbeck.data.masks import Bytes, Rgb, blurred_classes
 from limbeck.errors import DataError, RecipeError
 from limbeck.types import VOID
@@ -189,7 +200,8 @@ def _pictures(path: Path) -> list[Path]:
     else:
         try:
             with zipfile.ZipFile(path) as archive:
-                files = sorted(Path(name) for name in archive.namelist() if Path(name).suffix.lower() in ENDINGS)
+                names = [Path(name) for name in archive.namelist() if Path(name).suffix.lower() in ENDINGS]
+                files = sorted(n for n in names if not any(p.startswith((".", "__MACOSX")) for p in n.parts))
         except (OSError, zipfile.BadZipFile) as error:
             raise DataError(f"{path}: expected a folder or a zip archive of pairs ({error})") from error
     if not files:
@@ -199,5 +211,7 @@ def _pictures(path: Path) -> list[Path]:
 
 def _by_part(files: list[Path]) -> dict[str, list[Path]]:
     """Return files by the split whose folder they are in, or all of them as "all" when there is no `train`."""
-    parts = {part: [file for file in files if file.parts[0] in names] for part, names in PARTS.items()}
+    tops = {file.parts[0] for file in files}
+    level = 1 if len(tops) == 1 and part_of(*tops) is None else 0  # an archive of one folder that holds all
+    parts = {p: [f for f in files if len(f.parts) > level + 1 and part_of(f.parts[level]) == p] for p in PARTS}
     return {part: some for part, some in parts.items() if some} if parts["train"] else {"all": files}

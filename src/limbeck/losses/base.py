@@ -24,6 +24,23 @@ def precise(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
+def related(features: Tensor, what: str) -> None:
+    """Refuse a batch in which there is nothing to relate: the loss would be 0 whatever the student says.
+
+    Args:
+        features: (N, ...).
+        what: What asks.
+
+    Raises:
+        RecipeError: There are fewer than 2 samples.
+    """
+    if len(features) < 2:
+        raise RecipeError(
+            f"{what}: expected at least 2 samples in a batch, as it compares them, found {len(features)}; make"
+            " training.batch larger or training.micro_batches fewer"
+        )
+
+
 def same_shape(student: Tensor, teacher: Tensor, what: str) -> None:
     """Refuse tensors that would only be compared by broadcasting.
 

@@ -16,6 +16,7 @@ from limbeck.losses.base import (
     embedding,
     full_precision,
     gathered,
+    related,
     same_shape,
     unit,
 )
@@ -56,6 +57,7 @@ def correlation_congruence(student: Tensor, teacher: Tensor, gamma: float = 0.4,
     """
     mine, goal = (gaussian_correlation(f, gamma, order) for f in (student, teacher))
     same_shape(mine, goal, "correlation congruence")
+    related(mine, "correlation congruence")
     return (goal - mine).square().mean()
 
 

@@ -47,8 +47,6 @@ class _Memory(nn.Module):
 
     student_bank: Tensor
     teacher_bank: Tensor
-    student_log_z: Tensor
-    teacher_log_z: Tensor
 
     def __init__(
         self, student: int, teacher: int, *, count: int, width: int, temperature: float, momentum: float
@@ -59,21 +57,22 @@ class _Memory(nn.Module):
         bound = math.sqrt(3 / width)  # length 1 on average
         for name in ("student", "teacher"):
             self.register_buffer(f"{name}_bank", (2 * torch.rand(count, width) - 1) * bound)
-            self.register_buffer(f"{name}_log_z", torch.tensor(math.inf))  # until the first batch
+            self.register_buffer(f"{name}_log_z", torch.tensor(0.0))
+            self.register_buffer(f"{name}_log_z_known", torch.tensor(False))  # from the first batch on
 
     def forward(self, student: Tensor, teacher: Tensor, index: Tensor, negatives: Tensor) -> Tensor:
         """Return the loss of each sample (N,): the student against the teacher's bank, and the other way round."""
         mine, goal = unit(precise(self.student(student))), unit(precise(self.teacher(teacher)))
         rows = torch.cat([index[:, None], negatives], 1)
-        loss = crd(self._log_p(mine, self.teacher_bank, rows, self.student_log_z), self.count)
-        loss = loss + crd(self._log_p(goal, self.student_bank, rows, self.teacher_log_z), self.count)
+        loss = crd(self._log_p(mine, self.teacher_bank, rows, "student_log_z"), self.count)
+        loss = loss + crd(self._log_p(goal, self.student_bank, rows, "teacher_log_z"), self.count)
         if self.training:
             everywhere = gathered(index)
             self._remember(self.student_bank, everywhere, gathered(mine.detach()))
             self._remember(self.teacher_bank, everywhere, gathered(goal.detach()))
         return loss
 
-    def _log_p(self, anchor: Tensor, bank: Tensor, rows: Tensor, log_z: Tensor) -> Tensor:
+    def _log_p(self, anchor: Tensor, bank: Tensor, rows: Tensor, log_z: str) -> Tensor:
         with full_precision(anchor):
             # All products, then the rows: (N, M) numbers where gathering rows first takes (N, 1 + K, D). The bank is
             # copied because it moves before the backward pass.
@@ -82,9 +81,11 @@ class _Memory(nn.Module):
             here = score.flatten().logsumexp(0, keepdim=True) - math.log(score.numel())
             means = gathered(here)  # log of the mean of exp(score), of each process
             mean = means.logsumexp(0) - math.log(len(means))
-            estimate = log_z.where(log_z.isfinite(), mean + math.log(self.count))
+            held, known = self.get_buffer(log_z), self.get_buffer(f"{log_z}_known")
+            estimate = held.where(known, mean + math.log(self.count))
             if self.training:
-                log_z.copy_(estimate)
+                held.copy_(estimate)
+                known.fill_(True)
         return score - estimate
 
     @torch.no_grad()

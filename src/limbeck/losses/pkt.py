@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from limbeck.losses.base import FeatureLoss, check_paths, embedding, full_precision, gathered, same_shape
+from limbeck.losses.base import FeatureLoss, check_paths, embedding, full_precision, gathered, related, same_shape
 
 EPSILON = 1e-7
 
@@ -29,6 +29,7 @@ def pkt(student: Tensor, teacher: Tensor) -> Tensor:
     """
     q, p = _neighbours(student), _neighbours(teacher)
     same_shape(q, p, "pkt")
+    related(q, "pkt")
     return (p * ((p + EPSILON) / (q + EPSILON)).log()).mean()
 
 

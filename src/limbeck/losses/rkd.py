@@ -17,6 +17,7 @@ from limbeck.losses.base import (
     embedding,
     full_precision,
     gathered,
+    related,
     same_shape,
     unit,
 )
@@ -38,6 +39,7 @@ def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """
     mine, goal = _distances(student), _distances(teacher)
     same_shape(mine, goal, "rkd")
+    related(mine, "rkd")
     return F.smooth_l1_loss(mine, goal)
 
 
@@ -56,6 +58,7 @@ def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
     """
     mine, goal = _cosines(student), _cosines(teacher)
     same_shape(mine, goal, "rkd")
+    related(mine, "rkd")
     return F.smooth_l1_loss(mine, goal)
 
 

@@ -14,6 +14,7 @@ from limbeck.losses.base import (
     full_precision,
     gathered,
     precise,
+    related,
     same_shape,
     unit,
 )
@@ -33,6 +34,7 @@ def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
     """
     mine, goal = _similarity(student), _similarity(teacher)
     same_shape(mine, goal, "similarity preserving")
+    related(mine, "similarity preserving")
     return (goal - mine).square().mean()
 
 

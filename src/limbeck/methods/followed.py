@@ -49,8 +49,8 @@ class Followed(nn.ModuleDict):
         return list(mine), list(theirs)
 
     def draws(self) -> Mapping[str, Draw]:
-        """Return what the losses draw."""
-        return {name: draw for loss in self.losses().values() for name, draw in loss.draws().items()}
+        """Return what the losses draw, each under its own name: two of a kind draw apart."""
+        return {f"{own}.{name}": d for own, loss in self.losses().items() for name, d in loss.draws().items()}
 
     def beside(self, student: nn.Module) -> nn.Module:
         """Return the player: the student, together with what the losses own."""
@@ -86,11 +86,12 @@ class FollowedLesson:
         assert teacher is not None
         return taught_by(teacher, self.batch, self.image, self.goal)
 
-    def features(self, loss: FeatureLoss) -> Tensor:
-        """Return the value of a feature loss, a scalar."""
+    def features(self, name: str, loss: FeatureLoss) -> Tensor:
+        """Return the value of the feature loss of that name, a scalar."""
         mine = [self.student[1][path] for path in loss.paths]
         theirs = [self.teacher[1][path] for path in loss.paths.values()]
-        value: Tensor = loss(mine, theirs, self.label, self.batch.index, self.batch.drawn)
+        drawn = {key: self.batch.drawn[f"{name}.{key}"] for key in loss.draws()}
+        value: Tensor = loss(mine, theirs, self.label, self.batch.index, drawn)
         return value
 
 

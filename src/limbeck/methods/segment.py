@@ -139,7 +139,7 @@ class Segment(Method):
         if self.teacher is not None:
             losses |= {"boundary": lesson.boundary} | ({"logits": lesson.logits} if self.logits is not None else {})
         for name, loss in self.followed.losses().items():
-            losses[name] = partial(lesson.features, loss)
+            losses[name] = partial(lesson.features, name, loss)
         if self.discriminator is not None:
             losses["adversarial"] = lesson.adversarial
         yield Update("student", losses)

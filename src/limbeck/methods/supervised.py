@@ -96,7 +96,7 @@ class Supervised(Method):
         if self.teacher is not None and self.logits is not None:
             losses["logits"] = lesson.logits
         for name, loss in self.followed.losses().items():
-            losses[name] = partial(lesson.features, loss)
+            losses[name] = partial(lesson.features, name, loss)
         yield Update("student", losses)
 
 

@@ -257,6 +257,8 @@ def _take_turn(module: nn.Module, inputs: Inputs, seconds: float, timing: _Timin
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def _first_tensor(inputs: Inputs) -> Tensor:

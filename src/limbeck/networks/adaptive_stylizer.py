@@ -69,7 +69,7 @@ class AdaptiveStylizer(Stylizer):
         content, goal = self.encoder(padded), self.encoder(style)
         moved = adain(content, goal) if self.exchange == "adain" else whitened(content, goal)
         mixed = torch.lerp(content, moved, self.strength)
-        found: Tensor = self.decoder(mixed / self.scale).tanh()
+        found: Tensor = precise(self.decoder(mixed / self.scale)).tanh()
         return found[..., :height, :width]
 
 

@@ -12,6 +12,7 @@ from typing import Literal, final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.losses.base import precise
 from limbeck.networks.building import check_blocks, check_sizes, doublings, normalise_spectrum
 from limbeck.networks.conditional import ConditionalBatchNorm2d, LabelProjection
 from limbeck.networks.roles import Discriminator, Generator
@@ -68,7 +69,7 @@ class DcganGenerator(Generator):
         hidden = latent[:, :, None, None]
         for block in self.blocks:
             hidden = block(hidden, label)
-        image: Tensor = self.output(hidden).tanh()
+        image: Tensor = precise(self.output(hidden)).tanh()
         return image
 
 

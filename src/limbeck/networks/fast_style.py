@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import final
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.errors import RecipeError, WeightsError, require
+from limbeck.errors import RecipeError, require
+from limbeck.losses.base import precise
 from limbeck.networks.building import check_sizes
 from limbeck.networks.folded_conv import fold_conv, fold_doubling
 from limbeck.networks.low_rank import kept_channels, second_moment, tucker2
 from limbeck.networks.roles import Stylizer
+from limbeck.networks.weights import load_npz
 
 EPSILON = 1e-3  # in the variance of an instance
 STIMULI = (16, 3, 192, 192)  # noise that a larger network is shown to be cut down
@@ -68,6 +68,8 @@ class FastStyle(Stylizer):
         require(
             "FastStyle.between", 1 <= within <= inner, f"a number of at least 1 and at most {inner}, or null", between
         )
+        full = rank is None or rank <= within * 3 * 3
+        require("FastStyle.between", full, f"at least a ninth of rank {rank}, as more needs no such rank", between)
         inside = rank if between is None else None
         self.styles, self.blocks, self.rank, self.between = 1, blocks, rank, between
         self.conv1 = _Layer(3, outer, 9)
@@ -80,7 +82,7 @@ class FastStyle(Stylizer):
         self.up2 = _Layer(middle, outer, 3, enlarge=True, folded=True)
         self.out = _Layer(outer, 3, 9, folded=True)
         if weights is not None:
-            _load(self, Path(weights))
+            load_npz(self, weights)
 
     def forward(self, image: Tensor, style: Tensor | None = None) -> Tensor:
         """Return stylized images (N, 3, H, W) in [-1, 1] of images (N, 3, H, W); there is one style."""
@@ -95,7 +97,7 @@ class FastStyle(Stylizer):
             hidden = hidden + second(first(hidden).relu())
         for layer in (self.up1, self.up2):
             hidden = layer(hidden).relu()
-        found: Tensor = (F.pixel_shuffle(self.out(hidden), 2).tanh() * (150 / 127.5)).clamp(-1, 1)
+        found: Tensor = (precise(F.pixel_shuffle(self.out(hidden), 2)).tanh() * (150 / 127.5)).clamp(-1, 1)
         return found[..., :height, :width]
 
     @torch.no_grad()
@@ -254,17 +256,3 @@ def _refusal(mine: FastStyle, larger: nn.Module) -> str:
         f"start_from_teacher: expected a FastStyle without rank and between, with at least the widths"
         f" {list(mine.widths)}, the last the same, and {mine.blocks} blocks, found {found}"
     )
-
-
-def _load(network: FastStyle, path: Path) -> None:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            held = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: expected the weights of a painter as a .npz file, found none ({error})") from error
-    for name, parameter in network.named_parameters():
-        found = held.get(name)
-        if found is None or found.shape != tuple(parameter.shape):
-            shape = "none" if found is None else found.shape
-            raise WeightsError(f"{path}: expected {name} {tuple(parameter.shape)}, found {shape}")
-        parameter.data.copy_(torch.from_numpy(found.astype(np.float32)))

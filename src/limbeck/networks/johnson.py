@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
+from limbeck.losses.base import precise
 from limbeck.networks.building import check_sizes
 from limbeck.networks.convolutional import convolution
 from limbeck.networks.roles import Stylizer
@@ -77,7 +78,7 @@ class JohnsonStylizer(Stylizer):
         found: Tensor = self.output(hidden)[..., :height, :width]
         if self.residual:
             found = found + F.instance_norm(image) * self.contrast[style][..., None, None]
-        return found.tanh()
+        return precise(found).tanh()
 
 
 class Painted(nn.Module):

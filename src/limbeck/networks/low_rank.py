@@ -66,7 +66,7 @@ def kept_channels(weight: Tensor, count: int, moment: Tensor) -> tuple[list[int]
     kept: list[int] = []
     left = moment.clone()  # of every channel, what those that are kept do not tell
     for _ in range(count):
-        gain = ((left @ importance) * left).sum(1) / (left.diagonal() + ridge)
+        gain = ((left @ importance) * left).sum(1) / (left.diagonal().clamp(min=0) + ridge)
         gain[kept] = -torch.inf
         best = int(gain.argmax())
         kept.append(best)

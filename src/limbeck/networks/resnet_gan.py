@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
+from limbeck.losses.base import precise
 from limbeck.networks.building import check_sizes, doublings, normalise_spectrum
 from limbeck.networks.conditional import ConditionalBatchNorm2d, LabelProjection
 from limbeck.networks.roles import Discriminator, Generator
@@ -73,7 +74,7 @@ class ResnetGenerator(Generator):
             hidden = block(hidden, label)
             if self.attention is not None and hidden.shape[-1] == _ATTENDED:
                 hidden = self.attention(hidden)
-        image: Tensor = self.output(F.relu(self.norm(hidden))).tanh()
+        image: Tensor = precise(self.output(F.relu(self.norm(hidden)))).tanh()
         return image
 
 

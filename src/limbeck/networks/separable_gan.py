@@ -8,6 +8,7 @@ from typing import final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.losses.base import precise
 from limbeck.networks.building import check_blocks, check_sizes, doublings
 from limbeck.networks.conditional import ConditionalBatchNorm2d
 from limbeck.networks.convolutional import convolution
@@ -31,7 +32,7 @@ class SeparableGenerator(Generator):
         channels: Channels C of the image.
         size: Height and width of the image: a power of two of at least 8.
         classes: Number of classes K; 0 is unconditional.
-        first: Channels of the map that the latent is projected to, which a 1x1 convolution makes `width`: the
+        first: Channels of the map that the latent is projected to, which a 1x1 convolution makes the first block's: the
             projection would otherwise take most of the parameters.
         widths: Channels of each block from the first to the last, instead of `width` for all of them: fewer towards
             the end, where the maps are large, make it faster for as many parameters.
@@ -76,7 +77,7 @@ class SeparableGenerator(Generator):
         hidden: Tensor = self.expand(self.project(latent))
         for number, block in enumerate(self.blocks):
             hidden = block(F.interpolate(hidden, scale_factor=2) if number else hidden, label)
-        image: Tensor = self.output(hidden).tanh()
+        image: Tensor = precise(self.output(hidden)).tanh()
         return image
 
 

@@ -7,6 +7,7 @@ from typing import Any, final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.losses.base import precise
 from limbeck.networks.building import check_sizes
 from limbeck.networks.convolutional import convolution, draw_weights
 from limbeck.networks.roles import Restorer
@@ -49,7 +50,7 @@ class TranslationResnet(Restorer):
         hidden = F.pad(image, (0, -width % 4, 0, -height % 4), mode="replicate")
         for layer in (self.input, *self.down, *self.blocks, *self.up):
             hidden = layer(hidden)
-        found: Tensor = self.output(hidden).tanh()
+        found: Tensor = precise(self.output(hidden)).tanh()
         return found[..., :height, :width]
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.losses.base import precise
 from limbeck.networks.building import check_choice, check_dropout, check_sizes
 from limbeck.networks.convolutional import convolution, draw_weights, widths
 from limbeck.networks.roles import Restorer
@@ -70,7 +71,7 @@ class TranslationUnet(Restorer):
             noise = nn.Dropout(dropout if stage < DROPPED else 0.0)
             self.up.append(nn.Sequential(nn.ReLU(), layer, normalize(after), noise))
         last = nn.ConvTranspose2d(width * (2 if depth > 1 else 1), channels, 4, stride=2, padding=1)
-        self.up.append(nn.Sequential(nn.ReLU(), last, nn.Tanh()))
+        self.up.append(nn.Sequential(nn.ReLU(), last, _Tanh()))
         draw_weights(self)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -93,3 +94,8 @@ def _instance(channels: int) -> nn.Module:
 
 
 NORMALIZATIONS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "instance": _instance}
+
+
+class _Tanh(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return precise(image).tanh()  # in bf16 it is 1 from 3.5 on, and has no slope there

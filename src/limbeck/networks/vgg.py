@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.errors import RecipeError, WeightsError
+from limbeck.errors import RecipeError
 from limbeck.networks.building import check_sizes
+from limbeck.networks.weights import load_npz
 
 MEAN = (103.939, 116.779, 123.68)  # of the blue, green and red of ImageNet, in 0..255
 CONVOLUTIONS = (2, 2, 3)  # of each stage
@@ -55,7 +54,7 @@ class Vgg16(nn.Module):
             self.add_module(layer, nn.ReLU())
             before = after
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        _load(self, Path(weights)) if weights is not None else _draw(self)
+        load_npz(self, weights, _published) if weights is not None else _draw(self)
         self.requires_grad_(trained)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -68,19 +67,9 @@ class Vgg16(nn.Module):
         return hidden
 
 
-def _load(network: Vgg16, path: Path) -> None:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            held = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: expected the weights of VGG-16 as a .npz file, found none ({error})") from error
-    for name, parameter in network.named_parameters():
-        key = name.replace("conv", "block", 1).replace("_", "_conv", 1)  # conv1_2.bias is block1_conv2.bias there
-        found = held.get(key)
-        if found is None or found.shape != tuple(parameter.shape):
-            shape = "none" if found is None else found.shape
-            raise WeightsError(f"{path}: expected {key} {tuple(parameter.shape)}, found {shape}")
-        parameter.data.copy_(torch.from_numpy(found.astype(np.float32)))
+def _published(name: str) -> str:
+    """Return Keras' name of a parameter: conv1_2.bias is block1_conv2.bias there."""
+    return name.replace("conv", "block", 1).replace("_", "_conv", 1)
 
 
 def _draw(network: Vgg16) -> None:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.losses.base import precise
 from limbeck.networks.building import check_sizes
 from limbeck.networks.convolutional import Decoder, Encoder, latent_side
 from limbeck.networks.roles import Autoencoder
@@ -70,5 +71,5 @@ class VqVae(Autoencoder):
 
     def decode(self, latent: Tensor) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1]."""
-        image: Tensor = self.decoder(latent).tanh()
+        image: Tensor = precise(self.decoder(latent)).tanh()
         return image

@@ -7,11 +7,12 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -63,6 +64,36 @@ def load_weights(network: nn.Module, path: str | Path, new_layers: Sequence[str]
     network.load_state_dict(tensors, strict=False)  # only counters and new layers can be missing: see above
 
 
+def load_npz(network: nn.Module, path: str | Path, name_of: Callable[[str], str] = str) -> None:
+    """Load the parameters of `network` from a .npz file of arrays.
+
+    Args:
+        network: The network.
+        path: The file.
+        name_of: The file's name of a parameter; the same by default.
+
+    Raises:
+        WeightsError: The file is missing, damaged, holds other weights or NaN.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weight file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            held = {name: torch.from_numpy(file[name].astype(np.float32)) for name in file.files}
+    except Exception as error:  # the reader raises whatever a damaged file leads it to
+        raise _damaged(path) from error
+    found = {name: held.get(name_of(name)) for name, _ in network.named_parameters()}
+    for name, parameter in network.named_parameters():
+        tensor = found[name]
+        if tensor is None or tensor.shape != parameter.shape:
+            shape = "none" if tensor is None else tuple(tensor.shape)
+            raise WeightsError(f"{path}: expected {name_of(name)} {tuple(parameter.shape)}, found {shape}")
+        if not bool(tensor.isfinite().all()):
+            raise WeightsError(f"{path}: {name_of(name)} holds values that are NaN or infinite")
+    network.load_state_dict({name: tensor for name, tensor in found.items() if tensor is not None}, strict=False)
+
+
 def save_weights(network: nn.Module, path: str | Path) -> None:
     """Write the weights of `network` as .safetensors: beside `path` first and then renamed, so never half a file.
 
@@ -93,8 +124,17 @@ def weights_hash(network: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(unwrap(network).state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(_bytes(tensor))
     return digest.hexdigest()
+
+
+def tensor_hash(tensor: Tensor) -> str:
+    """Return a SHA-256 (64 hexadecimal digits) of the type, shape and bytes of a tensor."""
+    return hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode() + _bytes(tensor)).hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return bytes(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -292,8 +292,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def hardware() -> dict[str, str | int | None]:
-    """Return the processor, how many of its cores and threads were used, the GPU (or None) and the system."""
+def hardware(device: str = "cpu") -> dict[str, str | int | None]:
+    """Return the processor, how many of its cores and threads were used, the GPU and the system.
+
+    Args:
+        device: Where networks ran; "cpu" has no GPU, whether the machine has one or not.
+    """
     import torch  # noqa: PLC0415 (`compare` reads results without it)
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -301,7 +305,7 @@ def hardware() -> dict[str, str | int | None]:
         "cpu": processor(),
         "cores": cores,
         "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else device if device == "mps" else None,
         "system": f"{platform.system()} {platform.machine()}",
     }
 

@@ -60,7 +60,9 @@ def times(ratio: float) -> str:
 
 def main_metric_of(result: Result, main_metric: str) -> str | None:
     """Return the full name of the main metric among the metrics of the result, or None when it was not measured."""
-    everything = [metric for arm in result.arms.values() for metric in arm.quality]
+    # Of the students first: not every arm can be measured in every way, and the run is about them.
+    order = dict.fromkeys([*result.named("student"), *result.named("control"), *result.arms])
+    everything = [metric for name in order for metric in result.arms[name].quality]
     return next((metric for metric in everything if base_name(metric) == main_metric), None)
 
 
@@ -133,12 +135,12 @@ def interval_text(verdict: Verdict) -> str:
 def cautions(result: Result) -> list[str]:
     """Return what makes a comparison of this result unfair, a sentence each."""
     tried = result.budget.settings_tried
+    ours, theirs = tried.get("student", 0), tried.get("control", 0)
     pairs = dict.fromkeys((verdict.student, verdict.control) for verdict in result.verdicts)
     return [
-        f"{control} had {tried.get(control, 0)} settings tried and {student} {tried[student]}:"
-        " what the student gains may come from its tuning."
+        f"{control} had {theirs} settings tried and {student} {ours}: what the student gains may come from its tuning."
         for student, control in pairs
-        if tried.get(student, 0) > tried.get(control, 0)
+        if ours > theirs
     ]
 
 

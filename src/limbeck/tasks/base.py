@@ -39,6 +39,13 @@ class Task(ABC):
         """Return the batch as methods of this task expect it (e.g. the drawn latent as `latent`)."""
         return batch
 
+    def teaches(self) -> Mapping[str, Any]:
+        """Return what of this task decides, beside an arm's own recipe, what a network learns; as plain JSON.
+
+        An arm is known by it: with another degradation, or another picture under the same name, it is trained anew.
+        """
+        return {}
+
     def check(self, network: nn.Module, method: Any, weights: Mapping[str, Any]) -> None:
         """Refuse, before anything is trained, an arm that could not be measured as this task is told to.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from limbeck.attacks.latent import on_shell
 from limbeck.data.base import Data, Split
 from limbeck.errors import RecipeError
 from limbeck.metrics.base import FeatureExtractor
-from limbeck.metrics.image import WINDOW, entropy, psnr, ssim
+from limbeck.metrics.image import WINDOW, bounded_psnr, entropy, ssim
 from limbeck.randomness import generator
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.disagreement import Disagreement
@@ -79,6 +80,10 @@ class Generation(Task):
                 f" found {list(self.latent)}"
             )
         return replace(batch, latent=latent, label=batch.label if self.conditional else None)
+
+    def teaches(self) -> Mapping[str, Any]:
+        """Return the latent's shape and whether networks are told the class."""
+        return {"latent": list(self.latent), "conditional": self.conditional}
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
         """Return latents (count, *latent) and, if conditional, labels (count,)."""
@@ -192,10 +197,10 @@ def _generate(network: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[Tensor
 
 def _fidelity(pairs: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
     """Return how near images are to the teacher's on the same latents, from parts of both; SSIM where it fits in."""
-    measures = {"psnr_to_teacher": psnr, "ssim_to_teacher": ssim}
+    measures = {"psnr_to_teacher": bounded_psnr, "ssim_to_teacher": ssim}
     found: dict[str, list[Tensor]] = {}
     for ours, theirs in pairs:
         for name, measure in measures.items():
-            if measure is psnr or min(theirs.shape[-2:]) >= WINDOW:
+            if measure is bounded_psnr or min(theirs.shape[-2:]) >= WINDOW:
                 found.setdefault(name, []).append(measure(ours, theirs))
     return {name: float(torch.cat(values).mean()) for name, values in found.items()}

@@ -15,7 +15,7 @@ from limbeck.data.base import Data, Split
 from limbeck.errors import RecipeError, require
 from limbeck.losses.vae import discretized_gaussian_nll, kl_from_prior
 from limbeck.metrics.base import FeatureExtractor
-from limbeck.metrics.image import WINDOW, psnr, ssim
+from limbeck.metrics.image import WINDOW, bounded_psnr, ssim
 from limbeck.networks.roles import Autoencoder, VariationalAutoencoder, unwrap
 from limbeck.randomness import generator
 from limbeck.tasks.base import Picture, Task
@@ -129,7 +129,7 @@ class Reconstruction(Task):
         """Return the metrics named above, of up to `samples` images of the split."""
         image = self._images(data, split, samples or self.samples)
         rebuilt = _mapped(network, image)
-        metrics = {"psnr": float(psnr(rebuilt, image).mean())} | _similar("ssim", rebuilt, image)
+        metrics = {"psnr": float(bounded_psnr(rebuilt, image).mean())} | _similar("ssim", rebuilt, image)
         if features is not None:
             metrics[f"rfid[{features.name}]"] = self._real.fid(rebuilt, data, split, features)
         metrics |= _parameters(network)
@@ -216,12 +216,14 @@ class Reconstruction(Task):
 
     def _fidelity(self, network: nn.Module, teacher: nn.Module, image: Tensor, rebuilt: Tensor) -> dict[str, float]:
         goal = _mapped(teacher, image)
-        found = {"psnr_to_teacher": float(psnr(rebuilt, goal).mean())} | _similar("ssim_to_teacher", rebuilt, goal)
+        found = {"psnr_to_teacher": float(bounded_psnr(rebuilt, goal).mean())} | _similar(
+            "ssim_to_teacher", rebuilt, goal
+        )
         pair = [n for n in (network, teacher) if isinstance(n, Autoencoder)]
         if len({autoencoder.latent_shape for autoencoder in pair}) == 1 and len(pair) == 2:
             for name, (encoder, decoder) in (("encoder", pair), ("decoder", pair[::-1])):
                 swapped = _mapped(partial(_through, encoder, decoder), image, _device(network))
-                found[f"{name}_swap_psnr_to_teacher"] = float(psnr(swapped, image).mean())
+                found[f"{name}_swap_psnr_to_teacher"] = float(bounded_psnr(swapped, image).mean())
         if self.disagreement is not None:
             found |= self.disagreement.measure(network, teacher, image.to(_device(network)), bounds=(-1.0, 1.0))
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -122,6 +123,10 @@ class Restoration(Task):
             return batch
         whole = self._divisible(batch.image)
         return replace(batch, image=self.degradation(whole, batch.drawn[SEED]), target=whole)
+
+    def teaches(self) -> Mapping[str, Any]:
+        """Return what images lose before they are restored."""
+        return {"degradation": repr(self.degradation), "unlabelled": self.unlabelled}
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
         """Return degraded images (count, C, H, W) of the `cost_size`."""

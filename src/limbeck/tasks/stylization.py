@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import WINDOW, bounded_psnr, ssim
 from limbeck.networks.roles import Stylizer, unwrap
 from limbeck.networks.tap import Tap, features_at
-from limbeck.networks.weights import weights_hash
+from limbeck.networks.weights import tensor_hash, weights_hash
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.real_images import images_of, of_size, some
 
@@ -91,8 +92,13 @@ class Stylization(Task):
         self._cost_size = cost_size
         self._network = feature_network.eval()
         self._pictures = torch.cat([picture(path, style_size) for path in styles])
+        self.pictures = tensor_hash(self._pictures)[:12]  # what lies under these names
         with torch.no_grad():
             self._grams = [gram(f) for f in features_at(self._network, self.style_paths, self._pictures)]
+
+    def teaches(self) -> Mapping[str, Any]:
+        """Return what the pictures hold: a method knows them by their names alone."""
+        return {"pictures": self.pictures}
 
     def ready(self, network: nn.Module) -> nn.Module:
         """Return a stylizer that takes the style as an image together with the pictures of the styles."""

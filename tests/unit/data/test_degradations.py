@@ -95,6 +95,12 @@ def test_jpeg_is_the_better_the_higher_its_quality() -> None:
     assert error[0] > error[1] > error[2] > 0
 
 
+def test_a_box_that_is_most_of_an_image_is_as_large_as_it_says() -> None:
+    mask = Holes("box", 0.75)(photographs(30), seeds(30))[:, 3:]
+    share = (mask > 0).float().mean((1, 2, 3))
+    assert float((share - 0.75).abs().max()) < 0.04
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_holes_are_as_large_as_they_say_and_hide_all_in_them(kind: str) -> None:
     image = photographs(30)

@@ -332,3 +332,30 @@ class TestFinding:
     def test_bad_arguments(self, tmp_path: Path, arguments: dict[str, float], words: str) -> None:
         with pytest.raises(RecipeError, match=words):
             ImageFolder(str(fill(tmp_path, FLAT[:3])), **arguments)  # type: ignore[arg-type]
+
+
+def test_folders_of_splits_in_other_spellings_and_twice(tmp_path: Path) -> None:
+    fill(tmp_path / "a", ["Train/cat/1.png", "Train/dog/2.png", "Test/cat/3.png", "Val/dog/4.png"])
+    data = ImageFolder(str(tmp_path / "a"), size=16)
+    names = split_names(data)
+    assert data.classes == ("cat", "dog") and names["train"] == ["Train/cat/1.png", "Train/dog/2.png"]
+    assert names["validation"] == ["Val/dog/4.png"] and names["test"] == ["Test/cat/3.png"]
+    fill(tmp_path / "b", ["train/1.png", "val/2.png", "valid/3.png"])
+    with pytest.raises(DataError, match="expected one folder for validation, found val and valid"):
+        ImageFolder(str(tmp_path / "b"), size=16).split("train")
+
+
+def test_a_link_to_a_folder_above_shows_nothing_twice(tmp_path: Path) -> None:
+    fill(tmp_path, FLAT)
+    (tmp_path / "latest").symlink_to(tmp_path)
+    assert sum(map(len, split_names(ImageFolder(str(tmp_path), size=16)).values())) == len(FLAT)
+
+
+def test_a_name_that_is_no_utf8_has_its_place(tmp_path: Path) -> None:
+    fill(tmp_path, FLAT)
+    strange = os.fsdecode(b"caf\xe9.png")
+    try:
+        (tmp_path / "000.png").rename(tmp_path / strange)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    assert any(strange in names for names in split_names(ImageFolder(str(tmp_path), size=16)).values())

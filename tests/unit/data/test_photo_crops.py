@@ -52,13 +52,28 @@ def test_no_photograph_is_in_two_splits(tmp_path: Path) -> None:
     assert sum(map(len, seen)) == len(set().union(*seen)) == 40 and min(map(len, seen)) >= 3
 
 
+def test_a_test_folder_inside_is_not_trained_on_and_no_split_is_empty(tmp_path: Path) -> None:
+    for number in range(6):
+        photograph(tmp_path / f"{number}.png", 9, 9, number)
+    for number in range(6, 20):
+        photograph(tmp_path / "test" / f"{number}.png", 9, 9, number)
+    data = PhotoCrops(str(tmp_path), 8, test=str(tmp_path / "test"), validation=0.01)
+    seen = {}
+    for name in ("train", "validation", "test"):
+        images = data.split(name)  # type: ignore[arg-type]
+        image = images.read(torch.arange(len(images))).image
+        assert image is not None
+        seen[name] = {int(number) for number in ((image[:, 2, 0, 0] + 1) * 127.5).round()}
+    assert seen["test"] == set(range(6, 20)) and seen["train"] | seen["validation"] == set(range(6))
+    assert len(seen["validation"]) == 1 and not seen["train"] & seen["validation"]
+
+
 def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
     photograph(tmp_path / "photos" / "small.png", 7, 20)
     with pytest.raises(DataError, match=r"small\.png: expected at least 8x8 pixels, found 7x20"):
         PhotoCrops(str(tmp_path / "photos"), 8, test=str(tmp_path / "photos")).split("test")
     with pytest.raises(DataError, match="no photograph is left for the"):
-        data = PhotoCrops(str(tmp_path / "photos"), 8, test=0.01, validation=0.01)
-        [data.split(name) for name in ("test", "validation")]
+        PhotoCrops(str(tmp_path / "photos"), 8, test=0.01, validation=0.01).split("validation")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="expected photographs, found none"):
         PhotoCrops(str(tmp_path / "empty"))

@@ -44,3 +44,12 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cat\.png: cannot be decoded"):
         list(PhotoSet(str(whole)).photographs())
     assert torch.is_tensor(next(PhotoSet(str(whole)).photographs())[0])
+
+
+def test_a_set_is_known_by_what_its_files_hold(tmp_path: Path) -> None:
+    """Evaluations are remembered under its text."""
+    whole = written(tmp_path / "HR", ["bird.png", "cat.png"])
+    before = repr(PhotoSet(str(whole)))
+    assert repr(PhotoSet(str(whole))) == before
+    Image.fromarray(np.full((10, 13, 3), 77, np.uint8)).save(whole / "cat.png")
+    assert repr(PhotoSet(str(whole))) != before

@@ -105,6 +105,18 @@ def test_a_folder_and_an_archive_give_the_same(tmp_path: Path) -> None:
         assert one.split(name).fingerprint() == other.split(name).fingerprint()  # type: ignore[arg-type]
 
 
+def test_an_archive_of_one_folder_and_what_a_mac_adds_to_it(tmp_path: Path) -> None:
+    names = [f"{part}/{i}.png" for part in ("Train", "Val", "Test") for i in range(3)]
+    folder = write(tmp_path / "pairs", names)
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        for name in names:
+            archive.write(folder / name, f"facades/{name}")
+            archive.writestr(f"__MACOSX/facades/{name.replace('/', '/._')}", "no picture")
+    one, other = SideBySide(str(folder), 8), SideBySide(str(tmp_path / "archive.zip"), 8)
+    for name in SPLITS:
+        assert len(one.split(name)) == len(other.split(name)) == 3  # type: ignore[arg-type]
+
+
 def test_what_has_no_folder_is_held_out(tmp_path: Path) -> None:
     write(tmp_path / "flat", [f"{i}.png" for i in range(30)])
     data = SideBySide(str(tmp_path / "flat"), 8)

@@ -14,7 +14,7 @@ from toys import toy_job, trained
 
 from limbeck.data.pictures import picture
 from limbeck.data.tensors import TensorImages
-from limbeck.errors import DataError, RecipeError, WeightsError
+from limbeck.errors import DataError, RecipeError
 from limbeck.losses.hint import Hint
 from limbeck.losses.style import gram, statistics_kl
 from limbeck.methods.stylize import Stylize
@@ -92,12 +92,6 @@ def test_each_image_is_compared_with_its_own_style() -> None:
 def test_what_cannot_be_is_refused(options: dict[str, Any], says: str, error: type[Exception]) -> None:
     with pytest.raises(error, match=says):
         Stylize(network(), feature_network=Vgg16(), **{**SEEN, **options})
-
-
-def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "vgg.npz").write_bytes(b"nothing")
-    with pytest.raises(WeightsError, match=r"expected the weights of VGG-16 as a \.npz file, found none"):
-        Vgg16(str(tmp_path / "vgg.npz"))
 
 
 VGG = Path(os.environ.get("LIMBECK_DATA", "nowhere")) / "weights" / "vgg16_relu3_3" / "vgg16_to_conv3_3_fp16.npz"

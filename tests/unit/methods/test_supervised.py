@@ -13,6 +13,7 @@ from limbeck.errors import RecipeError
 from limbeck.losses.base import FeatureLoss
 from limbeck.losses.hint import Hint
 from limbeck.losses.kd import Kd, soft_and_hard
+from limbeck.losses.mgd import Mgd
 from limbeck.losses.similarity_preserving import SimilarityPreserving, similarity_preserving
 from limbeck.methods.supervised import Supervised
 from limbeck.networks.small_cnn import SmallCnn
@@ -176,3 +177,18 @@ def test_bad_input() -> None:
         Supervised(Fixed(), label_smoothing=1)
     with pytest.raises(RecipeError, match="images and labels"):
         next(Supervised(Fixed()).updates(Batch(image=torch.zeros(1, 1, 1, 2)), 0))
+
+
+def test_two_losses_of_a_kind_draw_apart() -> None:
+    """Maps of two sizes need masks of two sizes."""
+    student, teacher = (SmallCnn(width, size=16, classes=3) for width in (2, 4))
+    layers = [Mgd({path: path}) for path in ("blocks.0", "blocks.2")]
+    method = Supervised(student, teacher, features=layers[0], relations=layers[1])
+    draw = torch.Generator().manual_seed(0)
+    drawn = {name: each.sample(4, draw) for name, each in method.draws().items()}
+    assert len({values.shape for values in drawn.values()}) == 2
+    batch = Batch(image=torch.randn(4, 1, 16, 16, generator=draw), label=torch.arange(4) % 3, drawn=drawn)
+    (update,) = method.updates(batch, 0)
+    for name in ("features", "relations"):
+        loss = update.losses[name]
+        assert callable(loss) and loss() > 0

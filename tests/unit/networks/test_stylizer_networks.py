@@ -232,8 +232,21 @@ def test_less_of_vgg_is_its_first_layers() -> None:
 
 def test_weights_of_another_painter_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"nothing")
-    with pytest.raises(WeightsError, match=r"expected the weights of a painter as a \.npz file, found none"):
-        FastStyle(str(tmp_path / "a.npz"))
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "array.npy").rename(tmp_path / "c.npz")
+    np.savez(tmp_path / "whole.npz", **{"conv1.weight": np.zeros((32, 3, 9, 9), np.float16)})  # type: ignore[arg-type]
+    (tmp_path / "d.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-20])
+    for name in "acd":
+        for network in (FastStyle, Vgg16):
+            with pytest.raises(WeightsError, match=rf"{name}\.npz: truncated, or not a weight file"):
+                network(str(tmp_path / f"{name}.npz"))
+    with pytest.raises(WeightsError, match=r"no\.npz: no such weight file"):
+        FastStyle(str(tmp_path / "no.npz"))
+    nan = {name: p.detach().numpy() for name, p in FastStyle().named_parameters()}
+    nan["res3_1.scale"] = np.full(128, np.nan)
+    np.savez(tmp_path / "nan.npz", **nan)  # type: ignore[arg-type]
+    with pytest.raises(WeightsError, match=r"nan\.npz: res3_1\.scale holds values that are NaN or infinite"):
+        FastStyle(str(tmp_path / "nan.npz"))
     wrong: dict[str, Any] = {"conv1.weight": np.zeros((16, 3, 9, 9), np.float16)}
     np.savez(tmp_path / "b.npz", **wrong)
     with pytest.raises(WeightsError, match=r"expected conv1.weight \(32, 3, 9, 9\), found \(16, 3, 9, 9\)"):
@@ -317,6 +330,7 @@ def test_a_painter_is_cut_out_of_none_that_does_not_hold_it(larger: nn.Module, f
         ({"widths": (4, 8)}, "FastStyle.widths: expected three"),
         ({"widths": (4, 0, 8)}, r"widths\[1\]"),
         ({"widths": (4, 6, 8), "rank": 6}, "FastStyle.rank: expected a number of at least 1 and below 6"),
+        ({"widths": (4, 16, 16), "rank": 10, "between": 1}, "FastStyle.between: expected at least a ninth of rank 10"),
         ({"widths": (4, 6, 8), "between": 9}, "FastStyle.between: expected a number of at least 1 and at most 8"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 from invented import make_result
 
 from limbeck.report.result import ArmResult, Budget
-from limbeck.report.wording import cautions, cost_text, explain, headline, times, verdict_of
+from limbeck.report.wording import cautions, cost_text, explain, headline, main_metric_of, times, verdict_of
 
 FID = "fid[fashion-cnn]"
 
@@ -87,6 +87,23 @@ def test_a_straw_man_is_named(result):
     assert cautions(result) == []
     (text,) = cautions(replace(result, budget=Budget(3000, {"student": 4, "control": 1})))
     assert "control had 1 settings tried and student 4" in text
+
+
+def test_a_straw_man_is_named_whatever_the_student_is_called(result):
+    arms = {"small" if name == "student" else name: arm for name, arm in result.arms.items()}
+    verdicts = [replace(verdict, student="small") for verdict in result.verdicts]
+    named = replace(result, arms=arms, verdicts=verdicts, budget=Budget(3000, {"student": 4, "control": 1}))
+    assert cautions(named)[0].startswith("control had 1 settings tried and small 4")
+
+
+def test_a_run_is_about_what_its_students_can_be_measured_by(result):
+    """A teacher without gradients has only the weakest of the robust accuracies."""
+    quality = result.arms["student"].quality["fid[fashion-cnn]"]
+    arms = {
+        "teacher": replace(result.arms["teacher"], quality={"robust[noise]": quality}),
+        "student": replace(result.arms["student"], quality={"robust[ensemble]": quality, "robust[noise]": quality}),
+    }
+    assert main_metric_of(replace(result, arms=arms), "robust") == "robust[ensemble]"
 
 
 @pytest.mark.parametrize(
