@@ -28,7 +28,7 @@ def tensors(*arrays):
 
 
 def skimage_ssim(a, b):
-    """Of intensities from 0, and over the interior: with these options it averages pixels at least 5 from the border."""
+    """Of intensities from 0; with these options it averages over pixels at least 5 from the border."""
     return skimage_metrics.structural_similarity(
         a + 1, b + 1, channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=2.0
     )
