@@ -272,7 +272,8 @@ class TestFlags:
             read(tmp_path, flags=flags)
 
     def test_text_that_looks_like_a_number_stays_text(self, tmp_path: Path) -> None:
-        recipe = read(tmp_path, {"name": "12e4"})
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(GOOD).replace("name: toy", 'name: "12e4"'))
+        recipe = read_recipe(tmp_path / "recipe.yaml")
         (tmp_path / "again.yaml").write_text(recipe.to_yaml())
         assert read_recipe(tmp_path / "again.yaml").name == "12e4"
 
