@@ -1,10 +1,10 @@
 """How many times faster a recipe's students are than its teacher, for one input on this machine.
 
-A run times every network once, in turns with all baselines; here teacher and students alone take turns, in several
-rounds, so that the spread of the ratio shows. Time depends on the shapes of networks and not on their weights: nothing
+A run times its networks in turns with all baselines; here teacher and students alone take turns, in several rounds, so
+that the spread of the ratio shows. Time depends on the shapes of networks and not on their weights: nothing
 is trained.
 
-    python benchmarks/latency.py RECIPE [--rounds 10] [--seconds 4]        last line: ratio R, of the slowest student
+    python benchmarks/latency.py RECIPE [--rounds 6] [--seconds 3]        last line: ratio R, of the slowest student
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def main() -> None:
     """Measure, print and record; the figure comes last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each network in a round")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each network in a round")
     options = parser.parse_args()
     recipe = read_recipe(options.recipe)
     if recipe.teacher is None:

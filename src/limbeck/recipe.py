@@ -246,17 +246,18 @@ class _Reader:
         return number or 0
 
     def _section(self, key: str, known: Collection[str] | None = None) -> dict[str, Any]:
+        return self.mistakes.section(self._at(key), key, known)
+
+    def _at(self, key: str) -> Any:
         value: Any = self.tree
         for step in key.split(".", 1):
             value = value.get(step)
-        return self.mistakes.section(value, key, known)
+        return value
 
     def _raw(self, key: str, known: Collection[str]) -> dict[str, Any]:
         """Return a section as `_section` does, but with its nulls: laid over another, null takes a value away."""
         self._section(key, known)
-        value: Any = self.tree
-        for step in key.split(".", 1):
-            value = value.get(step)
+        value = self._at(key)
         return {name: part for name, part in value.items() if name in known} if isinstance(value, Mapping) else {}
 
     def _names(self, key: str) -> list[str]:

@@ -68,8 +68,7 @@ def ssim(image: Tensor, reference: Tensor) -> Tensor:
     """Return the structural similarity index (Wang et al. 2004, Eq. 13), averaged over channels and interior pixels.
 
     Intensities count from black, as in the paper: black is 0, white the range of the data. The window is an 11x11
-    Gaussian of standard deviation 1.5; a pixel is interior when it lies at least 5 pixels
-    from every border.
+    Gaussian of standard deviation 1.5; a pixel is interior when it lies at least 5 pixels from every border.
 
     Args:
         image: (N, C, H, W) in [-1, 1], at least 11x11.
