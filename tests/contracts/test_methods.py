@@ -134,8 +134,10 @@ def gan(taught: bool, *, classes: int = 0, **options: Any) -> Method:
 
 def gan_case(**options: Any) -> Case:
     task = Generation((4,), samples=8, conditional=options.get("classes", 0) > 0)
-    soft = {} if options.get("loss", "logistic") != "logistic" else {"discriminator.soft_label": 0.5}
-    return Case(partial(gan, **options), task, soft)
+    weights = {"student.critic_mean": 0.5}
+    if options.get("loss", "logistic") == "logistic":
+        weights["discriminator.soft_label"] = 0.5
+    return Case(partial(gan, **options), task, weights)
 
 
 def classifier(width: int) -> SmallCnn:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from limbeck.losses.base import precise, same_shape
+from limbeck.losses.base import gathered, precise, same_shape
 
 EPSILON = 1e-3
 
@@ -73,3 +73,21 @@ def feature_matching(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Te
         RecipeError: The shapes of a pair differ.
     """
     return torch.stack([l1(s, t) for s, t in zip(student, teacher, strict=True)]).mean(0)
+
+
+def mean_matching(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Return 1/L Σ_l mean|E_n s_l - E_n t_l|, a scalar in [0, ∞): L1 distances of what batches have on average.
+
+    Salimans et al. 2016 (arXiv:1606.03498), section 3.1, there with the squared L2 norm and with real images in the
+    teacher's place. Images are free to differ from their counterparts as long as a batch as a whole looks alike: it is
+    never above the mean of `feature_matching`. Averages are over the batch of all processes.
+
+    Args:
+        student: L feature tensors (N, ...).
+        teacher: L feature tensors of the same shapes.
+
+    Raises:
+        RecipeError: The shapes of a pair differ.
+    """
+    on_average = [[gathered(features).mean(0, keepdim=True) for features in side] for side in (student, teacher)]
+    return feature_matching(*on_average).mean()

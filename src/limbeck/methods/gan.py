@@ -17,7 +17,7 @@ from limbeck.data.base import Augmentation
 from limbeck.errors import RecipeError, require
 from limbeck.losses import gan
 from limbeck.losses.base import gathered
-from limbeck.losses.features import DISTANCES, feature_matching
+from limbeck.losses.features import DISTANCES, feature_matching, mean_matching
 from limbeck.losses.soft_label import soft_label
 from limbeck.methods.base import Method
 from limbeck.methods.perceptual import perceptual
@@ -25,7 +25,7 @@ from limbeck.networks.adapters import adapters
 from limbeck.networks.frozen import Frozen
 from limbeck.networks.modes import evaluating
 from limbeck.networks.roles import Classifier
-from limbeck.networks.tap import Tap
+from limbeck.networks.tap import Tap, features_at
 from limbeck.types import Batch, Draw, Loss, Update
 
 
@@ -49,6 +49,7 @@ class Gan(Method):
     * `student.output`: L1 or L2 distance of the student's image from the teacher's.
     * `student.feature`: L1 distance of their intermediate features, the student's through learned 1x1 adapters.
     * `student.critic_feature`: L1 distance of the features that the teacher's discriminator has of both images.
+    * `student.critic_mean`: L1 distance of these features' means over the batch: single images are free to differ.
     * `student.perceptual`: L1 distance of the features that `feature_network` has of both images.
     * `student.worst_output`: the distance of the images at latents that `attack` changed to make it large, each brought
       back to the length it had (see docs/decisions/0009): adversarial training of a generator.
@@ -100,6 +101,7 @@ class Gan(Method):
         "student.output": 1.0,
         "student.feature": 1.0,
         "student.critic_feature": 1.0,
+        "student.critic_mean": 0.0,
         "student.perceptual": 1.0,
         "student.worst_output": 1.0,
     }
@@ -217,10 +219,12 @@ class Gan(Method):
         losses["output"] = lambda: DISTANCES[self.output](scene.student.image, scene.teacher.image).mean()
         if self.features:
             losses["feature"] = lambda: feature_matching(self._adapted(scene), scene.teacher.features).mean()
-        if (critic := self.teacher_discriminator) is not None and self.critic_features:
-            losses["critic_feature"] = lambda: scene.seen_by(critic, self.critic_features, *scene.condition(critic))
+        if self.teacher_discriminator is not None and self.critic_features:
+            losses["critic_feature"] = lambda: feature_matching(*scene.critic_features).mean()
+            losses["critic_mean"] = lambda: mean_matching(*scene.critic_features)
         if (network := self.feature_network) is not None:
-            losses["perceptual"] = lambda: scene.seen_by(network, self.perceptual_paths)
+            paths = self.perceptual_paths
+            losses["perceptual"] = lambda: perceptual(network.network, paths, scene.student.image, scene.teacher.image)
         if self.attack is not None:
             losses["worst_output"] = lambda: self._worst_output(scene)
         return losses
@@ -340,9 +344,15 @@ class _Scene:
         score: Tensor = discriminator(image, *self.condition(discriminator))
         return score.flatten()
 
-    def seen_by(self, network: Frozen, paths: list[str], *condition: Tensor) -> Tensor:
-        """Return how far the student's and the teacher's images are apart in the features of `network`."""
-        return perceptual(network.network, paths, self.student.image, self.teacher.image, *condition)
+    @cached_property
+    def critic_features(self) -> tuple[list[Tensor], list[Tensor]]:
+        """What the teacher's discriminator sees in the student's images, and in the teacher's."""
+        assert self.method.teacher_discriminator is not None
+        critic, paths = self.method.teacher_discriminator, self.method.critic_features
+        look = partial(features_at, critic.network, paths)
+        with torch.no_grad():
+            goal = look(self.teacher.image, *self.condition(critic))
+        return look(self.student.image, *self.condition(critic)), goal
 
     def condition(self, network: nn.Module) -> tuple[Tensor, ...]:
         """Return what a generator or discriminator is called with after its first input: the label, or nothing."""

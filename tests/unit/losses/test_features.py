@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from limbeck.errors import RecipeError
-from limbeck.losses.features import feature_matching, l1, l2
+from limbeck.losses.features import feature_matching, l1, l2, mean_matching
 
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -33,6 +33,14 @@ def test_gradients() -> None:
 def test_layers_count_the_same_whatever_their_size() -> None:
     large, small = torch.zeros(1, 64, 8, 8), torch.zeros(1, 2)
     assert feature_matching([large + 1, small], [large, small]) == feature_matching([large, small + 1], [large, small])
+
+
+def test_means_match_where_a_batch_is_the_same_in_another_order() -> None:
+    mine, goal = torch.randn(6, 3, 2, 2), torch.randn(6, 3, 2, 2)
+    assert mean_matching([mine], [mine.flip(0)]) == pytest.approx(0, abs=1e-6)
+    assert feature_matching([mine], [mine.flip(0)]).mean() > 0.5
+    assert 0 < mean_matching([mine], [goal]) <= feature_matching([mine], [goal]).mean()  # Jensen
+    torch.testing.assert_close(mean_matching([mine + 0.25], [mine]), torch.tensor(0.25))
 
 
 @pytest.mark.parametrize("distance", [l1, l2])

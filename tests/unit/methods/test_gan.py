@@ -171,6 +171,7 @@ def test_values_are_those_of_the_loss_functions() -> None:
         "student.adversarial": gan.logistic_generator(of_fake),
         "student.output": F.mse_loss(fake, goal),
         "student.critic_feature": l1(expert.blocks[0](fake), expert.blocks[0](goal)).mean(),
+        "student.critic_mean": (expert.blocks[0](fake).mean(0) - expert.blocks[0](goal).mean(0)).abs().mean(),
         "student.perceptual": l1(eye.blocks[0](fake), eye.blocks[0](goal)).mean(),
     }
     first = partial(lambda network: network.blocks[0](given.latent[:, :, None, None], None))
@@ -190,7 +191,7 @@ def test_a_student_that_is_the_teacher_has_nothing_to_follow() -> None:
     )  # fmt: skip
     judge, follow = method.updates(batch(), 0)
     assert value(judge.losses["soft_label"]).item() == pytest.approx(0, abs=1e-6)
-    assert all(value(follow.losses[name]) == 0 for name in ("output", "feature", "critic_feature"))
+    assert all(value(follow.losses[name]) == 0 for name in ("output", "feature", "critic_feature", "critic_mean"))
     assert method.players()["student"].state_dict().keys() == {f"0.{name}" for name in student.state_dict()}
 
 
@@ -217,7 +218,7 @@ def test_black_box_follows_the_pictures_in_the_data() -> None:
     pairs = Batch(image=given.image, latent=given.latent, target=target)
     method = Gan(generator(), critic(), None, critic(), critic_features=["blocks.0"], black_box=True)
     (_, follow) = method.updates(pairs, 0)
-    assert list(follow.losses) == ["adversarial", "output", "critic_feature"]
+    assert list(follow.losses) == ["adversarial", "output", "critic_feature", "critic_mean"]
     torch.testing.assert_close(value(follow.losses["output"]), F.l1_loss(method.student(given.latent), target))
     assert value(follow.losses["critic_feature"]) > 0
     (_, alone) = Gan(generator(), critic()).updates(pairs, 0)  # a target is somebody else's business unless asked for
@@ -235,7 +236,7 @@ def test_gradients_reach_the_player_and_no_teacher() -> None:
         "discriminator.real_fake": {"discriminator"}, "discriminator.soft_label": {"discriminator"},
         "discriminator.penalty": {"discriminator"}, "student.adversarial": {"student", "discriminator"},
         "student.output": {"student"}, "student.feature": {"student", "adapters"},
-        "student.critic_feature": {"student"}, "student.perceptual": {"student"},
+        "student.critic_feature": {"student"}, "student.critic_mean": {"student"}, "student.perceptual": {"student"},
     }  # fmt: skip
     for update in updates:
         for name, loss in update.losses.items():
