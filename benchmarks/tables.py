@@ -143,7 +143,13 @@ def _verdict(v: Verdict) -> str:
 def _conditions(result: Result) -> list[str]:
     seeds = f"{len(result.seeds)} seeds (mean ± standard deviation)" if len(result.seeds) > 1 else "one seed"
     machine = result.hardware.get("gpu") or f"{result.hardware['cpu']}, {result.hardware['threads']} threads"
-    return [f"{result.data.name}, {result.data.reference_split} split; {seeds}; costs on {machine}."]
+    trained = result.trained_on()
+    elsewhere = (
+        ""
+        if not set(trained) - {machine}
+        else "".join(f"; {', '.join(arms)} trained on {place}" for place, arms in trained.items())
+    )
+    return [f"{result.data.name}, {result.data.reference_split} split; {seeds}; costs on {machine}{elsewhere}."]
 
 
 def _row(cells: Sequence[str]) -> str:

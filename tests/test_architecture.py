@@ -23,7 +23,20 @@ SOURCE = Path(__file__).parents[1] / "src" / "limbeck"
 
 # Each level may import all levels above it in this list. Names are packages, or modules directly in limbeck.
 LEVELS: list[dict[str, tuple[str, ...]]] = [
-    {"ground": ("types", "errors", "described", "randomness", "files", "arrays", "progress", "resampling", "training")},
+    {
+        "ground": (
+            "types",
+            "errors",
+            "described",
+            "randomness",
+            "files",
+            "arrays",
+            "progress",
+            "resampling",
+            "training",
+            "hardware",
+        )
+    },
     {"losses": ("losses",)},
     {name: (name,) for name in ("networks", "data", "attacks", "metrics", "weighting")},
     {name: (name,) for name in ("tasks", "methods")},

@@ -268,6 +268,11 @@ class Arm:
         """The time its training took; None for a loaded network."""
         return None if self.loaded else float(self.state["seconds"])
 
+    @property
+    def machines(self) -> list[str]:
+        """What it was trained on; empty for a loaded network, and where it was not noted."""
+        return [] if self.loaded else list(self.state.get("machines", []))
+
     def job(self) -> Job:
         """Return the training of this arm, with new networks."""
         assert self.recipe.training is not None

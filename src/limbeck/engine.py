@@ -19,6 +19,7 @@ from limbeck.average import Average, averaged
 from limbeck.checkpoint import Checkpoints
 from limbeck.errors import CheckpointError, RecipeError, TrainingError, nearest
 from limbeck.feed import Feed
+from limbeck.hardware import machine
 from limbeck.job import Job
 from limbeck.methods.base import Method
 from limbeck.networks.fine_tuning import grouped, hold_frozen
@@ -78,6 +79,7 @@ class Engine:
         self.alarms: list[str] = []
         self.best: dict[str, Any] | None = None
         self.seconds = 0.0
+        self.machines = [machine(fabric.device.type)]
 
     def advance(self, batch: Batch) -> None:
         """Take one step: every update that the method yields for this process's part of the batch."""
@@ -183,6 +185,7 @@ class Engine:
             "alarms": self.alarms,
             "best": self.best,
             "seconds": self.seconds,
+            "machines": self.machines,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -198,6 +201,7 @@ class Engine:
             )
         self.step, self.counts, self.seconds = state["step"], state["counts"], state["seconds"]
         self.history, self.alarms, self.best = state["history"], state["alarms"], state["best"]
+        self.machines = list(dict.fromkeys([*state.get("machines", []), *self.machines]))
         self.logged = {name: row["step"] for row in self.history for name in row}
         self.method.load_state_dict(state["method"])
         self.weighting.load_state_dict(state["weighting"])

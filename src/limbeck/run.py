@@ -213,7 +213,8 @@ def _measured(role: Role, group: list[Arm], story: Story, spent: dict[str, float
         steps = tuple(arm.best_step or int(arm.state["step"]) for arm in group)
         best = Best(steps, _quality(group, story, teacher, best=True))
     alarms = tuple(line for arm in group for line in arm.alarms) + _shorter_control(story, group[0])
-    return ArmResult(role, _quality(group, story, teacher), spent, _curves(group[0].history), best, alarms)
+    machines = tuple(dict.fromkeys(machine for arm in group for machine in arm.machines))
+    return ArmResult(role, _quality(group, story, teacher), spent, _curves(group[0].history), best, alarms, machines)
 
 
 def _shorter_control(story: Story, student: Arm) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from limbeck.data.base import InMemory
 from limbeck.data.tensors import TensorImages
 from limbeck.engine import Engine
 from limbeck.errors import CheckpointError, DataError, LimbeckError, RecipeError, TrainingError
+from limbeck.hardware import machine
 from limbeck.job import Job, Watched
 from limbeck.launch import Interrupted, fit
 from limbeck.methods.base import Method
@@ -358,6 +359,20 @@ def test_a_loss_that_is_not_computed_at_every_step_is_logged_too(tmp_path: Path)
     for batch in resumed_engine.feed.steps(14, 26):
         resumed_engine.advance(batch)
     assert resumed_engine.history == engine.history
+
+
+def test_the_machines_that_trained_it_are_noted(tmp_path: Path) -> None:
+    def engine() -> Engine:
+        return engine_of(toy_job(tmp_path, Scripted(lambda *_: iter(()), student=Numbers(0.0))))
+
+    first = engine()
+    assert first.state()["machines"] == [machine("cpu")]
+    second = engine()
+    second.load({**first.state(), "machines": ["Some GPU"]})
+    assert second.state()["machines"] == ["Some GPU", machine("cpu")]
+    third = engine()
+    third.load({**second.state()})
+    assert third.state()["machines"] == ["Some GPU", machine("cpu")]
 
 
 # What goes wrong

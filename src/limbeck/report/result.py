@@ -16,7 +16,8 @@ from typing import Any, Literal
 import limbeck
 from limbeck.errors import LimbeckError
 from limbeck.files import write_atomically
-from limbeck.report.machine import processor, without_folders
+from limbeck.hardware import gpu, processor
+from limbeck.report.folders import without_folders
 
 Role = Literal["teacher", "control", "student", "baseline", "floor"]
 Outcome = Literal["BEATS", "LOSES", "INCONCLUSIVE", "NONE"]
@@ -96,6 +97,8 @@ class ArmResult:
         best: What its checkpoints that were best on validation reach; None where these are the last ones. Verdicts
             are about the last.
         alarms: What went wrong in training though no loss showed it, a line each: of all seeds.
+        trained_on: The machines that trained it, of all seeds: costs are measured elsewhere perhaps, but for the time
+            of its training. Empty where nothing was trained, and in results made before this was noted.
 
     Raises:
         ValueError: A student or control without costs: a gain without its price is no result.
@@ -107,6 +110,7 @@ class ArmResult:
     curves: Mapping[str, Sequence[tuple[int, float | None]]] = field(default_factory=dict)
     best: Best | None = None
     alarms: Sequence[str] = ()
+    trained_on: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.role in ("student", "control") and not self.cost:
@@ -123,6 +127,8 @@ class ArmResult:
             arm["curves"] = {k: [[step, _finite(y)] for step, y in curve] for k, curve in self.curves.items()}
         if self.alarms:
             arm["alarms"] = list(self.alarms)
+        if self.trained_on:
+            arm["trained_on"] = list(self.trained_on)
         return arm
 
     @classmethod
@@ -137,6 +143,7 @@ class ArmResult:
             curves,
             None if best is None else Best(tuple(best["steps"]), _read_qualities(best["quality"])),
             tuple(arm.get("alarms", ())),
+            tuple(arm.get("trained_on", ())),
         )
 
 
@@ -213,6 +220,11 @@ class Result:
     def named(self, role: Role) -> list[str]:
         """Return the names of the arms with this role, in order."""
         return [name for name, arm in self.arms.items() if arm.role == role]
+
+    def trained_on(self) -> dict[str, list[str]]:
+        """Return the names of the arms by the machine that trained them, where that was noted."""
+        machines = dict.fromkeys(machine for arm in self.arms.values() for machine in arm.trained_on)
+        return {machine: [name for name, arm in self.arms.items() if machine in arm.trained_on] for machine in machines}
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as the schema wants it."""
@@ -305,7 +317,7 @@ def hardware(device: str = "cpu") -> dict[str, str | int | None]:
         "cpu": processor(),
         "cores": cores,
         "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else device if device == "mps" else None,
+        "gpu": gpu(device),
         "system": f"{platform.system()} {platform.machine()}",
     }
 

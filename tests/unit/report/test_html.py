@@ -92,6 +92,12 @@ def test_everything_is_on_the_page(result, tmp_path):
     assert page.tags.count("img") == 3 + 1 + 2  # grids, quality against cost, losses and validation metrics
 
 
+def test_the_page_says_where_arms_were_trained(result, tmp_path):
+    arms = {**result.arms, "student": replace(result.arms["student"], trained_on=("Some GPU",))}
+    _, page = report(tmp_path, replace(result, arms=arms))
+    assert "trained on Some GPU" in page.text
+
+
 def test_the_page_stands_alone(result, tmp_path):
     text, page = report(tmp_path, result, pictures(), histories())
     assert page.sources and all(source.startswith("data:image/") for source in page.sources)

@@ -18,6 +18,7 @@ def test_a_result_survives_its_file(result, tmp_path):
     arms = dict(result.arms)
     curves = {"fid[fashion-cnn]": [(0, 80.0), (500, 20.5)]}
     arms["student"] = replace(arms["student"], curves=curves, alarms=("student (seed 0), step 400: collapse",))
+    arms["student"] = replace(arms["student"], trained_on=("Some GPU", "Some CPU, 2 threads"))
     whole = replace(result, arms=arms)
     whole.write(path)
     again = Result.read(path)

@@ -26,6 +26,17 @@ def project(result, tmp_path):
     return tmp_path
 
 
+def test_a_table_says_where_its_arms_were_trained_unless_it_was_where_they_were_measured(result):
+    result = replace(result, hardware={"cpu": "Some CPU", "cores": 2, "threads": 2, "gpu": None})
+    here, there = "Some CPU, 2 threads", "Some GPU"
+    local = replace(result, arms={name: replace(arm, trained_on=(here,)) for name, arm in result.arms.items()})
+    assert tables._conditions(local) == tables._conditions(result)
+    arms = {**local.arms, "student": replace(local.arms["student"], trained_on=(there,))}
+    (line,) = tables._conditions(replace(local, arms=arms))
+    assert "costs on Some CPU, 2 threads; teacher, " in line
+    assert line.endswith("; student trained on Some GPU.")
+
+
 def test_a_table_is_written_and_then_up_to_date(project, capsys):
     page = project / "docs" / "deep" / "page.md"
     page.write_text(MARKS.format(" columns: parameters, fid[fashion-cnn]", "old\n"))

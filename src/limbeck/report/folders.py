@@ -1,8 +1,7 @@
-"""What of a machine belongs into a result, its processor, and what does not: where its files lie."""
+"""What of a machine does not belong into a result: where its files lie."""
 
 from __future__ import annotations
 
-import platform
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,13 +19,3 @@ def without_folders(tree: Any) -> Any:
     if isinstance(tree, Path):
         return without_folders(str(tree))
     return re.split(r"[\\/]", tree.rstrip("\\/"))[-1] if isinstance(tree, str) and _PATH.match(tree) else tree
-
-
-def processor() -> str:
-    """Return the name of the processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
