@@ -118,7 +118,7 @@ class Contest:
 
 
 def small() -> Contest:
-    """The generator and discriminator of recipes/gan/fashion-mnist.yaml: width 6 and width 32, 32x32 pixels."""
+    """A DCGAN for 32x32 pixels: generator of width 6, discriminator of width 32."""
     return Contest(DcganGenerator(6), DcganDiscriminator(32), noise(1280, 32), latent=64, batch=64)
 
 

@@ -79,7 +79,7 @@ class Engine:
         self.alarms: list[str] = []
         self.best: dict[str, Any] | None = None
         self.seconds = 0.0
-        self.machines = [machine(fabric.device.type)]
+        self.machines = [machine(fabric.device.type, fabric.world_size)]
 
     def advance(self, batch: Batch) -> None:
         """Take one step: every update that the method yields for this process's part of the batch."""
@@ -201,7 +201,8 @@ class Engine:
             )
         self.step, self.counts, self.seconds = state["step"], state["counts"], state["seconds"]
         self.history, self.alarms, self.best = state["history"], state["alarms"], state["best"]
-        self.machines = list(dict.fromkeys([*state.get("machines", []), *self.machines]))
+        # A checkpoint from before machines were noted stays without them: where it began is not known.
+        self.machines = list(dict.fromkeys([*noted, *self.machines])) if (noted := state.get("machines")) else []
         self.logged = {name: row["step"] for row in self.history for name in row}
         self.method.load_state_dict(state["method"])
         self.weighting.load_state_dict(state["weighting"])

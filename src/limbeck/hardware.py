@@ -17,14 +17,23 @@ def processor() -> str:
 
 
 def gpu(device: str) -> str | None:
-    """Return the name of the GPU that a type of device means, None for "cpu", whether the machine has one or not."""
+    """Return the name of the GPU that "cuda" or "mps" means, None for "cpu", whether the machine has one or not."""
     import torch  # noqa: PLC0415 (`compare` reads results without it)
 
-    return torch.cuda.get_device_name() if device == "cuda" else device if device == "mps" else None
+    if device == "mps":
+        return f"{processor()} (mps)"
+    return torch.cuda.get_device_name() if device == "cuda" else None
 
 
-def machine(device: str) -> str:
-    """Return in a phrase what computes on a type of device, e.g. "NVIDIA H100" or "AMD EPYC, 2 threads"."""
+def machine(device: str, processes: int = 1) -> str:
+    """Return in a phrase what computes on a type of device: "NVIDIA H100", "2 x NVIDIA H100", "AMD EPYC, 2 threads".
+
+    Args:
+        device: "cpu", "cuda" or "mps".
+        processes: How many processes work together, on a device each or on a part of the processor's threads.
+    """
     import torch  # noqa: PLC0415
 
-    return gpu(device) or f"{processor()}, {torch.get_num_threads()} threads"
+    if (name := gpu(device)) is None:
+        return f"{processor()}, {processes * torch.get_num_threads()} threads"
+    return name if processes == 1 else f"{processes} x {name}"

@@ -371,8 +371,11 @@ def test_the_machines_that_trained_it_are_noted(tmp_path: Path) -> None:
     second.load({**first.state(), "machines": ["Some GPU"]})
     assert second.state()["machines"] == ["Some GPU", machine("cpu")]
     third = engine()
-    third.load({**second.state()})
+    third.load(second.state())
     assert third.state()["machines"] == ["Some GPU", machine("cpu")]
+    older = engine()
+    older.load({key: value for key, value in first.state().items() if key != "machines"})
+    assert older.state()["machines"] == []  # where it began is not known
 
 
 # What goes wrong

@@ -80,14 +80,14 @@ def mean_matching(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tenso
 
     Salimans et al. 2016 (arXiv:1606.03498), section 3.1, there with the squared L2 norm and with real images in the
     teacher's place. Images are free to differ from their counterparts as long as a batch as a whole looks alike: it is
-    never above the mean of `feature_matching`. Averages are over the batch of all processes.
+    never above the mean of `feature_matching`. Means are over the (micro-)batch of all processes.
 
     Args:
         student: L feature tensors (N, ...).
-        teacher: L feature tensors of the same shapes.
+        teacher: L feature tensors of the same shapes, but for N.
 
     Raises:
-        RecipeError: The shapes of a pair differ.
+        RecipeError: The shapes of a pair differ in more than N.
     """
-    on_average = [[gathered(features).mean(0, keepdim=True) for features in side] for side in (student, teacher)]
+    on_average = [[gathered(precise(each)).mean(0, keepdim=True) for each in side] for side in (student, teacher)]
     return feature_matching(*on_average).mean()

@@ -41,6 +41,10 @@ def test_means_match_where_a_batch_is_the_same_in_another_order() -> None:
     assert feature_matching([mine], [mine.flip(0)]).mean() > 0.5
     assert 0 < mean_matching([mine], [goal]) <= feature_matching([mine], [goal]).mean()  # Jensen
     torch.testing.assert_close(mean_matching([mine + 0.25], [mine]), torch.tensor(0.25))
+    narrow = [8 + mine.bfloat16()], [8 + goal.bfloat16()]  # means are taken in float32
+    torch.testing.assert_close(mean_matching(*narrow), mean_matching(*([each.float() for each in x] for x in narrow)))
+    with pytest.raises(RecipeError, match="same shape"):
+        mean_matching([mine], [goal[:, :1]])
 
 
 @pytest.mark.parametrize("distance", [l1, l2])
