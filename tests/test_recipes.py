@@ -123,6 +123,15 @@ def test_a_broken_recipe_is_found_out(place: Path, name: str, old: str, new: str
         read_recipe("broken.yaml").rehearse()
 
 
+def test_students_of_the_main_run_are_as_small_as_their_names_say() -> None:
+    main = read_recipe(ROOT / "gan" / "fashion-mnist.yaml")
+    assert main.teacher is not None
+    size = {arm: sum(p.numel() for p in recipe.network.build().parameters()) for arm, recipe in main.students.items()}
+    teacher = sum(p.numel() for p in main.teacher.network.build().parameters())
+    assert list(size) == ["x18", "x48"]
+    assert all(teacher >= int(arm.removeprefix("x")) * parameters for arm, parameters in size.items())
+
+
 def test_the_study_of_losses_takes_over_the_teacher_and_the_features_of_the_main_run() -> None:
     main, study = (read_recipe(ROOT / "gan" / name) for name in ("fashion-mnist.yaml", "losses-fashion-mnist.yaml"))
     assert main.teacher is not None and study.teacher is not None
