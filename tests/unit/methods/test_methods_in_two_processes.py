@@ -23,6 +23,7 @@ from limbeck.losses.hint import Hint
 from limbeck.methods.adversarial_distillation import Iad
 from limbeck.methods.base import Method
 from limbeck.methods.boundary_distillation import BoundaryDistillation
+from limbeck.methods.gan import Gan
 from limbeck.methods.pseudo_label import PseudoLabel
 from limbeck.methods.restore import Restore
 from limbeck.methods.segment import Segment
@@ -34,6 +35,7 @@ from limbeck.networks.stylizer_per_style import StylizerPerStyle
 from limbeck.networks.vae import ResidualVae
 from limbeck.networks.vgg import Vgg16
 from limbeck.tasks.classification import Classification
+from limbeck.tasks.generation import Generation
 from limbeck.tasks.reconstruction import Reconstruction
 from limbeck.tasks.restoration import Restoration
 from limbeck.tasks.segmentation import Segmentation
@@ -101,6 +103,22 @@ def test_restorers_with_a_discriminator_and_what_a_feature_loss_owns(tmp_path: P
     optimizers = {name: partial(torch.optim.SGD, lr=0.05) for name in ("student", "discriminator")}
     rest = {"task": Restoration(Downscale(2)), "weighting": Scheduled({}, Restore.losses), "optimizers": optimizers}
     follow(tmp_path, restorer, "features.regressors.0.weight", images=InMemory(image), **rest)
+
+
+def generators() -> Method:
+    torch.manual_seed(0)
+    student, teacher = (nn.Sequential(nn.Linear(4, 64), nn.Unflatten(1, (1, 8, 8)), nn.Tanh()) for _ in range(2))
+    critics = (PatchDiscriminator(2, 1, 8, halvings=1) for _ in range(2))
+    return Gan(student, next(critics), teacher, next(critics), critic_features=["blocks.0"])
+
+
+def test_generators_whose_batches_have_to_look_alike_on_average(tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (24, 1, 8, 8), generator=draw, dtype=torch.uint8)
+    optimizers = {name: partial(torch.optim.SGD, lr=0.05) for name in ("student", "discriminator")}
+    weights = {"student.critic_mean": 5.0, "student.critic_feature": 0.0}
+    rest = {"task": Generation((4,), samples=8), "weighting": Scheduled(weights, Gan.losses), "optimizers": optimizers}
+    follow(tmp_path, generators, "student.0.weight", images=InMemory(image), **rest)
 
 
 STYLES = ["gravel.png", "brick.png"]
