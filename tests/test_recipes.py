@@ -128,7 +128,7 @@ def test_students_of_the_main_run_are_as_small_as_their_names_say() -> None:
     assert main.teacher is not None
     size = {arm: sum(p.numel() for p in recipe.network.build().parameters()) for arm, recipe in main.students.items()}
     teacher = sum(p.numel() for p in main.teacher.network.build().parameters())
-    assert list(size)[0] == "x18"
+    assert "x18" in size
     assert all(teacher >= int(arm.removeprefix("x")) * parameters for arm, parameters in size.items())
 
 

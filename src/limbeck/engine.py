@@ -271,10 +271,15 @@ class Engine:
         if self.fabric.is_global_zero:
             found = self.job.monitor(self.student())
             self.history.append({"step": self.step, **found.metrics})
-            if found.badness is not None and (self.best is None or found.badness < self.best["badness"]):
-                self.best = {"badness": found.badness, "step": self.step, "student": self.student().state_dict()}
-            if found.alarm is not None:
-                self.alarms.append(f"step {self.step}: {found.alarm}")
+            alarms = [found.alarm] if found.alarm is not None else []
+            if found.badness is not None:
+                if self.best is None or found.badness < self.best["badness"]:
+                    self.best = {"badness": found.badness, "step": self.step, "student": self.student().state_dict()}
+                elif found.badness > _half_as_good(self.best["badness"]):
+                    before = self.best["step"]
+                    alarms.append(f"the student is less than half as good on the validation split as at step {before}")
+            for alarm in alarms:
+                self.alarms.append(f"step {self.step}: {alarm}")
                 say(f"ALARM at {self.alarms[-1]}")
         self.fabric.barrier()
 
@@ -301,6 +306,11 @@ class Engine:
         for buffer in buffers:
             if buffer.is_floating_point():
                 buffer.copy_(self._mean(buffer.clone()))
+
+
+def _half_as_good(badness: float) -> float:
+    """Return what is twice a distance from the best (above 0), or half a score (below 0)."""
+    return 2 * badness if badness > 0 else badness / 2
 
 
 def _with_text_keys(state: dict[str, Any]) -> dict[str, Any]:

@@ -588,6 +588,24 @@ def test_the_best_checkpoint_is_kept_as_the_monitor_saw_it(
     assert differences(judge.seen[step // 2 - 1], state["best"]["student"]) == []
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "alarmed"),
+    [
+        ((2.0, 1.0, 1.9, 2.1), [8]),
+        ((4.0, 3.0, 2.0, 1.0), []),
+        ((-0.9, -0.4, -0.5, None), [4]),
+        ((None, 5.0, 11.0, 9.0), [6]),
+    ],
+)
+def test_a_student_half_as_good_as_it_was_raises_an_alarm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verdicts: tuple[float | None, ...], alarmed: list[int]
+) -> None:
+    state = trained(toy_job(tmp_path, monitor=Judge(*verdicts), evaluate_every=2))
+    assert [int(alarm.split(":")[0].removeprefix("step ")) for alarm in state["alarms"]] == alarmed
+    assert all("less than half as good on the validation split as at step" in alarm for alarm in state["alarms"])
+    assert ("ALARM at step" in capsys.readouterr().err) == bool(alarmed)
+
+
 def test_the_best_checkpoint_survives_a_kill(tmp_path: Path) -> None:
     def make(folder: str, *verdicts: float, **more: Any) -> Job:
         options: dict[str, Any] = {"ema": 0.5, "evaluate_every": 2, "checkpoint_every": 3}
