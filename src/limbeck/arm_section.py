@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from limbeck.building import Mistakes, Part, read_part, shown
 from limbeck.catalogue import classes_in, network_arguments
 from limbeck.data.base import Augmentation
-from limbeck.errors import RecipeError, nearest
+from limbeck.errors import RecipeError, nearest, nearest_or_all
 from limbeck.methods.base import Method
 from limbeck.networks import roles
 from limbeck.networks.libraries import is_pretrained
@@ -173,7 +173,7 @@ def _weights(value: Any, losses: Mapping[str, float], m: Mistakes) -> dict[str, 
     for name, spec in m.section(value, "weights").items():
         key = f"weights.{name}"
         if losses and name not in losses:
-            m.add(key, f"no such loss{nearest(name, losses)}; there are {', '.join(losses)}")
+            m.add(key, f"no such loss{nearest_or_all(name, losses)}")
             continue
         options = (
             m.section(spec, key, ("weight", "from", "until", "ramp")) if isinstance(spec, Mapping) else {"weight": spec}

@@ -66,6 +66,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def nearest_or_all(name: str, known: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)", or where none is close "; there are x, y"."""
+    known = list(known)
+    return nearest(name, known) or f"; there are {', '.join(known)}"
+
+
 def in_a_line(error: Exception) -> str:
     """Return the kind and the text of somebody else's exception as one line, which is cut when it is long."""
     return shorten(f"{type(error).__name__}: {error}", 250, placeholder=" ...")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from limbeck.errors import RecipeError, nearest
+from limbeck.errors import RecipeError, nearest_or_all
 from limbeck.weighting.base import Weighting
 
 
@@ -60,7 +60,7 @@ class Scheduled(Weighting):
         super().__init__()
         for name in weights:
             if name not in defaults:
-                raise RecipeError(f"{name}: no such loss{nearest(name, defaults)}; there are {', '.join(defaults)}")
+                raise RecipeError(f"{name}: no such loss{nearest_or_all(name, defaults)}")
         self._schedules: dict[str, Schedule] = {}
         for name, weight in {**defaults, **weights}.items():
             try:
