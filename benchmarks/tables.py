@@ -144,11 +144,8 @@ def _conditions(result: Result) -> list[str]:
     seeds = f"{len(result.seeds)} seeds (mean ± standard deviation)" if len(result.seeds) > 1 else "one seed"
     machine = result.hardware.get("gpu") or f"{result.hardware['cpu']}, {result.hardware['threads']} threads"
     trained = result.trained_on()
-    elsewhere = (
-        ""
-        if not set(trained) - {machine}
-        else "".join(f"; {', '.join(arms)} trained on {place}" for place, arms in trained.items())
-    )
+    places = [f"; {', '.join(arms)} trained on {place}" for place, arms in trained.items()]
+    elsewhere = "".join(places) if set(trained) - {machine} else ""
     return [f"{result.data.name}, {result.data.reference_split} split; {seeds}; costs on {machine}{elsewhere}."]
 
 
