@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from limbeck.cli import main
 from limbeck.errors import RecipeError
+from limbeck.hardware import machine
 from limbeck.recipe import read_recipe
 from limbeck.report.result import Result
 from limbeck.run import run, tell
@@ -60,6 +61,16 @@ def test_the_result_satisfies_the_schema_and_the_student_follows_its_teacher(fol
     assert min(a - b for a, b in zip(student, control, strict=True)) > 3  # dB, on each of the three seeds
     verdict = next(v for v in result["verdicts"] if v["metric"] == "psnr_to_teacher")
     assert verdict["verdict"] == "BEATS"
+
+
+def test_result_and_report_say_which_machine_trained_each_arm(folder: Path) -> None:
+    here = machine("cpu")
+    arms = json.loads((folder / "out/result.json").read_text())["arms"]
+    assert {name: arm.get("trained_on") for name, arm in arms.items()} == {
+        **dict.fromkeys(("teacher", "control", "student"), [here]),
+        "floor": None,
+    }
+    assert f"trained on {here}" in (folder / "out/report.html").read_text()
 
 
 def test_the_report_shows_every_arm_and_the_exported_student_is_the_evaluated_one(folder: Path) -> None:
