@@ -66,10 +66,8 @@ def test_the_result_satisfies_the_schema_and_the_student_follows_its_teacher(fol
 def test_result_and_report_say_which_machine_trained_each_arm(folder: Path) -> None:
     here = machine("cpu")
     arms = json.loads((folder / "out/result.json").read_text())["arms"]
-    assert {name: arm.get("trained_on") for name, arm in arms.items()} == {
-        **dict.fromkeys(("teacher", "control", "student"), [here]),
-        "floor": None,
-    }
+    machines = {name: arm.get("trained_on") for name, arm in arms.items()}
+    assert machines == {"teacher": [here], "control": [here], "student": [here], "floor": None}
     assert f"trained on {here}" in (folder / "out/report.html").read_text()
 
 

@@ -13,7 +13,7 @@
                               # with both it starts from the file; new_layers: [fc] do not, and are drawn anew
     student: {network: ..., training: ..., weights: ..., start_from_teacher: [discriminator]}
                               # or a part of it that the teacher's network has too: [student.encoder]
-    students: {x18: {...}, x63: {...}}                              # several, each a change of `student`
+    students: {x18: {...}, x48: {...}}                              # several, each a change of `student`
                               # taught_by: x18 makes an earlier student the teacher: an assistant (Mirzadeh et al. 2020)
                               # control: x18 measures it against that student instead of its own control
     control: true             # the student without teacher; false, or its own training, method and weights

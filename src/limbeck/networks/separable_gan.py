@@ -35,7 +35,7 @@ class SeparableGenerator(Generator):
         first: Channels of the map that the latent is projected to, which a 1x1 convolution makes the first block's: the
             projection would otherwise take most of the parameters.
         widths: Channels of each block from the first to the last, instead of `width` for all of them: fewer towards
-            the end, where the maps are large, make it faster for as many parameters.
+            the end, where the maps are large, are fewer operations for as many parameters.
         depths: Convolutions of each block, from the first to the last; null for one at 4x4 and two in all others.
 
     Raises:
