@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -86,40 +87,40 @@ def test_a_recipe_says_on_top_what_it_shows(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new"),
+    ("name", "old", "new", "says"),
     [
-        ("quickstart.yaml", "width: 8", "widht: 8"),
-        ("quickstart.yaml", "DcganDiscriminator", "DcganDiscriminater"),
-        ("quickstart.yaml", "width: 32", "width: 0"),
-        ("gan/import.yaml", "width: 32", "widht: 32"),
-        ("gan/import.yaml", "digits_generator.pth", "another.pth"),
-        ("gan/black-box.yaml", "fashion-pairs", "another"),
-        ("classification/losses-fashion-mnist.yaml", "temperature: 2.0", "temperature: 0"),
-        ("classification/losses-fashion-mnist.yaml", "blocks.2: blocks.2", "blocks.2: block.2"),
-        ("classification/losses-fashion-mnist.yaml", "Dkd", "Dkb"),
-        ("classification/kd-cifar10-10k.yaml", "depth: 8", "depth: 9"),
-        ("classification/kd-cifar10-10k.yaml", "resnet56-", "resnet20-"),
-        ("classification/cifar100-resnet32x4-resnet8x4.yaml", "classes: 100", "classes: 10"),
-        ("classification/cifar100-resnet32x4-resnet8x4.yaml", "multistep", "cosine"),
-        ("classification/assistants-fashion-mnist.yaml", "taught_by: middle", "taught_by: high"),
-        ("classification/ensemble-fashion-mnist.yaml", "teacher-2", "teacher-3"),
-        ("classification/mutual-fashion-mnist.yaml", "  peer:", "  pier:"),
-        ("vae/fashion-mnist.yaml", "width: 7", "width: 0"),
-        ("vae/decoder-bsds.yaml", "[student.encoder]", "[student.decoder]"),
-        ("vae/adversarial-fashion-mnist.yaml", "name: latent", "name: pgd, low: 1, high: 0"),
-        ("gan/adversarial-fashion-mnist.yaml", "control: plain", "control: plane"),
-        ("translation/pix2pix-facades.yaml", "facades-segmenter.s", "another.s"),
-        ("translation/pix2pix-facades.yaml", "classes: 12}", "classes: 11}"),
-        ("robustness/robust-fashion-mnist.yaml", "radius: 0.2, step: 0.1", "radius: 0.2, step: 0.3"),
-        ("robustness/strength-fashion-mnist.yaml", "low: 0.05", "low: -0.05"),
+        ("quickstart.yaml", "width: 8", "widht: 8", "has no argument 'widht'"),
+        ("quickstart.yaml", "DcganDiscriminator", "DcganDiscriminater", "networks.discriminator"),
+        ("quickstart.yaml", "width: 32", "width: 0", "teacher.network: DcganGenerator.width"),
+        ("gan/import.yaml", "width: 32", "widht: 32", "student.network: arguments.widht"),
+        ("gan/import.yaml", "digits_generator.pth", "another.pth", "another.pth: no such weight file"),
+        ("gan/black-box.yaml", "fashion-pairs", "another", "data: no such file"),
+        ("classification/losses-fashion-mnist.yaml", "temperature: 2.0", "temperature: 0", "Kd.temperature"),
+        ("classification/losses-fashion-mnist.yaml", "blocks.2: blocks.2", "blocks.2: block.2", "path 'block.2'"),
+        ("classification/losses-fashion-mnist.yaml", "Dkd", "Dkb", "expected a LogitLoss, found 'Dkb'"),
+        ("classification/kd-cifar10-10k.yaml", "depth: 8", "depth: 9", "student.network: CifarResNet.depth"),
+        ("classification/kd-cifar10-10k.yaml", "resnet56-", "resnet20-", "teacher.load: no such file: resnet20-"),
+        ("classification/cifar100-resnet32x4-resnet8x4.yaml", "classes: 100", "classes: 10", "found 10"),
+        ("classification/cifar100-resnet32x4-resnet8x4.yaml", "multistep", "cosine", "teacher.training.milestones"),
+        ("classification/assistants-fashion-mnist.yaml", "taught_by: middle", "taught_by: high", "low.taught_by"),
+        ("classification/ensemble-fashion-mnist.yaml", "teacher-2", "teacher-3", "teacher-3.safetensors"),
+        ("classification/mutual-fashion-mnist.yaml", "  peer:", "  pier:", "networks.pier: no such network"),
+        ("vae/fashion-mnist.yaml", "width: 7", "width: 0", "student.network: ConvVae.width"),
+        ("vae/decoder-bsds.yaml", "[student.encoder]", "[student.decoder]", "start_from_teacher 'decoder'"),
+        ("vae/adversarial-fashion-mnist.yaml", "low: null, high: null", "low: 1, high: 0", "Pgd.low"),
+        ("gan/adversarial-fashion-mnist.yaml", "control: plain", "control: plane", "no student 'plane'"),
+        ("translation/pix2pix-facades.yaml", "facades-segmenter.s", "another.s", "another.safetensors"),
+        ("translation/pix2pix-facades.yaml", "classes: 12}", "classes: 11}", "head.weight"),
+        ("robustness/robust-fashion-mnist.yaml", "radius: 0.2, step: 0.1", "radius: 0.2, step: 0.3", "Pgd.step"),
+        ("robustness/strength-fashion-mnist.yaml", "low: 0.05", "low: -0.05", "found -0.05"),
     ],
 )
-def test_a_broken_recipe_is_found_out(place: Path, name: str, old: str, new: str) -> None:
+def test_a_broken_recipe_is_found_out(place: Path, name: str, old: str, new: str, says: str) -> None:
     whole = (ROOT / name).read_text(encoding="utf-8")
     lines = [line if line.startswith("#") else line.replace(old, new) for line in whole.splitlines()]
     assert lines != whole.splitlines()
     (place / "broken.yaml").write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(RecipeError):
+    with pytest.raises(RecipeError, match=re.escape(says)):
         read_recipe("broken.yaml").rehearse()
 
 

@@ -284,6 +284,24 @@ class TestArms:
         student, control = recipe.students["student"].description(), recipe.controls["student"].description()
         assert control == {**student, "weights": {}, "start_from_teacher": []}
 
+    def test_a_control_trains_what_its_student_holds_as_the_teacher_left_it(self, tmp_path: Path) -> None:
+        """Held as it was drawn it would be no fair control."""
+
+        def held(start: Any, control: Any = True, **given: Any) -> tuple[str | None, str | None]:
+            training = {"freeze": "blocks.0", "steps": 10}
+            student = GOOD["student"] | {"start_from_teacher": start, "training": training} | given
+            student |= {"network": GOOD["teacher"]["network"]}
+            recipe = read(tmp_path, {"student": student, "control": control})
+            arms = (recipe.students["student"], recipe.controls["student"])
+            return arms[0].training.freeze, arms[1].training.freeze  # type: ignore[union-attr]
+
+        for start in (["student"], ["discriminator", "student.blocks.0"]):
+            assert held(start) == ("blocks.0", None)
+            assert held(start, {"training": {"freeze": "project"}}) == ("blocks.0", "project")
+        assert held(["discriminator"]) == ("blocks.0", "blocks.0")
+        (tmp_path / "weights.safetensors").touch()
+        assert held(["student"], load=str(tmp_path / "weights.safetensors")) == ("blocks.0", "blocks.0")
+
     def test_a_control_has_settings_of_its_own(self, tmp_path: Path) -> None:
         own = {
             "training": {"optimizers": {"student": {"init_args": {"lr": 0.5}}}},
