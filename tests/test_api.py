@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,20 @@ def test_distill_brings_the_student_closer_and_leaves_the_models_alone(tmp_path:
         end = (trained(latent) - teacher(latent)).abs().mean()
     assert end < 0.85 * start
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
+    assert (tmp_path / "mine/report.html").exists()
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 12, 20)])
+def test_images_need_be_neither_square_nor_a_power_of_two(shape: tuple[int, int, int], tmp_path: Path) -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Linear(6, math.prod(shape)), nn.Tanh(), nn.Unflatten(1, shape))
+
+    images = torch.rand(40, *shape) * 2 - 1
+    trained = limbeck.distill(
+        network(), network(), images, latent=(6,), image_range=(-1, 1), out=tmp_path / "mine", steps=2, batch=8,
+        samples=16, accelerator="cpu",
+    )  # fmt: skip
+    assert trained(torch.randn(2, 6)).shape == (2, *shape)
     assert (tmp_path / "mine/report.html").exists()
 
 

@@ -67,6 +67,11 @@ def flag(key: str, value: str, *words: str, rehearse: bool = False) -> Case:
     return Case(f"--{key} {value}", act, words)
 
 
+def theirs(target: str, arguments: str, how: str) -> str:
+    """Return the YAML of somebody else's network."""
+    return f"{{class_path: Import, init_args: {{target: {target}, arguments: {{{arguments}}}, {how}}}}}"
+
+
 def text(name: str, content: str | bytes, *words: str) -> Case:
     """A recipe with this content."""
     return Case(name, lambda folder: read_recipe(written(folder, content)), ("recipe.yaml", *words))
@@ -275,6 +280,26 @@ ARMS = [
 
 BUILDING = [
     flag("student.network.init_args.width", "0", "student.network: DcganGenerator.width", "found 0", rehearse=True),
+    flag(
+        "student.network",
+        theirs(
+            "torch.nn.ConvTranspose2d", "in_channels: 64, out_channels: 1, kernel_size: 28", "latent_shape: [64, 1, 1]"
+        ),
+        "student.network: expected images (1, 32, 32) (C, H, W) as in glyphs, found (1, 28, 28)",
+        rehearse=True,
+    ),
+    flag(
+        "student.network",
+        theirs("torch.nn.Linear", "in_features: 63, out_features: 1024", "image_shape: [1, 32, 32]"),
+        "student.network: Linear cannot be called with latents of shape (2, 64): mat1 and mat2",
+        rehearse=True,
+    ),
+    flag(
+        "networks.discriminator",
+        theirs("torch.nn.Conv2d", "in_channels: 3, out_channels: 1, kernel_size: 32", "role: discriminator"),
+        "teacher.networks.discriminator: Conv2d cannot be called with images of shape (2, 1, 32, 32): ",
+        rehearse=True,
+    ),
     flag("teacher.network.init_args.size", "33", "teacher.network: DcganGenerator.size", "power of two", rehearse=True),
     flag("student.method.init_args.temperature", "-1.0", "student.method", "temperature", "above 0", rehearse=True),
     flag("features.method.init_args.label_smoothing", "2", "features.method", "label_smoothing", rehearse=True),

@@ -212,7 +212,7 @@ def _own_discriminator(shape: tuple[int, int, int]) -> nn.Module:
     """Return the default one, the same whenever it is made: arms are known by its weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of("distill", "discriminator"))
-        return DcganDiscriminator(width=32, channels=shape[0], size=shape[1])
+        return DcganDiscriminator(width=32, channels=shape[0], size=shape[1:])
 
 
 def _part(

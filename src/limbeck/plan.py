@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.building import Mistakes, Part
 from limbeck.catalogue import network_arguments
@@ -19,7 +19,9 @@ from limbeck.errors import LimbeckError, RecipeError
 from limbeck.feed import together
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
+from limbeck.networks.external import External
 from limbeck.networks.fine_tuning import copy_part, start
+from limbeck.networks.modes import evaluating
 from limbeck.networks.roles import Fitted, Segmenter, segments
 from limbeck.tasks.base import Task
 from limbeck.training import Training
@@ -213,6 +215,8 @@ def _check_fit(key: str, network: Any, data: Data, task: Task, mistakes: Mistake
     """Note where the shapes and classes that a network states are not those of data and task."""
     image, latent = getattr(network, "image_shape", None), getattr(network, "latent_shape", None)
     drawn = task.draws().get("latent")
+    if isinstance(network, External):
+        image = _called(key, network, data, None if drawn is None else drawn.shape, mistakes) or image
     if image is not None and image != data.image_shape:
         mistakes.add(key, f"expected images {data.image_shape} (C, H, W) as in {data.name}, found {image}")
     if latent is not None and drawn is not None and prod(latent) != prod(drawn.shape):
@@ -225,6 +229,31 @@ def _check_fit(key: str, network: Any, data: Data, task: Task, mistakes: Mistake
         mistakes.add(
             key, f"expected images of {data.image_shape[0]} channels as in {data.name}, found {network.channels}"
         )
+
+
+def _called(
+    key: str, network: External, data: Data, latent: tuple[int, ...] | None, mistakes: Mistakes
+) -> tuple[int, ...] | None:
+    """Call somebody else's network, which need not state its shapes, and return (C, H, W) of what a generator makes.
+
+    None for other roles, and where it cannot be called, which is noted.
+    """
+    makes, judges = network.role == "generator", network.role == "discriminator"
+    if network.role == "restorer" or ((makes or judges) and latent is None):
+        return None  # the task shows it other things than the data's images
+    given, shape = ("latents", latent) if makes and latent else ("images", data.image_shape)
+    label = torch.zeros(2, dtype=torch.long) if network.classes else None
+    try:
+        with torch.no_grad(), evaluating(network):
+            output: Tensor = network(torch.randn(2, *shape), label)
+    except LimbeckError as error:
+        mistakes.add(key, str(error))
+    except (RuntimeError, TypeError, ValueError) as error:
+        name, why = type(network.module).__name__, (str(error).splitlines() or [type(error).__name__])[0]
+        mistakes.add(key, f"{name} cannot be called with {given} of shape {(2, *shape)}: {why}")
+    else:
+        return tuple(output.shape[1:]) if makes else None
+    return None
 
 
 def _networks(arm: ArmRecipe, mistakes: Mistakes) -> dict[str, Any]:

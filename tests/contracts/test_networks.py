@@ -25,6 +25,7 @@ from limbeck.networks.roles import Classifier, Discriminator, Generator
 ROLES = (Generator, Discriminator, Classifier)
 SMALL = {"width": 6, "latent": 5, "channels": 3, "size": 32}
 N, K = 4, 3
+SIZES = (int, int | tuple[int, int])  # the types of an argument that is a size
 
 # What a class needs beyond SMALL to be small, and what an option's value needs to be possible.
 SMALLER: dict[str, dict[str, Any]] = {
@@ -99,7 +100,7 @@ def _concrete(role: type[Any]) -> Iterator[type[Any]]:
 def _options(network: type[Any]) -> Iterator[dict[str, Any]]:
     """The smallest network, then with classes, then each option at each of its values, with and without classes."""
     hints = get_type_hints(network.__init__)
-    base: dict[str, Any] = {name: value for name, value in SMALL.items() if hints.get(name) is int}
+    base: dict[str, Any] = {name: value for name, value in SMALL.items() if hints.get(name) in SIZES}
     base |= SMALLER.get(network.__name__, {})
     counts = (K,) if issubclass(network, Classifier) else (0, K)
     for classes in counts:
@@ -276,7 +277,7 @@ def test_bf16_autocast_trains(case: Case) -> None:
 
 def _sizes(network: type[Any]) -> list[str]:
     hints = get_type_hints(network.__init__)
-    return [name for name in inspect.signature(network).parameters if hints[name] is int]
+    return [name for name in inspect.signature(network).parameters if hints[name] in SIZES]
 
 
 @every_class

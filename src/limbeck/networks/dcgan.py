@@ -75,7 +75,7 @@ class DcganGenerator(Generator):
 
 @final
 class DcganDiscriminator(Discriminator):
-    """Strided 4x4 convolutions with leaky ReLU down to 4x4, then one score over all of it.
+    """Strided 4x4 convolutions with leaky ReLU until a side has 4 to 7 pixels, then one score over all of it.
 
     For 32x32 the blocks, whose names are tap paths, are blocks.0 (width, 16x16), blocks.1 (2 width, 8x8) and
     blocks.2 (4 width, 4x4).
@@ -83,7 +83,7 @@ class DcganDiscriminator(Discriminator):
     Args:
         width: Channels of the first layer.
         channels: Channels C of the image.
-        size: Height and width of the image: a power of two of at least 8.
+        size: Height and width of the image, or one number for both, each at least 8.
         classes: Number of classes K; 0 is unconditional.
         spectral_norm: Normalise every weight spectrally (SN-GAN, Miyato et al. 2018).
         normalization: "batch" for the paper's batch normalisation after every convolution but the first and the
@@ -97,7 +97,7 @@ class DcganDiscriminator(Discriminator):
         self,
         width: int = 32,
         channels: int = 1,
-        size: int = 32,
+        size: int | tuple[int, int] = 32,
         classes: int = 0,
         *,
         spectral_norm: bool = False,
@@ -106,14 +106,17 @@ class DcganDiscriminator(Discriminator):
         super().__init__()
         check_sizes(self, width=width, channels=channels)
         check_sizes(self, at_least=0, classes=classes)
-        stages = doublings(self, size)
-        self.image_shape = (channels, size, size)
+        height, across = size if isinstance(size, Sequence) else (size, size)
+        for side in (height, across):
+            check_sizes(self, at_least=8, size=side)
+        stages = (min(height, across) // 4).bit_length() - 1
+        self.image_shape = (channels, height, across)
         self.classes = classes
         widths = [channels] + [width << stage for stage in range(stages)]
         self.blocks = nn.ModuleList(
             _DownBlock(widths[i], widths[i + 1], batch_norm=normalization == "batch" and i > 0) for i in range(stages)
         )
-        self.score = nn.Conv2d(widths[-1], 1, 4)
+        self.score = nn.Conv2d(widths[-1], 1, (height >> stages, across >> stages))
         self.projection = LabelProjection(widths[-1], classes) if classes else None
         _initialise(self)
         if spectral_norm:

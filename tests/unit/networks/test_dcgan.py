@@ -123,7 +123,37 @@ def test_normalization() -> None:
 
 
 @pytest.mark.parametrize("size", [4, 12, 31, 33, 48])
-def test_sizes_are_powers_of_two(size: int) -> None:
-    for network in (DcganGenerator, DcganDiscriminator):
-        with pytest.raises(RecipeError, match=rf"{network.__name__}.size: expected a power of two.*found {size}"):
-            network(size=size)
+def test_sizes_of_a_generator_are_powers_of_two(size: int) -> None:
+    with pytest.raises(RecipeError, match=rf"DcganGenerator.size: expected a power of two.*found {size}"):
+        DcganGenerator(size=size)
+
+
+@pytest.mark.parametrize(
+    ("size", "last"),
+    [
+        (8, (4, 4)),
+        (9, (4, 4)),
+        (15, (7, 7)),
+        (16, (4, 4)),
+        (28, (7, 7)),
+        (31, (7, 7)),
+        ((24, 40), (6, 10)),
+        (48, (6, 6)),
+    ],
+)
+def test_a_discriminator_of_images_of_any_size(size: int | tuple[int, int], last: tuple[int, int]) -> None:
+    """It halves until a side has 4 to 7 pixels, and its score sees all of them."""
+    net = DcganDiscriminator(width=2, channels=3, size=size, classes=2)
+    image = torch.randn(4, *net.image_shape, requires_grad=True)
+    with Tap(net, [f"blocks.{len(net.blocks) - 1}"]) as tap:
+        score = net(image, torch.tensor([0, 1, 0, 1]))
+    assert tap[f"blocks.{len(net.blocks) - 1}"].shape[2:] == last
+    assert score.shape == (4,)
+    score.sum().backward()
+    assert image.grad is not None and (image.grad.abs().sum((0, 1)) > 0).all()
+
+
+@pytest.mark.parametrize("size", [7, (8, 7), 0])
+def test_a_discriminator_needs_eight_pixels(size: int | tuple[int, int]) -> None:
+    with pytest.raises(RecipeError, match=r"DcganDiscriminator.size: expected a whole number of at least 8"):
+        DcganDiscriminator(size=size)
