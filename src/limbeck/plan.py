@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -15,13 +16,12 @@ from torch import Tensor, nn
 from limbeck.building import Mistakes, Part
 from limbeck.catalogue import network_arguments
 from limbeck.data.base import Augmentation, Data
-from limbeck.errors import LimbeckError, RecipeError
+from limbeck.errors import LimbeckError, RecipeError, in_a_line
 from limbeck.feed import together
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.networks.external import External
 from limbeck.networks.fine_tuning import copy_part, start
-from limbeck.networks.modes import evaluating
 from limbeck.networks.roles import Fitted, Segmenter, segments
 from limbeck.tasks.base import Task
 from limbeck.training import Training
@@ -215,12 +215,12 @@ def _check_fit(key: str, network: Any, data: Data, task: Task, mistakes: Mistake
     """Note where the shapes and classes that a network states are not those of data and task."""
     image, latent = getattr(network, "image_shape", None), getattr(network, "latent_shape", None)
     drawn = task.draws().get("latent")
-    if isinstance(network, External):
-        image = _called(key, network, data, None if drawn is None else drawn.shape, mistakes) or image
-    if image is not None and image != data.image_shape:
-        mistakes.add(key, f"expected images {data.image_shape} (C, H, W) as in {data.name}, found {image}")
     if latent is not None and drawn is not None and prod(latent) != prod(drawn.shape):
         mistakes.add(key, f"expected latents {drawn.shape} as the task draws them, found {latent}")
+    elif isinstance(network, External):
+        image = _called(key, network, data, task, mistakes) or image
+    if image is not None and image != data.image_shape:
+        mistakes.add(key, f"expected images {data.image_shape} (C, H, W) as in {data.name}, found {image}")
     of_pixels = segments(network) or (isinstance(network, Fitted) and network.truth == "mask")
     told, known = len(data.mask_classes if of_pixels else data.classes), getattr(network, "classes", 0)
     if 0 < known < told or (of_pixels and 0 < told < known):  # a class too many would be told for some pixel
@@ -231,26 +231,29 @@ def _check_fit(key: str, network: Any, data: Data, task: Task, mistakes: Mistake
         )
 
 
-def _called(
-    key: str, network: External, data: Data, latent: tuple[int, ...] | None, mistakes: Mistakes
-) -> tuple[int, ...] | None:
+def _called(key: str, network: External, data: Data, task: Task, mistakes: Mistakes) -> tuple[int, ...] | None:
     """Call somebody else's network, which need not state its shapes, and return (C, H, W) of what a generator makes.
 
     None for other roles, and where it cannot be called, which is noted.
     """
-    makes, judges = network.role == "generator", network.role == "discriminator"
-    if network.role == "restorer" or ((makes or judges) and latent is None):
-        return None  # the task shows it other things than the data's images
-    given, shape = ("latents", latent) if makes and latent else ("images", data.image_shape)
-    label = torch.zeros(2, dtype=torch.long) if network.classes else None
+    latent = task.draws().get("latent")
+    makes, classifies = network.role == "generator", network.role in ("classifier", "segmenter")
+    if "networks." in key:  # it is shown what the method makes: where there is a latent, images like the data's
+        known = latent is not None and (classifies or network.role == "discriminator")
+    else:
+        known = classifies or (makes and latent is not None)
+    if not known:
+        return None
+    given, shape = ("latents", latent.shape) if makes and latent else ("images", data.image_shape)
+    label = torch.zeros(2, dtype=torch.long) if network.classes and task.teaches().get("conditional") else None
     try:
-        with torch.no_grad(), evaluating(network):
-            output: Tensor = network(torch.randn(2, *shape), label)
+        with torch.no_grad():  # a copy: the owner's may be elsewhere, in another precision, or keep something
+            output: Tensor = deepcopy(network).cpu().float().eval()(torch.randn(2, *shape), label)
     except LimbeckError as error:
         mistakes.add(key, str(error))
-    except (RuntimeError, TypeError, ValueError) as error:
-        name, why = type(network.module).__name__, (str(error).splitlines() or [type(error).__name__])[0]
-        mistakes.add(key, f"{name} cannot be called with {given} of shape {(2, *shape)}: {why}")
+    except Exception as error:  # whatever the owner's module raises
+        name = type(network.module).__name__
+        mistakes.add(key, f"{name} cannot be called with {given} of shape {(2, *shape)}: {in_a_line(error)}")
     else:
         return tuple(output.shape[1:]) if makes else None
     return None

@@ -22,8 +22,8 @@
 
 `method`, `networks` and `augmentation` hold for teacher, students and controls; an arm that has its own lays it over
 them. `weights` names losses as "player.loss", with a number or {weight, from, until, ramp}; what it does not name has
-the method's default. A control takes over everything of its student but the weights, where networks start from,
-and `freeze` where that holds what began as the teacher's. Where the teacher is a black box, so that there is no
+the method's default. A control takes over everything of its student but the weights and where networks start from;
+and but `freeze` if any of the student starts from the teacher. Where the teacher is a black box, so that there is no
 teacher section, a control needs a method of its own that ignores it.
 """
 
@@ -204,7 +204,7 @@ class _Reader:
         section = {name: value for name, value in student.items() if name not in of_the_teacher}
         start = student.get("start_from_teacher")
         began = isinstance(start, list | tuple) and any(str(place).partition(".")[0] == "student" for place in start)
-        if began and "load" not in student and isinstance(section.get("training"), Mapping):
+        if began and isinstance(section.get("training"), Mapping):
             # What the student holds as the teacher left it, its control would hold as it was drawn.
             section["training"] = {name: value for name, value in section["training"].items() if name != "freeze"}
         wanted, own_method = False, False

@@ -45,6 +45,18 @@ student:
 """)
 
 
+class Particular(nn.Module):
+    """Makes 32x32 images of latents, in double precision, and asserts what it is given."""
+
+    def __init__(self, length: int = 64) -> None:
+        super().__init__()
+        self.length, self.project = length, nn.Linear(length, 32 * 32, dtype=torch.float64)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        assert latent.shape[1] == self.length, "another length"
+        return self.project(latent.to(self.project.weight.dtype)).unflatten(1, (1, 32, 32))
+
+
 class Unscaled(VariationalAutoencoder):
     """Has no scale of its pixels."""
 
@@ -300,7 +312,17 @@ class TestArms:
             assert held(start, {"training": {"freeze": "project"}}) == ("blocks.0", "project")
         assert held(["discriminator"]) == ("blocks.0", "blocks.0")
         (tmp_path / "weights.safetensors").touch()
-        assert held(["student"], load=str(tmp_path / "weights.safetensors")) == ("blocks.0", "blocks.0")
+        assert held(["discriminator"], load=str(tmp_path / "weights.safetensors")) == ("blocks.0", "blocks.0")
+
+    def test_somebody_elses_network_is_called_once_as_its_task_calls_it(self, tmp_path: Path) -> None:
+        def rehearse(**given: Any) -> None:
+            init_args = {"target": f"{HERE}.Particular", "classes": 10, **given}  # of which it is told none here
+            student = GOOD["student"] | {"network": {"class_path": "Import", "init_args": init_args}}
+            read(tmp_path, {"student": student}).rehearse()
+
+        rehearse()
+        with pytest.raises(RecipeError, match=r"student.network: Particular cannot .*: AssertionError: another length"):
+            rehearse(arguments={"length": 63})
 
     def test_a_control_has_settings_of_its_own(self, tmp_path: Path) -> None:
         own = {
