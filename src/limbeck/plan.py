@@ -193,8 +193,9 @@ class Recipe:
                 control = any(arm is other for other in self.controls.values())  # its networks are its student's
                 if data is not None and task is not None and not control:
                     for own, network in networks.items():
-                        place = "network" if own == "student" else f"networks.{own}"
-                        _check_fit(f"{name}.{place}", network, data, task, mistakes)
+                        beside = own != "student"
+                        place = f"networks.{own}" if beside else "network"
+                        _check_fit(f"{name}.{place}", network, data, task, mistakes, beside=beside)
         mistakes.report(self.name)
 
 
@@ -211,14 +212,17 @@ def _assemble(arm: ArmRecipe, teacher: ArmRecipe | None, mistakes: Mistakes) -> 
         return networks, None
 
 
-def _check_fit(key: str, network: Any, data: Data, task: Task, mistakes: Mistakes) -> None:
-    """Note where the shapes and classes that a network states are not those of data and task."""
+def _check_fit(key: str, network: Any, data: Data, task: Task, mistakes: Mistakes, *, beside: bool = False) -> None:
+    """Note where a network does not take the shapes and classes of data and task.
+
+    `beside` is for a network that a method has beside the arm's own.
+    """
     image, latent = getattr(network, "image_shape", None), getattr(network, "latent_shape", None)
     drawn = task.draws().get("latent")
     if latent is not None and drawn is not None and prod(latent) != prod(drawn.shape):
         mistakes.add(key, f"expected latents {drawn.shape} as the task draws them, found {latent}")
     elif isinstance(network, External):
-        image = _called(key, network, data, task, mistakes) or image
+        image = _called(key, network, data, task, mistakes, beside=beside) or image
     if image is not None and image != data.image_shape:
         mistakes.add(key, f"expected images {data.image_shape} (C, H, W) as in {data.name}, found {image}")
     of_pixels = segments(network) or (isinstance(network, Fitted) and network.truth == "mask")
@@ -231,14 +235,16 @@ def _check_fit(key: str, network: Any, data: Data, task: Task, mistakes: Mistake
         )
 
 
-def _called(key: str, network: External, data: Data, task: Task, mistakes: Mistakes) -> tuple[int, ...] | None:
+def _called(
+    key: str, network: External, data: Data, task: Task, mistakes: Mistakes, *, beside: bool
+) -> tuple[int, ...] | None:
     """Call somebody else's network, which need not state its shapes, and return (C, H, W) of what a generator makes.
 
     None for other roles, and where it cannot be called, which is noted.
     """
     latent = task.draws().get("latent")
     makes, classifies = network.role == "generator", network.role in ("classifier", "segmenter")
-    if "networks." in key:  # it is shown what the method makes: where there is a latent, images like the data's
+    if beside:  # it is shown what the method makes: where there is a latent, images like the data's
         known = latent is not None and (classifies or network.role == "discriminator")
     else:
         known = classifies or (makes and latent is not None)

@@ -25,6 +25,20 @@ def check_sizes(owner: object, *, at_least: int = 1, **sizes: int) -> None:
             )
 
 
+def sides(owner: object, size: int | Sequence[int], *, at_least: int = 1) -> tuple[int, int]:
+    """Return height and width from `size`, which is both of them or one number for both.
+
+    Raises:
+        RecipeError: One is not a whole number of at least `at_least`, or there are not two.
+    """
+    pair = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(pair) != 2:
+        raise RecipeError(f"{type(owner).__name__}.size: expected one number or (height, width), found {size!r}")
+    for side in pair:
+        check_sizes(owner, at_least=at_least, size=side)
+    return pair
+
+
 def check_choice(owner: object, choices: Collection[object], **arguments: object) -> None:
     """Check that every named argument is one of `choices`.
 

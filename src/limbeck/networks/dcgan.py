@@ -12,9 +12,8 @@ from typing import Literal, final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.errors import RecipeError
 from limbeck.losses.base import precise
-from limbeck.networks.building import check_blocks, check_sizes, doublings, normalise_spectrum
+from limbeck.networks.building import check_blocks, check_sizes, doublings, normalise_spectrum, sides
 from limbeck.networks.conditional import ConditionalBatchNorm2d, LabelProjection
 from limbeck.networks.roles import Discriminator, Generator
 
@@ -107,12 +106,7 @@ class DcganDiscriminator(Discriminator):
         super().__init__()
         check_sizes(self, width=width, channels=channels)
         check_sizes(self, at_least=0, classes=classes)
-        sides = tuple(size) if isinstance(size, Sequence) else (size, size)
-        if len(sides) != 2:
-            raise RecipeError(f"{type(self).__name__}.size: expected one number or (height, width), found {size!r}")
-        height, across = sides
-        for side in (height, across):
-            check_sizes(self, at_least=8, size=side)
+        height, across = sides(self, size, at_least=8)
         stages = (min(height, across) // 4).bit_length() - 1
         self.image_shape = (channels, height, across)
         self.classes = classes

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
 from limbeck.losses.base import not_negative
-from limbeck.networks.building import check_choice, check_sizes
+from limbeck.networks.building import check_choice, check_sizes, sides
 from limbeck.networks.region_features import FEATURES, region_features
 from limbeck.networks.region_maps import votes
 from limbeck.networks.roles import Fitted, Regions
@@ -56,11 +56,9 @@ class RegionClassifier(Fitted):
         train_images: int = 200,
     ) -> None:
         super().__init__()
-        height, width = (size, size) if isinstance(size, int) else size
+        height, width = sides(self, size)
         check_choice(self, (1, 3), channels=channels)
         check_sizes(self, hidden=hidden, train_images=train_images)
-        for side in (height, width):
-            check_sizes(self, size=side)
         check_sizes(self, at_least=2, classes=classes)
         not_negative(penalty, "RegionClassifier.penalty")
         self.regions, self.penalty = regions, penalty

@@ -157,5 +157,8 @@ def test_a_discriminator_of_images_of_any_size(size: int | tuple[int, int], last
 def test_a_discriminator_needs_eight_pixels(size: int | tuple[int, int]) -> None:
     with pytest.raises(RecipeError, match=r"DcganDiscriminator.size: expected a whole number of at least 8"):
         DcganDiscriminator(size=size)
+
+
+def test_a_size_is_one_number_or_two() -> None:
     with pytest.raises(RecipeError, match=r"DcganDiscriminator.size: expected one number or \(height, width\)"):
         DcganDiscriminator(size=(8, 8, 8))  # type: ignore[arg-type]
