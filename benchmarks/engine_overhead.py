@@ -26,14 +26,14 @@ from record import record
 from torch import Tensor, nn
 
 from limbeck.data.base import InMemory
-from limbeck.engine import Engine
-from limbeck.job import Job
+from limbeck.ground.progress import Progress
+from limbeck.ground.randomness import generator
 from limbeck.methods.gan import Gan
-from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
-from limbeck.progress import Progress
-from limbeck.randomness import generator
+from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.tasks.generation import Generation
-from limbeck.training import Training
+from limbeck.training.engine import Engine
+from limbeck.training.job import Job
+from limbeck.training.options import Training
 from limbeck.weighting.scheduled import Scheduled
 
 SEED = 0
@@ -52,7 +52,7 @@ class Contest:
     batch: int
 
     def engine(self) -> Iterator[nn.Module]:
-        """Take a step of the engine at every `next`, as `limbeck.launch.fit` does."""
+        """Take a step of the engine at every `next`, as `limbeck.training.launch.fit` does."""
         method = Gan(deepcopy(self.student), deepcopy(self.discriminator))
         training = Training(STEPS, self.batch, {"student": ADAM, "discriminator": ADAM})
         task, weighting = Generation((self.latent,)), Scheduled({}, Gan.losses)

@@ -23,15 +23,15 @@ from torch import nn
 
 from limbeck.data.base import Images, data_root
 from limbeck.data.cifar import CIFAR10
-from limbeck.engine import Engine
-from limbeck.job import Job
 from limbeck.losses.kd import Kd
 from limbeck.methods.supervised import Supervised
-from limbeck.networks.cifar_resnet import CifarResNet
-from limbeck.networks.weights import load_weights
+from limbeck.networks.classifiers.cifar_resnet import CifarResNet
+from limbeck.networks.given.weights import load_weights
 from limbeck.tasks.classification import Classification
-from limbeck.teacher_cache import TeacherCache, of_images
-from limbeck.training import Training
+from limbeck.training.engine import Engine
+from limbeck.training.job import Job
+from limbeck.training.options import Training
+from limbeck.training.teacher_cache import TeacherCache, of_images
 from limbeck.weighting.scheduled import Scheduled
 
 SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=5e-4)

@@ -25,16 +25,16 @@ import torch
 from record import record
 from torch import Tensor
 
-from limbeck.checkpoint import Checkpoints, load
-from limbeck.data.augmentation import Flip
+from limbeck.data.augmentations.augmentation import Flip
+from limbeck.data.augmentations.diffaugment import DiffAugment
 from limbeck.data.base import InMemory
-from limbeck.data.diffaugment import DiffAugment
-from limbeck.job import Job
-from limbeck.launch import fit
 from limbeck.methods.gan import Gan
-from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
+from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.tasks.generation import Generation
-from limbeck.training import Training
+from limbeck.training.checkpoint import Checkpoints, load
+from limbeck.training.job import Job
+from limbeck.training.launch import fit
+from limbeck.training.options import Training
 from limbeck.weighting.scheduled import Schedule, Scheduled
 
 STEPS = 120
@@ -154,7 +154,7 @@ def main() -> None:
     options = parser.parse_args()
     draw = random.Random(options.seed)
     identical, trials = 0, []
-    forkserver.set_forkserver_preload(["limbeck.launch", "limbeck.methods.gan", "limbeck.tasks.generation"])
+    forkserver.set_forkserver_preload(["limbeck.training.launch", "limbeck.methods.gan", "limbeck.tasks.generation"])
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         used = list(SETTINGS)[: options.kills]

@@ -15,7 +15,7 @@ from statistics import median
 from record import record
 
 from limbeck.metrics.cost import latencies_ms
-from limbeck.recipe import read_recipe
+from limbeck.recipe.reader import read_recipe
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from scipy.stats import t as student_t
 
-from limbeck.recipe import read_recipe
-from limbeck.run import tell
+from limbeck.recipe.reader import read_recipe
+from limbeck.run.story import tell
 from limbeck.tasks.restoration import Restoration
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from limbeck.files import write_atomically
+from limbeck.ground.files import write_atomically
 from limbeck.report.result import hardware, versions
 
 FOLDER = Path(__file__).resolve().parents[1] / "results" / "benchmarks"

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from limbeck.errors import LimbeckError
-from limbeck.files import write_atomically
+from limbeck.ground.files import write_atomically
 from limbeck.report.result import ArmResult, Result, Verdict, number
 from limbeck.report.wording import cost_label, cost_text, interval_text, metric_features, metric_label
 

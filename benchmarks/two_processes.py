@@ -24,15 +24,15 @@ import torch
 from record import record
 from torch import Tensor, nn
 
-from limbeck.checkpoint import load
 from limbeck.data.base import InMemory
-from limbeck.job import Job
-from limbeck.launch import fit
 from limbeck.methods.gan import Gan
-from limbeck.networks.conditional import ConditionalBatchNorm2d
-from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
+from limbeck.networks.blocks.conditional import ConditionalBatchNorm2d
+from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.tasks.generation import Generation
-from limbeck.training import Training
+from limbeck.training.checkpoint import load
+from limbeck.training.job import Job
+from limbeck.training.launch import fit
+from limbeck.training.options import Training
 from limbeck.weighting.scheduled import Scheduled
 
 SIZE, LATENT, BATCH = 32, 32, 32

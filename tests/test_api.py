@@ -13,7 +13,7 @@ from torch import nn
 import limbeck
 from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import FixedStrength
-from limbeck.data.augmentation import Flip
+from limbeck.data.augmentations.augmentation import Flip
 
 
 def theirs(width: int) -> nn.Module:

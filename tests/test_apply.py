@@ -9,16 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from limbeck.applying import apply_to, exported, in_style
+from limbeck.baselines.style.fourier_style import FourierStyle
 from limbeck.cli import main
 from limbeck.data.pictures import picture
 from limbeck.errors import RecipeError
-from limbeck.estimate import estimate
-from limbeck.networks.fourier_style import FourierStyle
-from limbeck.networks.johnson import JohnsonStylizer
 from limbeck.networks.roles import Restorer, Segmenter
-from limbeck.networks.translation_resnet import TranslationResnet
-from limbeck.recipe import read_recipe
+from limbeck.networks.stylizers.johnson import JohnsonStylizer
+from limbeck.networks.translators.translation_resnet import TranslationResnet
+from limbeck.recipe.reader import read_recipe
+from limbeck.run.applying import apply_to, exported, in_style
+from limbeck.run.estimate import estimate
 
 RECIPE = """
 name: tiny

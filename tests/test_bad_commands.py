@@ -22,12 +22,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import limbeck
-from limbeck import checkpoint
 from limbeck.cli import main
 from limbeck.data.base import Split
 from limbeck.errors import LimbeckError
-from limbeck.networks.dcgan import DcganDiscriminator
+from limbeck.networks.gan.dcgan import DcganDiscriminator
 from limbeck.tasks.generation import Generation
+from limbeck.training import checkpoint
 
 RECIPE = """
 name: tiny
@@ -359,7 +359,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tiny.yaml").write_text(RECIPE)
     with pytest.MonkeyPatch.context() as patch:
         # To measure it takes seconds.
-        patch.setattr("limbeck.run.costs", lambda networks, inputs: {name: {"parameters": 1.0} for name in networks})
+        patch.setattr(
+            "limbeck.run.story.costs", lambda networks, inputs: {name: {"parameters": 1.0} for name in networks}
+        )
         assert main(["run", str(folder / "tiny.yaml"), "--out", str(folder / "runs/tiny"), *CPU]) == 0
     return folder
 

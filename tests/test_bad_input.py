@@ -15,7 +15,7 @@ from PIL import Image
 
 from limbeck.data.mask_folder import MaskFolder
 from limbeck.errors import DataError, LimbeckError, RecipeError
-from limbeck.recipe import read_recipe
+from limbeck.recipe.reader import read_recipe
 
 GOOD = """
 name: toy

@@ -12,8 +12,8 @@ from limbeck.data.glyphs import Glyphs
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import DataError
 from limbeck.networks.roles import Fitted
-from limbeck.recipe import read_recipe
-from limbeck.run import _fitted, run
+from limbeck.recipe.reader import read_recipe
+from limbeck.run.story import _fitted, run
 from limbeck.tasks.classification import Classification
 
 RECIPE = """

@@ -36,9 +36,9 @@ import yaml
 from PIL import Image
 
 from limbeck import cli
-from limbeck.networks.small_cnn import SmallCnn
-from limbeck.networks.weights import save_weights
-from limbeck.recipe import read_recipe
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.networks.given.weights import save_weights
+from limbeck.recipe.reader import read_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -15,12 +15,12 @@ from torch import nn
 
 from limbeck.cli import main
 from limbeck.errors import RecipeError
-from limbeck.networks.fast_style import FastStyle
-from limbeck.networks.johnson import JohnsonStylizer
-from limbeck.networks.small_cnn import SmallCnn
-from limbeck.networks.weights import save_weights
-from limbeck.recipe import Recipe, read_recipe
-from limbeck.run import tell
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.networks.given.weights import save_weights
+from limbeck.networks.stylizers.fast_style import FastStyle
+from limbeck.networks.stylizers.johnson import JohnsonStylizer
+from limbeck.recipe.reader import Recipe, read_recipe
+from limbeck.run.story import tell
 
 RECIPE = """
 name: onnx

@@ -12,17 +12,17 @@ import torch
 from PIL import Image
 from toys import write_camvid, write_facades
 
-from limbeck.arrays import write_arrays
 from limbeck.errors import RecipeError
-from limbeck.networks.cifar_resnet import CifarResNet
-from limbeck.networks.fast_style import FastStyle
-from limbeck.networks.imdn import Imdn
-from limbeck.networks.small_cnn import SmallCnn
-from limbeck.networks.unet import UNet
-from limbeck.networks.vgg import Vgg16
-from limbeck.networks.weights import save_weights
-from limbeck.plan import FeatureArm
-from limbeck.recipe import read_recipe
+from limbeck.ground.arrays import write_arrays
+from limbeck.networks.classifiers.cifar_resnet import CifarResNet
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.networks.classifiers.vgg import Vgg16
+from limbeck.networks.given.weights import save_weights
+from limbeck.networks.restorers.imdn import Imdn
+from limbeck.networks.segmenters.unet import UNet
+from limbeck.networks.stylizers.fast_style import FastStyle
+from limbeck.recipe.plan import FeatureArm
+from limbeck.recipe.reader import read_recipe
 
 ROOT = Path(__file__).parents[1] / "recipes"
 RECIPES = [str(path.relative_to(ROOT)) for path in sorted(ROOT.rglob("*.y*ml"))]

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from limbeck.cli import main
 from limbeck.errors import RecipeError
-from limbeck.hardware import machine
-from limbeck.recipe import read_recipe
+from limbeck.ground.hardware import machine
+from limbeck.recipe.reader import read_recipe
 from limbeck.report.result import Result
-from limbeck.run import run, tell
+from limbeck.run.story import run, tell
 
 RECIPE = """
 name: tiny
@@ -108,7 +108,7 @@ def test_arms_are_known_by_what_their_task_teaches_and_by_no_more(folder: Path) 
 def test_more_processes_than_devices_are_refused_before_anything_is_trained(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("limbeck.run.device_of", lambda accelerator: torch.device("cuda"))
+    monkeypatch.setattr("limbeck.run.story.device_of", lambda accelerator: torch.device("cuda"))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     recipe = read_recipe(folder / "tiny.yaml", [("student.training.processes", "2")])
     with pytest.raises(RecipeError, match=r"student: expected at most 1 training\.processes on cuda, .*found 2"):

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from limbeck.cli import main
-from limbeck.networks.small_cnn import SmallCnn
-from limbeck.networks.weights import load_weights, save_weights
-from limbeck.recipe import read_recipe
-from limbeck.run import run, tell
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.networks.given.weights import load_weights, save_weights
+from limbeck.recipe.reader import read_recipe
+from limbeck.run.story import run, tell
 
 DATA = """
 data: {class_path: Glyphs, init_args: {size: 16, train: 256, validation: 32, test: 64, channels: 1, classes: AB}}

@@ -17,15 +17,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from limbeck.checkpoint import load
 from limbeck.data.base import Data, InMemory, Split
 from limbeck.data.side_by_side import COLOURS
-from limbeck.job import Job
-from limbeck.launch import fit
 from limbeck.methods.base import Method
 from limbeck.networks.roles import ProbabilisticRestorer, Segmenter
 from limbeck.tasks.base import Picture, Task
-from limbeck.training import Training
+from limbeck.training.checkpoint import load
+from limbeck.training.job import Job
+from limbeck.training.launch import fit
+from limbeck.training.options import Training
 from limbeck.types import VOID, Batch, Draw, Update
 from limbeck.weighting.base import Weighting
 

@@ -12,22 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.building import Part
-from limbeck.catalogue import arguments, catalogue, network_arguments
 from limbeck.data.base import Data
 from limbeck.data.folder import ImageFolder
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import RecipeError, nearest, require
+from limbeck.ground.randomness import generator, seed_of
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
-from limbeck.networks.dcgan import DcganDiscriminator
-from limbeck.networks.external import Wrapped
-from limbeck.networks.weights import load_weights, weights_hash
-from limbeck.randomness import generator, seed_of
-from limbeck.recipe import ArmRecipe, Recipe
-from limbeck.run import run
+from limbeck.networks.gan.dcgan import DcganDiscriminator
+from limbeck.networks.given.external import Wrapped
+from limbeck.networks.given.weights import load_weights, weights_hash
+from limbeck.recipe.catalogue import arguments, catalogue, network_arguments
+from limbeck.recipe.parts import Part
+from limbeck.recipe.reader import ArmRecipe, Recipe
+from limbeck.run.story import run
 from limbeck.tasks.generation import Generation
-from limbeck.training import Training
+from limbeck.training.options import Training
 from limbeck.weighting.scheduled import Scheduled
 
 OPTIMIZERS = {

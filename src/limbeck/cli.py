@@ -15,9 +15,9 @@ from limbeck import __version__
 from limbeck.errors import LimbeckError, RecipeError, WeightsError, nearest, require
 
 if TYPE_CHECKING:
-    from limbeck.arm import Arm
-    from limbeck.recipe import Recipe
-    from limbeck.run import Story
+    from limbeck.recipe.reader import Recipe
+    from limbeck.run.arm import Arm
+    from limbeck.run.story import Story
 
 CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
@@ -171,8 +171,8 @@ def _recipe(parser: ArgumentParser) -> None:
 
 
 def _read(options: Namespace, changes: list[tuple[str, str]]) -> Recipe:
-    from limbeck.recipe import read_recipe  # noqa: PLC0415 (torch is heavy, and `limbeck --help` needs none)
-    from limbeck.training import device_of  # noqa: PLC0415
+    from limbeck.recipe.reader import read_recipe  # noqa: PLC0415 (torch is heavy, and `limbeck --help` needs none)
+    from limbeck.training.options import device_of  # noqa: PLC0415
 
     if options.data_root:
         os.environ["LIMBECK_DATA"] = options.data_root
@@ -191,15 +191,15 @@ def _arms(options: Namespace) -> Path | None:
 
 
 def _run(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
-    from limbeck.run import run  # noqa: PLC0415
+    from limbeck.run.story import run  # noqa: PLC0415
 
     recipe = _read(options, changes)
     run(recipe, _out(options, recipe), arms=_arms(options), accelerator=options.accelerator, command=command)
 
 
 def _train(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
-    from limbeck.networks.weights import save_weights  # noqa: PLC0415
-    from limbeck.progress import say  # noqa: PLC0415
+    from limbeck.ground.progress import say  # noqa: PLC0415
+    from limbeck.networks.given.weights import save_weights  # noqa: PLC0415
 
     if options.to is not None and Path(options.to).suffix != ".safetensors":
         raise RecipeError(f"--to: expected a file that ends in .safetensors, found {options.to}")
@@ -248,9 +248,9 @@ def _run_name(path: Path) -> str:
 
 
 def _sample(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
-    from limbeck.files import write_atomically  # noqa: PLC0415
+    from limbeck.ground.files import write_atomically  # noqa: PLC0415
     from limbeck.report.plots import image_grid  # noqa: PLC0415
-    from limbeck.sampling import write_pairs  # noqa: PLC0415
+    from limbeck.run.sampling import write_pairs  # noqa: PLC0415
 
     file = Path(options.to or ("samples.png" if options.pairs is None else "pairs.safetensors"))
     _, arm = _chosen(options, changes)
@@ -264,8 +264,8 @@ def _sample(options: Namespace, changes: list[tuple[str, str]], command: str) ->
 
 
 def _apply(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
-    from limbeck.applying import apply_to, exported, in_style  # noqa: PLC0415
-    from limbeck.training import device_of  # noqa: PLC0415
+    from limbeck.run.applying import apply_to, exported, in_style  # noqa: PLC0415
+    from limbeck.training.options import device_of  # noqa: PLC0415
 
     if options.out is None:
         raise RecipeError("--out: expected a folder for the results, found none")
@@ -287,14 +287,14 @@ def _tile(word: str | None) -> int | Literal["auto"] | None:
 
 
 def _check(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
-    from limbeck.estimate import estimate  # noqa: PLC0415
     from limbeck.report.table import costs  # noqa: PLC0415
+    from limbeck.run.estimate import estimate  # noqa: PLC0415
 
     _print(costs(estimate(_read(options, changes), options.accelerator)))
 
 
 def _list(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
-    from limbeck.catalogue import catalogue, describe, rooms  # noqa: PLC0415
+    from limbeck.recipe.catalogue import catalogue, describe, rooms  # noqa: PLC0415
 
     classes = {c.__name__: (room, c) for room, base in rooms().items() for c in catalogue(base)}
     if options.what in classes:
@@ -320,7 +320,7 @@ def _chosen(options: Namespace, changes: list[tuple[str, str]], seed: int | None
     """Return the run and its arm that --arm names, of that seed or the recipe's first."""
     from dataclasses import replace  # noqa: PLC0415
 
-    from limbeck.run import tell  # noqa: PLC0415
+    from limbeck.run.story import tell  # noqa: PLC0415
 
     recipe = _read(options, changes)
     if seed is not None:

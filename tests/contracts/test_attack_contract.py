@@ -19,9 +19,9 @@ from limbeck.attacks.noise import GaussianNoise, UniformNoise
 from limbeck.attacks.objectives import cross_entropy
 from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import FixedStrength, ScheduledStrength, SteeredStrength, Strength
-from limbeck.building import Mistakes, read_part
-from limbeck.catalogue import arguments, catalogue
 from limbeck.errors import RecipeError
+from limbeck.recipe.catalogue import arguments, catalogue
+from limbeck.recipe.parts import Mistakes, read_part
 
 N, CLASSES = 8, 5
 IMAGE, LATENT = (2, 6, 5), (7,)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from limbeck import networks
 from limbeck.errors import RecipeError
+from limbeck.networks.handling.tap import Tap
 from limbeck.networks.roles import Autoencoder, VariationalAutoencoder
-from limbeck.networks.tap import Tap
 
 N, SIZE = 3, 16
 SMALL = {"width": 4, "latent": 6, "channels": 3, "size": SIZE}

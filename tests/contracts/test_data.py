@@ -17,11 +17,12 @@ from torch import Tensor
 from toys import toy_scene, write_camvid, write_facades
 
 import limbeck.data
-from limbeck.data.augmentation import AugmentationSequence, Flip
+from limbeck.data.augmentations.augmentation import AugmentationSequence, Flip
+from limbeck.data.augmentations.diffaugment import DiffAugment
+from limbeck.data.augmentations.warp import Crop, Rotation
 from limbeck.data.base import Augmentation, Data, Split
 from limbeck.data.camvid import CamVid
 from limbeck.data.cifar import CIFAR10, CIFAR100
-from limbeck.data.diffaugment import DiffAugment
 from limbeck.data.embedded_photos import EmbeddedPhotos
 from limbeck.data.few import FewImages
 from limbeck.data.folder import ImageFolder
@@ -33,7 +34,6 @@ from limbeck.data.partly_labelled import PartlyLabelled
 from limbeck.data.photo_crops import PhotoCrops
 from limbeck.data.side_by_side import Facades, SideBySide
 from limbeck.data.tensors import TensorImages
-from limbeck.data.warp import Crop, Rotation
 from limbeck.types import VOID
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

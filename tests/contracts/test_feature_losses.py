@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.building import Mistakes, read_part
-from limbeck.catalogue import arguments, catalogue
 from limbeck.errors import RecipeError
 from limbeck.losses.base import FeatureLoss
+from limbeck.recipe.catalogue import arguments, catalogue
+from limbeck.recipe.parts import Mistakes, read_part
 
 N, COUNT = 8, 12
 STUDENT, TEACHER = [(4, 8, 8), (6, 4, 4)], [(7, 8, 8), (9, 4, 4)]

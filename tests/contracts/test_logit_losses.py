@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.building import Mistakes, read_part
-from limbeck.catalogue import arguments, catalogue
 from limbeck.errors import RecipeError
 from limbeck.losses.base import LogitLoss
+from limbeck.recipe.catalogue import arguments, catalogue
+from limbeck.recipe.parts import Mistakes, read_part
 
 N, K = 6, 7
 

@@ -23,14 +23,12 @@ from limbeck.attacks.mixture import AttackMixture
 from limbeck.attacks.noise import GaussianNoise
 from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import ScheduledStrength, SteeredStrength
-from limbeck.data.add_noise import AddNoise
+from limbeck.data.augmentations.diffaugment import DiffAugment
 from limbeck.data.base import Degradation, InMemory
-from limbeck.data.blur import Blur
-from limbeck.data.diffaugment import DiffAugment
-from limbeck.data.downscale import Downscale
-from limbeck.data.holes import Holes
-from limbeck.feed import Feed
-from limbeck.job import Job
+from limbeck.data.degradations.add_noise import AddNoise
+from limbeck.data.degradations.blur import Blur
+from limbeck.data.degradations.downscale import Downscale
+from limbeck.data.degradations.holes import Holes
 from limbeck.losses.cirkd_memory import CirkdMemory
 from limbeck.losses.crd import Crd
 from limbeck.losses.cwd import Cwd
@@ -42,7 +40,7 @@ from limbeck.losses.kd import Kd
 from limbeck.losses.mgd import Mgd
 from limbeck.losses.pairwise_structure import PairwiseStructure
 from limbeck.losses.rkd import Rkd
-from limbeck.methods.adversarial_distillation import AdversarialMethod, AdversarialTraining, Ard, Iad, Rslad, Trades
+from limbeck.methods.adversarial import AdversarialMethod, AdversarialTraining, Ard, Iad, Rslad, Trades
 from limbeck.methods.adversarial_segment import AdversarialSegment
 from limbeck.methods.base import Method
 from limbeck.methods.boundary_distillation import BoundaryDistillation
@@ -55,15 +53,15 @@ from limbeck.methods.stylize import Stylize
 from limbeck.methods.supervised import Supervised
 from limbeck.methods.vae import Vae
 from limbeck.methods.vq import Vq
-from limbeck.networks.adaptive_stylizer import AdaptiveStylizer
-from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
-from limbeck.networks.frozen import Frozen
-from limbeck.networks.johnson import JohnsonStylizer
-from limbeck.networks.patch_discriminator import PatchDiscriminator
-from limbeck.networks.small_cnn import SmallCnn
-from limbeck.networks.vae import ConvVae, ResidualVae, SpatialVae
-from limbeck.networks.vgg import Vgg16
-from limbeck.networks.vq_vae import VqVae
+from limbeck.networks.autoencoders.vae import ConvVae, ResidualVae, SpatialVae
+from limbeck.networks.autoencoders.vq_vae import VqVae
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.networks.classifiers.vgg import Vgg16
+from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
+from limbeck.networks.gan.patch_discriminator import PatchDiscriminator
+from limbeck.networks.handling.frozen import Frozen
+from limbeck.networks.stylizers.adaptive_stylizer import AdaptiveStylizer
+from limbeck.networks.stylizers.johnson import JohnsonStylizer
 from limbeck.tasks.base import Task
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.generation import Generation
@@ -71,6 +69,8 @@ from limbeck.tasks.reconstruction import Reconstruction
 from limbeck.tasks.restoration import Restoration
 from limbeck.tasks.segmentation import Segmentation
 from limbeck.tasks.stylization import Stylization
+from limbeck.training.feed import Feed
+from limbeck.training.job import Job
 from limbeck.types import VOID, Batch, Update
 from limbeck.weighting.scheduled import Scheduled
 

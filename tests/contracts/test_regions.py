@@ -17,17 +17,17 @@ from scipy import ndimage
 from torch import Tensor
 
 from limbeck import networks
+from limbeck.baselines.filters import blur, lab, luminance, slopes
+from limbeck.baselines.regions.felzenszwalb import Felzenszwalb
+from limbeck.baselines.regions.kmeans_regions import KMeansRegions, clustered
+from limbeck.baselines.regions.mean_shift import MeanShift, modes
+from limbeck.baselines.regions.normalized_cut import NormalizedCutRegions
+from limbeck.baselines.regions.otsu import Otsu
+from limbeck.baselines.regions.region_maps import RegionsByImage, neighbours, numbered, pooled, votes
+from limbeck.baselines.regions.slic import Slic
+from limbeck.baselines.regions.watershed import Watershed, markers
 from limbeck.errors import MissingExtra, RecipeError
-from limbeck.networks.felzenszwalb import Felzenszwalb
-from limbeck.networks.filters import blur, lab, luminance, slopes
-from limbeck.networks.kmeans_regions import KMeansRegions, clustered
-from limbeck.networks.mean_shift import MeanShift, modes
-from limbeck.networks.normalized_cut import NormalizedCutRegions
-from limbeck.networks.otsu import Otsu
-from limbeck.networks.region_maps import RegionsByImage, neighbours, numbered, pooled, votes
 from limbeck.networks.roles import Regions
-from limbeck.networks.slic import Slic
-from limbeck.networks.watershed import Watershed, markers
 
 skimage = pytest.importorskip("skimage", reason='needs the extra "classic"')
 from skimage import data, graph, segmentation  # noqa: E402
@@ -274,7 +274,7 @@ def test_bad_input_is_one_line() -> None:
 def test_absent_extra_is_named_when_regions_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        "limbeck.networks.region_maps.find_spec", lambda name: None if name == "skimage" else found(name)
+        "limbeck.baselines.regions.region_maps.find_spec", lambda name: None if name == "skimage" else found(name)
     )
     for cls in (cls for cls in CLASSES.values() if issubclass(cls, RegionsByImage)):
         needed = {"regions": KMeansRegions()} if cls is NormalizedCutRegions else {}

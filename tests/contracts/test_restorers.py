@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck import networks
+from limbeck.baselines.restoration.interpolation import Interpolation
 from limbeck.errors import RecipeError
-from limbeck.networks.interpolation import Interpolation
 from limbeck.networks.roles import ProbabilisticRestorer, Restorer
 
 SMALL: dict[str, Any] = {

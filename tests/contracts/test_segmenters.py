@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from limbeck import networks
 from limbeck.errors import RecipeError
-from limbeck.networks.mobilenet_v2 import MobileNetV2
-from limbeck.networks.resnet import ResNet
+from limbeck.networks.classifiers.mobilenet_v2 import MobileNetV2
+from limbeck.networks.classifiers.resnet import ResNet
 from limbeck.networks.roles import Fitted, Segmenter
 
 N, K = 3, 4

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from limbeck import networks
 from limbeck.errors import RecipeError
-from limbeck.networks.johnson import JohnsonStylizer
+from limbeck.networks.classifiers.vgg import Vgg16
 from limbeck.networks.roles import Stylizer
-from limbeck.networks.vgg import Vgg16
+from limbeck.networks.stylizers.johnson import JohnsonStylizer
 
 SEES = partial(Vgg16, width=4, until="relu2_1")
 LEARNS = partial(Vgg16, width=2, until="relu2_1", trained=True)

@@ -18,21 +18,20 @@ from toys import ToyPairs, ToyRestorer, ToySegmenter, differences
 
 import limbeck.tasks
 from limbeck.attacks.pgd import Pgd
-from limbeck.data.add_noise import AddNoise
 from limbeck.data.base import Data
-from limbeck.data.downscale import Downscale
-from limbeck.data.holes import Holes
+from limbeck.data.degradations.add_noise import AddNoise
+from limbeck.data.degradations.downscale import Downscale
+from limbeck.data.degradations.holes import Holes
 from limbeck.data.tensors import TensorImages
-from limbeck.feed import Feed
 from limbeck.metrics.features import ClassifierFeatures
-from limbeck.networks.adaptive_stylizer import AdaptiveStylizer
-from limbeck.networks.dcgan import DcganGenerator
-from limbeck.networks.johnson import JohnsonStylizer
-from limbeck.networks.small_cnn import SmallCnn
-from limbeck.networks.translation_unet import TranslationUnet
-from limbeck.networks.vae import ConvVae, SpatialVae
-from limbeck.networks.vgg import Vgg16
-from limbeck.networks.vq_vae import VqVae
+from limbeck.networks.autoencoders.vae import ConvVae, SpatialVae
+from limbeck.networks.autoencoders.vq_vae import VqVae
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.networks.classifiers.vgg import Vgg16
+from limbeck.networks.gan.dcgan import DcganGenerator
+from limbeck.networks.stylizers.adaptive_stylizer import AdaptiveStylizer
+from limbeck.networks.stylizers.johnson import JohnsonStylizer
+from limbeck.networks.translators.translation_unet import TranslationUnet
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.disagreement import Disagreement
@@ -43,6 +42,7 @@ from limbeck.tasks.restoration import Restoration
 from limbeck.tasks.segmentation import Segmentation
 from limbeck.tasks.stylization import Stylization
 from limbeck.tasks.translation import ImageTranslation
+from limbeck.training.feed import Feed
 
 K = 3
 

@@ -24,13 +24,13 @@ from limbeck.attacks.fgsm import Fgsm
 from limbeck.attacks.noise import GaussianNoise, UniformNoise
 from limbeck.attacks.objectives import cross_entropy, cw_margin, kl_divergence, squared_error
 from limbeck.attacks.pgd import Norm, Pgd
-from limbeck.building import Mistakes, read_part
-from limbeck.catalogue import arguments
 from limbeck.data.base import Data
 from limbeck.data.glyphs import Glyphs
 from limbeck.data.idx import FashionMNIST
 from limbeck.errors import RecipeError
-from limbeck.networks.small_cnn import SmallCnn
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.recipe.catalogue import arguments
+from limbeck.recipe.parts import Mistakes, read_part
 
 
 def rand(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

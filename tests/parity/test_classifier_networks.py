@@ -11,14 +11,14 @@ import torch
 
 from limbeck.data.cifar import CIFAR10
 from limbeck.metrics.cost import macs, parameters
-from limbeck.networks.cifar_resnet import CifarResNet
-from limbeck.networks.inception_v3 import InceptionV3Classifier
-from limbeck.networks.mobilenet_v2 import MobileNetV2
-from limbeck.networks.resnet import ResNet
+from limbeck.networks.classifiers.cifar_resnet import CifarResNet
+from limbeck.networks.classifiers.inception_v3 import InceptionV3Classifier
+from limbeck.networks.classifiers.mobilenet_v2 import MobileNetV2
+from limbeck.networks.classifiers.resnet import ResNet
+from limbeck.networks.classifiers.shufflenet_v2 import ShuffleNetV2
+from limbeck.networks.classifiers.wide_resnet import WideResNet
+from limbeck.networks.given.weights import load_weights
 from limbeck.networks.roles import Classifier
-from limbeck.networks.shufflenet_v2 import ShuffleNetV2
-from limbeck.networks.weights import load_weights
-from limbeck.networks.wide_resnet import WideResNet
 
 IMAGENET: dict[str, Any] = {"size": 224, "classes": 1000, "stem": "imagenet"}
 X4: dict[str, Any] = {"width": 64, "stem_width": 32, "shortcut": "B", "classes": 100}

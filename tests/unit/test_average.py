@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.average import Average, averaged
+from limbeck.training.average import Average, averaged
 
 
 def one_weight(value: float) -> nn.Linear:

@@ -15,8 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from toys import differences
 
-from limbeck.checkpoint import Checkpoints, load, save
 from limbeck.errors import CheckpointError
+from limbeck.training.checkpoint import Checkpoints, load, save
 
 
 def state(step: int = 3) -> dict[str, Any]:

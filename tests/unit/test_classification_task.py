@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import DataError
-from limbeck.metrics.confusion_picture import class_picture, confusion_picture
+from limbeck.metrics.pictures.confusion_picture import class_picture, confusion_picture
 from limbeck.metrics.recognition import confusion_matrix, expected_calibration_error, kl_to_teacher
-from limbeck.networks.small_cnn import SmallCnn
+from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.tasks.classification import Classification
 
 COUNT, K = 900, 6

@@ -19,20 +19,20 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 from toys import Dying, Killed, Stopped, Streamed, ToyGan, differences, resumed, toy_images, toy_job, trained
 
-from limbeck import launch
-from limbeck.arm import Setting, Watcher
-from limbeck.checkpoint import load
 from limbeck.data.base import InMemory
 from limbeck.data.tensors import TensorImages
-from limbeck.engine import Engine
 from limbeck.errors import CheckpointError, DataError, LimbeckError, RecipeError, TrainingError
-from limbeck.hardware import machine
-from limbeck.job import Job, Watched
-from limbeck.launch import Interrupted, fit
+from limbeck.ground.hardware import machine
+from limbeck.ground.randomness import seed_of
 from limbeck.methods.base import Method
-from limbeck.networks.frozen import Frozen
-from limbeck.randomness import seed_of
+from limbeck.networks.handling.frozen import Frozen
+from limbeck.run.arm import Setting, Watcher
 from limbeck.tasks.generation import Generation
+from limbeck.training import launch
+from limbeck.training.checkpoint import load
+from limbeck.training.engine import Engine
+from limbeck.training.job import Job, Watched
+from limbeck.training.launch import Interrupted, fit
 from limbeck.types import Batch, Update
 from limbeck.weighting.scheduled import Schedule, Scheduled
 
@@ -463,7 +463,7 @@ SIGTERMED = """
 import os, signal, sys
 from pathlib import Path
 from toys import Stopped, toy_job
-from limbeck.launch import Interrupted, fit
+from limbeck.training.launch import Interrupted, fit
 try:
     fit(toy_job(Path(sys.argv[1]), Stopped(int(sys.argv[2]), os.getpid()), checkpoint_every=100))
 except Interrupted as stopped:

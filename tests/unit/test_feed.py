@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from toys import Streamed, ToyTask, differences, toy_images
 
-from limbeck.data.augmentation import Flip
+from limbeck.data.augmentations.augmentation import Flip
 from limbeck.data.base import Augmentation, Images, InMemory
 from limbeck.errors import DataError, RecipeError
-from limbeck.feed import Feed, Order, augmented
+from limbeck.training.feed import Feed, Order, augmented
 from limbeck.types import Batch, Draw
 
 

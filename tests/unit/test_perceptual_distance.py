@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from limbeck.data.add_noise import AddNoise
+from limbeck.data.degradations.add_noise import AddNoise
 from limbeck.data.photo_set import PhotoSet
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import DataError, RecipeError, WeightsError
 from limbeck.metrics.perceptual import perceptual_distance
-from limbeck.networks.vgg import Vgg16
+from limbeck.networks.classifiers.vgg import Vgg16
 from limbeck.tasks.perceptual_distance import PerceptualDistance
 from limbeck.tasks.restoration import Restoration
 

@@ -11,17 +11,17 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from limbeck.building import Mistakes, Part, canonical, checked, read_part
-from limbeck.catalogue import arguments, catalogue, describe, resolve, type_text
 from limbeck.data.base import Augmentation, Data
 from limbeck.data.glyphs import Glyphs
 from limbeck.errors import MissingExtra, RecipeError
 from limbeck.methods.base import Method
 from limbeck.methods.gan import Gan
-from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
+from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.networks.roles import Classifier, Generator, VariationalAutoencoder
-from limbeck.recipe import ArmRecipe, FeatureArm, Recipe, read_recipe
-from limbeck.training import Training
+from limbeck.recipe.catalogue import arguments, catalogue, describe, resolve, type_text
+from limbeck.recipe.parts import Mistakes, Part, canonical, checked, read_part
+from limbeck.recipe.reader import ArmRecipe, FeatureArm, Recipe, read_recipe
+from limbeck.training.options import Training
 from limbeck.types import Draw
 from limbeck.weighting.scheduled import Schedule
 
@@ -137,9 +137,12 @@ class TestReading:
 
     def test_descriptions_are_plain_json_with_full_paths_and_given_arguments(self, tmp_path: Path) -> None:
         assert read(tmp_path).students["student"].description() == {
-            "network": {"class_path": "limbeck.networks.dcgan.DcganGenerator", "init_args": {"width": 4}},
+            "network": {"class_path": "limbeck.networks.gan.dcgan.DcganGenerator", "init_args": {"width": 4}},
             "networks": {
-                "discriminator": {"class_path": "limbeck.networks.dcgan.DcganDiscriminator", "init_args": {"width": 8}}
+                "discriminator": {
+                    "class_path": "limbeck.networks.gan.dcgan.DcganDiscriminator",
+                    "init_args": {"width": 8},
+                }
             },
             "method": {"class_path": "limbeck.methods.gan.Gan", "init_args": {"loss": "hinge"}},
             "training": {
@@ -230,7 +233,7 @@ class TestFlags:
     def test_a_class_can_be_given_by_name_and_its_arguments_after_it(self, tmp_path: Path) -> None:
         flags = {"student.network": "ResnetGenerator", "student.network.init_args.width": "8"}
         network = read(tmp_path, flags=flags).students["student"].network
-        path = "limbeck.networks.resnet_gan.ResnetGenerator"
+        path = "limbeck.networks.gan.resnet_gan.ResnetGenerator"
         assert network.description == {"class_path": path, "init_args": {"width": 8}}
 
     def test_precision_may_be_a_number(self, tmp_path: Path) -> None:
@@ -578,7 +581,7 @@ class TestCatalogue:
             assert [a.name for a in entry.arguments if not a.doc] == [], cls
 
     def test_a_module_whose_extra_is_missing_is_left_out_and_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        import limbeck.catalogue as module  # noqa: PLC0415
+        import limbeck.recipe.catalogue as module  # noqa: PLC0415
 
         real = module.importlib.import_module
 

@@ -12,8 +12,8 @@ from torch.distributions import MultivariateNormal
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import RecipeError
 from limbeck.metrics.image import psnr
+from limbeck.networks.autoencoders.vae import ConvVae
 from limbeck.networks.roles import VariationalAutoencoder
-from limbeck.networks.vae import ConvVae
 from limbeck.tasks.disagreement import Disagreement
 from limbeck.tasks.reconstruction import Reconstruction
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.data.downscale import Downscale
+from limbeck.data.degradations.downscale import Downscale
 from limbeck.data.photo_set import PhotoSet
-from limbeck.resampling import resize
+from limbeck.ground.resampling import resize
 
 ROOT = Path(os.environ.get("LIMBECK_DATA", "nowhere"))
 

@@ -12,17 +12,17 @@ from PIL import Image
 from torch import Tensor, nn
 from toys import ToyRestorer
 
-from limbeck.data.add_noise import AddNoise
 from limbeck.data.base import Degradation
-from limbeck.data.blur import Blur
-from limbeck.data.downscale import Downscale
-from limbeck.data.holes import Holes
-from limbeck.data.jpeg import Jpeg
+from limbeck.data.degradations.add_noise import AddNoise
+from limbeck.data.degradations.blur import Blur
+from limbeck.data.degradations.downscale import Downscale
+from limbeck.data.degradations.holes import Holes
+from limbeck.data.degradations.jpeg import Jpeg
 from limbeck.data.photo_set import PhotoSet
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import RecipeError
+from limbeck.ground.resampling import resize
 from limbeck.metrics.image import luminance
-from limbeck.resampling import resize
 from limbeck.tasks.restoration import Restoration
 from limbeck.types import Batch
 

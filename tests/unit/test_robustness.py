@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.baselines.classification.hog import HogClassifier
 from limbeck.data.glyphs import Glyphs
 from limbeck.errors import MissingExtra, RecipeError
-from limbeck.networks.hog import HogClassifier
-from limbeck.networks.small_cnn import SmallCnn
-from limbeck.recipe import read_recipe
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.recipe.reader import read_recipe
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.robustness import Robustness
 

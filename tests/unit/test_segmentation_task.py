@@ -10,9 +10,9 @@ from toys import ToySegmenter
 from limbeck.attacks.mixture import AttackMixture
 from limbeck.attacks.noise import GaussianNoise
 from limbeck.attacks.pgd import Pgd
+from limbeck.baselines.regions.oracle_regions import OracleRegions
 from limbeck.data.base import Data, InMemory, Split
 from limbeck.errors import DataError, RecipeError
-from limbeck.networks.oracle_regions import OracleRegions
 from limbeck.networks.roles import EdgeDetector, Fitted, Regions, Segmenter
 from limbeck.tasks.segmentation import Segmentation
 from limbeck.types import VOID

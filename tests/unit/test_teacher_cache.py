@@ -11,10 +11,10 @@ from torch import Tensor
 
 from limbeck.cli import main
 from limbeck.errors import CheckpointError
-from limbeck.networks.small_cnn import SmallCnn
-from limbeck.recipe import read_recipe
-from limbeck.run import tell
-from limbeck.teacher_cache import TeacherCache, kept
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.recipe.reader import read_recipe
+from limbeck.run.story import tell
+from limbeck.training.teacher_cache import TeacherCache, kept
 from limbeck.types import Batch
 
 RECIPE = """

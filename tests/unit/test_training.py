@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from limbeck.errors import RecipeError
-from limbeck.training import Training
+from limbeck.training.options import Training
 
 
 def test_the_warm_up_rises_linearly_and_reaches_one() -> None:

@@ -16,12 +16,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from limbeck.described import Described
 from limbeck.errors import RecipeError
+from limbeck.ground.described import Described
 from limbeck.types import Draw
 
 Loss = Callable[[Tensor], Tensor]
@@ -32,6 +33,8 @@ _SLACK = 1e-5  # how far rounding may carry an image out of its bounds
 
 class Attack(Described, ABC):
     """A change of a whole batch, the same in one process or many: what is random in it is drawn by the engine."""
+
+    room: ClassVar[str] = "attacks"
 
     @abstractmethod
     def draws(self, shape: Sequence[int]) -> Mapping[str, Draw]:

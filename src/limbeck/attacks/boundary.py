@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, NamedTuple, final, get_args
+from typing import ClassVar, Literal, NamedTuple, final, get_args
 
 import torch
 from torch import Tensor
 
 from limbeck.attacks.base import Bounds, check_radius, input_gradient, per_sample
-from limbeck.described import Described
 from limbeck.errors import RecipeError, require
+from limbeck.ground.described import Described
 
 Output = Callable[[Tensor], Tensor]
 """From an input (N, ...) to logits (N, K), or to the logit of the second of two classes, (N,) or (N, 1)."""
@@ -39,6 +39,8 @@ class BoundarySearch(Described, ABC):
     It knows nothing of models: whoever makes `output` decides which network it asks, teacher or student, and in which
     mode. Searching from stored samples refreshes them.
     """
+
+    room: ClassVar[str] = "boundary searches"
 
     @abstractmethod
     def __call__(self, output: Output, input: Tensor) -> Boundary:

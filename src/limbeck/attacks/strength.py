@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ class Strength(nn.Module, ABC):
 
     At each step the method asks for `value` before it attacks and, where it has both losses, calls `observe` after.
     """
+
+    room: ClassVar[str] = "attack strengths"
 
     def extra_repr(self) -> str:
         """Return its arguments: it is known by them."""

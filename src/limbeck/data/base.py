@@ -13,8 +13,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from limbeck.described import Described
 from limbeck.errors import DataError
+from limbeck.ground.described import Described
 from limbeck.types import Batch, Draw
 
 Split = Literal["train", "validation", "test"]
@@ -142,6 +142,8 @@ class Data(ABC):
         reference_split: The split that results are measured against.
     """
 
+    room: ClassVar[str] = "data"
+
     name: str
     image_shape: tuple[int, int, int]
     classes: tuple[str, ...] = ()
@@ -167,6 +169,8 @@ def data_root(root: str | Path | None = None) -> Path:
 
 class Augmentation(Described, ABC):
     """A random change of a whole batch, the same in one process or many: what it needs is drawn by the engine."""
+
+    room: ClassVar[str] = "augmentations"
 
     @abstractmethod
     def draws(self) -> Mapping[str, Draw]:
@@ -200,6 +204,8 @@ class Degradation(Described, ABC):
         main_metric: The PSNR by which the field compares what restores it: of all channels; "psnr_y", of the luminance;
             or "psnr_inside", in the holes.
     """
+
+    room: ClassVar[str] = "degradations"
 
     scale: int = 1
     masks: bool = False

@@ -9,7 +9,7 @@ from typing import Literal, final
 import torch
 
 from limbeck.data.base import Data, InMemory, Split, data_root
-from limbeck.data.folder import decode_all, list_images, opened, share_of, there
+from limbeck.data.image_files import decode_all, list_images, opened, share_of, there
 from limbeck.data.masks import MaskCode, fitted, opened_mask, same_size
 from limbeck.errors import DataError, RecipeError
 

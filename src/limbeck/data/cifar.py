@@ -17,7 +17,7 @@ from torch import Tensor
 
 from limbeck.data.base import Data, InMemory, Split, data_root
 from limbeck.errors import DataError, RecipeError
-from limbeck.randomness import generator
+from limbeck.ground.randomness import generator
 
 TRAIN = tuple(f"data_batch_{k}" for k in range(1, 6))
 FINE = """

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.base import Images, to_float
-from limbeck.data.folder import opened, planes
+from limbeck.data.image_files import opened, planes
 from limbeck.errors import DataError
 from limbeck.types import Batch
 

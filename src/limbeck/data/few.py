@@ -9,7 +9,7 @@ from torch import Tensor
 
 from limbeck.data.base import Data, Images, Split, Subset
 from limbeck.errors import DataError, RecipeError
-from limbeck.randomness import generator
+from limbeck.ground.randomness import generator
 
 
 @final

@@ -20,7 +20,7 @@ from rich.progress import track
 
 from limbeck.data.base import Data, InMemory, Split
 from limbeck.errors import nearest, require
-from limbeck.randomness import seed_of
+from limbeck.ground.randomness import seed_of
 
 CHARACTERS = string.ascii_uppercase + string.digits
 EM = 200  # pixels an em at which faces are measured

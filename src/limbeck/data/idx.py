@@ -22,7 +22,7 @@ from torch import Tensor
 
 from limbeck.data.base import Data, InMemory, Split, data_root
 from limbeck.errors import DataError, RecipeError
-from limbeck.randomness import generator
+from limbeck.ground.randomness import generator
 
 FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from limbeck.data.base import Data, Images, InMemory, Split, to_float
-from limbeck.data.folder import MEMORY, check_parts, decode_all, existing, glimpse, hold_out, opened, split_folders
+from limbeck.data.image_files import MEMORY, check_parts, decode_all, existing, glimpse, hold_out, opened, split_folders
 from limbeck.data.masks import Bytes, MaskCode, Masks, Rgb, fitted, marked, opened_mask, paired, same_size
 from limbeck.errors import DataError, RecipeError, nearest
 from limbeck.types import VOID, Batch

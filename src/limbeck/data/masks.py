@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from limbeck.data.folder import list_images, planes
+from limbeck.data.image_files import list_images, planes
 from limbeck.errors import DataError, RecipeError, nearest
 from limbeck.types import VOID
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from limbeck.arrays import ENDINGS, Shape, read_arrays, read_shapes
 from limbeck.data.base import Data, Images, Split, data_root, to_float
 from limbeck.errors import DataError, RecipeError, nearest
-from limbeck.randomness import generator
+from limbeck.ground.arrays import ENDINGS, Shape, read_arrays, read_shapes
+from limbeck.ground.randomness import generator
 from limbeck.types import Batch
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limbeck.data.base import Data, Images, Split, Subset
 from limbeck.errors import DataError, RecipeError
-from limbeck.randomness import generator
+from limbeck.ground.randomness import generator
 from limbeck.types import VOID, Batch
 
 

@@ -7,7 +7,7 @@ from typing import final
 
 from limbeck.data.base import Data, Images, Split
 from limbeck.data.cutouts import Cutouts
-from limbeck.data.folder import existing, hold_out, list_images
+from limbeck.data.image_files import existing, hold_out, list_images
 from limbeck.errors import DataError, RecipeError
 
 

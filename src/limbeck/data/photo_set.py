@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.base import to_float
-from limbeck.data.folder import existing, glimpse, list_images, opened, planes
+from limbeck.data.image_files import existing, glimpse, list_images, opened, planes
 from limbeck.errors import DataError
 
 

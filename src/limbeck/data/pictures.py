@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from limbeck.data.base import data_root, to_float
-from limbeck.data.folder import opened, planes
+from limbeck.data.image_files import opened, planes
 from limbeck.errors import DataError
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from limbeck.data.base import Data, InMemory, Split, data_root
-from limbeck.data.folder import (
+from limbeck.data.image_files import (
     ENDINGS,
     PARTS,
     check_parts,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from limbeck.data.base import Data, InMemory, Split
 from limbeck.errors import DataError, RecipeError
-from limbeck.randomness import generator
+from limbeck.ground.randomness import generator
 from limbeck.types import Batch
 
 

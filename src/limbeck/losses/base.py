@@ -242,6 +242,8 @@ class LogitLoss(nn.Module, ABC):
         needs_label: Whether `forward` needs the labels. A loss around another one needs what that one needs.
     """
 
+    room: ClassVar[str] = "logit losses"
+
     needs_label: bool = False
 
     @abstractmethod
@@ -268,6 +270,8 @@ class FeatureLoss(nn.Module, ABC):
     Attributes:
         paths: Module path in the student for each module path of the teacher, {student path: teacher path}.
     """
+
+    room: ClassVar[str] = "feature losses"
 
     paths: Mapping[str, str]
     needs_label: ClassVar[bool] = False

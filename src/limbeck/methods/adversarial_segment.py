@@ -17,8 +17,8 @@ from limbeck.errors import RecipeError, require
 from limbeck.losses.base import gathered, kl_divergence, precise
 from limbeck.losses.segmentation import pixel_cross_entropy, pixel_rows
 from limbeck.methods.base import Method
-from limbeck.networks.frozen import Frozen
-from limbeck.networks.modes import evaluating
+from limbeck.networks.handling.frozen import Frozen
+from limbeck.networks.handling.modes import evaluating
 from limbeck.networks.roles import channels_of
 from limbeck.types import Batch, Draw, Update
 

@@ -27,6 +27,8 @@ class Method(nn.Module, ABC):
         student: The network that the method is about: it is averaged (EMA), evaluated and exported.
     """
 
+    room: ClassVar[str] = "methods"
+
     losses: ClassVar[Mapping[str, float]]
     differentiates_twice: bool = False
     student: nn.Module

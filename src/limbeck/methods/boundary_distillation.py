@@ -13,8 +13,8 @@ from limbeck.errors import RecipeError
 from limbeck.losses.base import gathered, own_part, positive
 from limbeck.losses.kd import cross_entropy, softened_kl
 from limbeck.methods.base import Method
-from limbeck.networks.frozen import Frozen
-from limbeck.networks.modes import evaluating
+from limbeck.networks.handling.frozen import Frozen
+from limbeck.networks.handling.modes import evaluating
 from limbeck.types import Batch, Draw, Update
 
 

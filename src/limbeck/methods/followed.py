@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.losses.base import FeatureLoss
-from limbeck.networks.frozen import Frozen
-from limbeck.networks.tap import Tap
+from limbeck.networks.handling.frozen import Frozen
+from limbeck.networks.handling.tap import Tap
 from limbeck.types import Batch, Draw
 
 Output = tuple[Tensor, dict[str, Tensor]]

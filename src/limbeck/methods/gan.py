@@ -21,11 +21,11 @@ from limbeck.losses.features import DISTANCES, feature_matching, mean_matching
 from limbeck.losses.soft_label import soft_label
 from limbeck.methods.base import Method
 from limbeck.methods.perceptual import perceptual
-from limbeck.networks.adapters import adapters
-from limbeck.networks.frozen import Frozen
-from limbeck.networks.modes import evaluating
+from limbeck.networks.handling.adapters import adapters
+from limbeck.networks.handling.frozen import Frozen
+from limbeck.networks.handling.modes import evaluating
+from limbeck.networks.handling.tap import Tap, features_at
 from limbeck.networks.roles import Classifier
-from limbeck.networks.tap import Tap, features_at
 from limbeck.types import Batch, Draw, Loss, Update
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.losses.features import feature_matching
-from limbeck.networks.tap import features_at
+from limbeck.networks.handling.tap import features_at
 
 
 def perceptual(network: nn.Module, paths: Sequence[str], image: Tensor, goal: Tensor, *condition: Tensor) -> Tensor:

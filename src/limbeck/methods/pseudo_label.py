@@ -14,8 +14,8 @@ from limbeck.errors import RecipeError
 from limbeck.losses.base import masked_mean, precise
 from limbeck.losses.segmentation import pixel_cross_entropy
 from limbeck.methods.base import Method
-from limbeck.networks.frozen import Frozen
-from limbeck.networks.modes import evaluating
+from limbeck.networks.handling.frozen import Frozen
+from limbeck.networks.handling.modes import evaluating
 from limbeck.types import VOID, Batch, Loss, Update
 
 

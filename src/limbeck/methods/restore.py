@@ -16,11 +16,11 @@ from limbeck.losses.features import DISTANCES
 from limbeck.losses.restoration import DISTRIBUTIONS, spectral
 from limbeck.methods.base import Method
 from limbeck.methods.perceptual import perceptual
-from limbeck.networks.adapters import feature_shapes
-from limbeck.networks.external import External
-from limbeck.networks.frozen import Frozen
+from limbeck.networks.given.external import External
+from limbeck.networks.handling.adapters import feature_shapes
+from limbeck.networks.handling.frozen import Frozen
+from limbeck.networks.handling.tap import Tap
 from limbeck.networks.roles import Discriminator, ProbabilisticRestorer, stated, unwrap
-from limbeck.networks.tap import Tap
 from limbeck.types import Batch, Draw, Loss, Update
 
 UNLABELLED = "; of images that nobody has whole, write `teacher: {load: ...}`, a trained one, and `control: false`"

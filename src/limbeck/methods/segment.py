@@ -16,8 +16,8 @@ from limbeck.losses.base import FeatureLoss, LogitLoss, masked_mean, precise
 from limbeck.losses.segmentation import boundary_weights, pixel_cross_entropy, pixel_rows, weighted_kl
 from limbeck.methods.base import Method
 from limbeck.methods.followed import Followed, FollowedLesson
-from limbeck.networks.adapters import feature_shapes
-from limbeck.networks.frozen import Frozen
+from limbeck.networks.handling.adapters import feature_shapes
+from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.roles import Discriminator, channels_of
 from limbeck.types import VOID, Batch, Draw, Loss, Update
 

@@ -15,9 +15,9 @@ from limbeck.losses.base import FeatureLoss
 from limbeck.losses.features import l1
 from limbeck.losses.style import content_distance, gram, statistics_kl, style_distance, total_variation
 from limbeck.methods.base import Method
-from limbeck.networks.adapters import feature_shapes
-from limbeck.networks.frozen import Frozen
-from limbeck.networks.tap import Tap, features_at
+from limbeck.networks.handling.adapters import feature_shapes
+from limbeck.networks.handling.frozen import Frozen
+from limbeck.networks.handling.tap import Tap, features_at
 from limbeck.types import Batch, Draw, Loss, Update
 
 SIDE = 64  # height and width of the image that networks are shown to learn the shapes of their features

@@ -14,8 +14,8 @@ from limbeck.errors import RecipeError
 from limbeck.losses.base import FeatureLoss, LogitLoss, precise
 from limbeck.methods.base import Method
 from limbeck.methods.followed import Followed, FollowedLesson
-from limbeck.networks.adapters import feature_shapes
-from limbeck.networks.frozen import Frozen
+from limbeck.networks.handling.adapters import feature_shapes
+from limbeck.networks.handling.frozen import Frozen
 from limbeck.types import Batch, Draw, Update
 
 

@@ -19,12 +19,12 @@ from limbeck.losses.base import gathered, precise
 from limbeck.losses.features import DISTANCES, feature_matching, l1
 from limbeck.methods.base import Method
 from limbeck.methods.perceptual import perceptual
-from limbeck.networks.adapters import adapter, feature_shapes
-from limbeck.networks.frozen import Frozen
-from limbeck.networks.latent_map import LatentMap
-from limbeck.networks.modes import evaluating
+from limbeck.networks.autoencoders.latent_map import LatentMap
+from limbeck.networks.handling.adapters import adapter, feature_shapes
+from limbeck.networks.handling.frozen import Frozen
+from limbeck.networks.handling.modes import evaluating
+from limbeck.networks.handling.tap import Tap
 from limbeck.networks.roles import Classifier, Discriminator, VariationalAutoencoder
-from limbeck.networks.tap import Tap
 from limbeck.types import Batch, Draw, Loss, Update
 
 T = TypeVar("T")

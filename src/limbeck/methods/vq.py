@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from limbeck.errors import RecipeError
 from limbeck.losses.features import DISTANCES
 from limbeck.methods.base import Method
-from limbeck.networks.frozen import Frozen
+from limbeck.networks.autoencoders.vq_vae import VqVae
+from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.roles import Autoencoder
-from limbeck.networks.vq_vae import VqVae
 from limbeck.types import Batch, Draw, Update
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -14,6 +15,8 @@ class FeatureExtractor(nn.Module, ABC):
         name: What the metrics are named after, e.g. "fashion-cnn" in "fid[fashion-cnn]".
         dimension: Number of features D.
     """
+
+    room: ClassVar[str] = "features"
 
     name: str
     dimension: int

@@ -23,6 +23,8 @@ class Generator(nn.Module, ABC):
         classes: Number of classes K it is conditioned on; 0 when it takes no label.
     """
 
+    room: ClassVar[str] = "generators"
+
     latent_shape: tuple[int, ...]
     image_shape: tuple[int, int, int]
     classes: int
@@ -39,6 +41,8 @@ class Discriminator(nn.Module, ABC):
         image_shape: (C, H, W) of what it judges.
         classes: Number of classes K it is conditioned on; 0 when it takes no label.
     """
+
+    room: ClassVar[str] = "discriminators"
 
     image_shape: tuple[int, int, int]
     classes: int
@@ -58,6 +62,8 @@ class Classifier(nn.Module, ABC):
         image_shape: (C, H, W) of what it classifies.
         classes: Number of classes K.
     """
+
+    room: ClassVar[str] = "classifiers"
 
     image_shape: tuple[int, int, int]
     classes: int
@@ -80,6 +86,8 @@ class Autoencoder(nn.Module, ABC):
         latent_shape: Shape of one latent, e.g. (64,), or (4, 8, 8) where it is spatial.
         image_shape: (C, H, W) of the images.
     """
+
+    room: ClassVar[str] = "autoencoders"
 
     latent_shape: tuple[int, ...]
     image_shape: tuple[int, int, int]
@@ -127,6 +135,8 @@ class Restorer(nn.Module, ABC):
         scale: How many times higher and wider its output is.
     """
 
+    room: ClassVar[str] = "restorers"
+
     channels: int
     inputs: int
     scale: int
@@ -150,6 +160,8 @@ class Stylizer(nn.Module, ABC):
     Attributes:
         styles: Number of styles S that it knows; 0 when it takes the style as an image.
     """
+
+    room: ClassVar[str] = "stylizers"
 
     styles: int
 
@@ -186,6 +198,8 @@ class Segmenter(nn.Module, ABC):
         classes: Number of classes K.
     """
 
+    room: ClassVar[str] = "segmenters"
+
     channels: int
     classes: int
 
@@ -196,6 +210,8 @@ class Segmenter(nn.Module, ABC):
 
 class EdgeDetector(nn.Module, ABC):
     """Tells where the edges of an image are, without being trained. It takes images of any size."""
+
+    room: ClassVar[str] = "edge detectors"
 
     @abstractmethod
     def forward(self, image: Tensor) -> Tensor:
@@ -209,6 +225,8 @@ class EdgeDetector(nn.Module, ABC):
 
 class Regions(nn.Module, ABC):
     """Divides an image into regions that look alike, without knowing what they are. It takes images of any size."""
+
+    room: ClassVar[str] = "regions"
 
     @abstractmethod
     def forward(self, image: Tensor) -> Tensor:
@@ -229,6 +247,8 @@ class Fitted(nn.Module, ABC):
         classes: Number of classes K.
         train_images: The most training images that it is to be fitted to.
     """
+
+    room: ClassVar[str] = "baselines"
 
     truth: ClassVar[Literal["label", "mask"]] = "label"
     image_shape: tuple[int, int, int]

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from limbeck.errors import LimbeckError
-from limbeck.files import write_atomically
+from limbeck.ground.files import write_atomically
 from limbeck.report import plots
 from limbeck.report.result import Quality, Result, number
 from limbeck.report.statistics import base_name, better

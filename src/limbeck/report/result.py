@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import limbeck
 from limbeck.errors import LimbeckError
-from limbeck.files import write_atomically
-from limbeck.hardware import gpu, processor
+from limbeck.ground.files import write_atomically
+from limbeck.ground.hardware import gpu, processor
 from limbeck.report.folders import without_folders
 
 Role = Literal["teacher", "control", "student", "baseline", "floor"]

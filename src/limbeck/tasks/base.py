@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -30,6 +30,8 @@ class Picture:
 
 class Task(ABC):
     """What goes in, what comes out, how good it is and what to draw. It holds no training logic."""
+
+    room: ClassVar[str] = "tasks"
 
     def draws(self) -> Mapping[str, Draw]:
         """Return what has to be drawn for every training step, by name."""

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from limbeck.data.base import Data, Split
 from limbeck.errors import DataError
-from limbeck.metrics.confusion_picture import class_picture, confusion_picture
+from limbeck.metrics.pictures.confusion_picture import class_picture, confusion_picture
+from limbeck.metrics.pictures.strength_picture import strength_picture
 from limbeck.metrics.recognition import (
     agreement,
     brier_score,
@@ -22,7 +23,6 @@ from limbeck.metrics.recognition import (
     nll,
     top_k_accuracy,
 )
-from limbeck.metrics.strength_picture import strength_picture
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.robustness import Robustness
 from limbeck.types import Batch

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
 from limbeck.attacks.pgd import Norm, Pgd
-from limbeck.described import Described
 from limbeck.errors import RecipeError
-from limbeck.randomness import generator
+from limbeck.ground.described import Described
+from limbeck.ground.randomness import generator
 
 CHUNK = 100
 
@@ -32,6 +32,8 @@ class Disagreement(Described):
     Raises:
         RecipeError: An argument is out of its range.
     """
+
+    room: ClassVar[str] = "disagreement"
 
     def __init__(self, radius: float, norm: Norm = "l2", *, steps: int = 20, samples: int = 500) -> None:
         for name, value, least in (("steps", steps, 3), ("samples", samples, 1)):

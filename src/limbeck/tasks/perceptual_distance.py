@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
 from limbeck.metrics.perceptual import perceptual_distance
+from limbeck.networks.given.weights import load_weights, weights_hash
+from limbeck.networks.handling.tap import features_at
 from limbeck.networks.roles import unwrap
-from limbeck.networks.tap import features_at
-from limbeck.networks.weights import load_weights, weights_hash
 
 SIDE = 64  # height and width of the image that the network is shown to learn the shapes of its features
 
@@ -37,6 +37,8 @@ class PerceptualDistance:
         RecipeError: A path names no module, or the features are not (N, C, H, W).
         WeightsError: The file cannot be read, or holds other weights.
     """
+
+    room: ClassVar[str] = "perceptual distance"
 
     def __init__(
         self,

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.data.base import Data, Split
+from limbeck.ground.randomness import generator
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.distribution import density_coverage, extract, fid, inception_score, kid, precision_recall
-from limbeck.randomness import generator
 from limbeck.types import Batch
 
 CHUNK = 250  # images at a time while evaluating

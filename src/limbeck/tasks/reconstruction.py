@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from limbeck.attacks.latent import on_shell
 from limbeck.data.base import Data, Split
 from limbeck.errors import RecipeError, require
+from limbeck.ground.randomness import generator
 from limbeck.losses.vae import discretized_gaussian_nll, kl_from_prior
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import WINDOW, bounded_psnr, ssim
 from limbeck.networks.roles import Autoencoder, VariationalAutoencoder, unwrap
-from limbeck.randomness import generator
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.disagreement import Disagreement
 from limbeck.tasks.real_images import CHUNK, DIRECTIONS, WATCHED, RealImages, diversity, images_of, some

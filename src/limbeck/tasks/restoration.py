@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from limbeck.data.base import Data, Degradation, Split, to_levels
 from limbeck.data.photo_set import PhotoSet
 from limbeck.errors import RecipeError, require
+from limbeck.ground.randomness import generator
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import MOST, WINDOW, bounded_psnr, luminance, ssim
-from limbeck.networks.tiling import from_all_sides, tiled
-from limbeck.randomness import generator
+from limbeck.networks.handling.tiling import from_all_sides, tiled
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.perceptual_distance import PerceptualDistance
 from limbeck.tasks.real_images import images_of, of_size, some

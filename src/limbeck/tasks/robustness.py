@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from limbeck.attacks.noise import UniformNoise
 from limbeck.attacks.objectives import cross_entropy, cw_margin
 from limbeck.attacks.pgd import Norm, Pgd
 from limbeck.errors import RecipeError
-from limbeck.randomness import generator
+from limbeck.ground.randomness import generator
 
 CHUNK = 250
 CHECKED = 200  # the most samples for what is only compared
@@ -59,6 +59,8 @@ class Robustness:
         RecipeError: An argument is out of its range.
         MissingExtra: AutoAttack is asked for and not installed.
     """
+
+    room: ClassVar[str] = "robustness"
 
     def __init__(
         self,

@@ -13,8 +13,9 @@ from limbeck.attacks.base import Attack, loss_and_gradient
 from limbeck.attacks.objectives import cross_entropy
 from limbeck.data.base import Data, Split
 from limbeck.errors import DataError, RecipeError
-from limbeck.metrics.confusion_picture import class_picture
-from limbeck.metrics.mask_picture import error_picture, legend_picture, overlay
+from limbeck.ground.randomness import generator
+from limbeck.metrics.pictures.confusion_picture import class_picture
+from limbeck.metrics.pictures.mask_picture import error_picture, legend_picture, overlay
 from limbeck.metrics.segmentation import (
     boundary_f1,
     class_iou,
@@ -24,9 +25,8 @@ from limbeck.metrics.segmentation import (
     pixel_accuracy,
     pixel_confusion,
 )
+from limbeck.networks.handling.tiling import tiled
 from limbeck.networks.roles import EdgeDetector, Fitted, unwrap
-from limbeck.networks.tiling import tiled
-from limbeck.randomness import generator
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.real_images import images_of, some
 from limbeck.types import VOID, Batch

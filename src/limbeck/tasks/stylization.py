@@ -16,9 +16,9 @@ from limbeck.errors import RecipeError, require
 from limbeck.losses.style import content_distance, gram, style_distance
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import WINDOW, bounded_psnr, ssim
+from limbeck.networks.given.weights import tensor_hash, weights_hash
+from limbeck.networks.handling.tap import Tap, features_at
 from limbeck.networks.roles import Stylizer, unwrap
-from limbeck.networks.tap import Tap, features_at
-from limbeck.networks.weights import tensor_hash, weights_hash
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.real_images import images_of, of_size, some
 

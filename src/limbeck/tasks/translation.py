@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from limbeck.data.base import Data, Split, to_levels
 from limbeck.errors import DataError, RecipeError
+from limbeck.ground.randomness import generator
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.distribution import extract, fid, kid
 from limbeck.metrics.image import WINDOW, bounded_psnr, ssim
 from limbeck.metrics.segmentation import mean_iou, pixel_confusion
-from limbeck.networks.weights import weights_hash
-from limbeck.randomness import generator
+from limbeck.networks.given.weights import weights_hash
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.real_images import some
 from limbeck.types import Batch

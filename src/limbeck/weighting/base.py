@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 class Weighting(nn.Module, ABC):
     """Weighs losses. What it owns is in its `state_dict` and so in the checkpoint."""
+
+    room: ClassVar[str] = "weightings"
 
     @abstractmethod
     def weight(self, loss: str, progress: float) -> float:

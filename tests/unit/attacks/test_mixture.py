@@ -14,7 +14,7 @@ from limbeck.attacks.mixture import AttackMixture
 from limbeck.attacks.noise import UniformNoise
 from limbeck.attacks.pgd import Pgd
 from limbeck.errors import RecipeError
-from limbeck.randomness import generator
+from limbeck.ground.randomness import generator
 from limbeck.types import Draw
 
 SHARES = [0.5, 0.3, 0.2]

@@ -9,9 +9,9 @@ from PIL import Image, ImageEnhance
 from scipy import ndimage
 from torch import Tensor
 
-from limbeck.data.augmentation import AugmentationSequence, ColourJitter, Cutout, Flip, luma
+from limbeck.data.augmentations.augmentation import AugmentationSequence, ColourJitter, Cutout, Flip, luma
+from limbeck.data.augmentations.warp import Crop, Padding, RandomScaleCrop, Rotation, Scale, Translation, Warp, resample
 from limbeck.data.base import Augmentation
-from limbeck.data.warp import Crop, Padding, RandomScaleCrop, Rotation, Scale, Translation, Warp, resample
 from limbeck.errors import RecipeError
 from limbeck.types import VOID
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 import limbeck.data
-from limbeck.data.add_noise import AddNoise
 from limbeck.data.base import Degradation
-from limbeck.data.blur import Blur
-from limbeck.data.downscale import Downscale
-from limbeck.data.holes import KINDS, Holes
-from limbeck.data.jpeg import Jpeg
+from limbeck.data.degradations.add_noise import AddNoise
+from limbeck.data.degradations.blur import Blur
+from limbeck.data.degradations.downscale import Downscale
+from limbeck.data.degradations.holes import KINDS, Holes
+from limbeck.data.degradations.jpeg import Jpeg
 from limbeck.errors import RecipeError
 
 EXAMPLES: dict[type[Degradation], dict[str, Callable[[], Degradation]]] = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.data.diffaugment import DiffAugment, brightness, contrast, cutout, saturation, translation
+from limbeck.data.augmentations.diffaugment import DiffAugment, brightness, contrast, cutout, saturation, translation
 from limbeck.errors import RecipeError
 from limbeck.types import VOID
 

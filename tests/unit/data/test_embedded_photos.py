@@ -7,7 +7,7 @@ import torch
 
 from limbeck.data.base import to_float
 from limbeck.data.embedded_photos import EmbeddedPhotos
-from limbeck.data.folder import opened, planes
+from limbeck.data.image_files import opened, planes
 
 
 def test_cut_outs_are_the_photographs_own_pixels_and_none_is_of_one_colour() -> None:

@@ -14,7 +14,8 @@ from PIL import Image
 
 from limbeck.data import folder as folder_module
 from limbeck.data.base import InMemory
-from limbeck.data.folder import FileImages, ImageFolder, decode
+from limbeck.data.folder import ImageFolder
+from limbeck.data.image_files import FileImages, decode
 from limbeck.errors import DataError, RecipeError
 
 

@@ -14,18 +14,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from limbeck.arrays import read_arrays, read_shapes, write_arrays
-from limbeck.checkpoint import load
 from limbeck.data.base import to_float
 from limbeck.data.pairs import LatentPairs, beside
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import DataError, RecipeError
-from limbeck.job import Job
-from limbeck.launch import fit
+from limbeck.ground.arrays import read_arrays, read_shapes, write_arrays
 from limbeck.methods.gan import Gan
-from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
+from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.tasks.generation import Generation
-from limbeck.training import Training
+from limbeck.training.checkpoint import load
+from limbeck.training.job import Job
+from limbeck.training.launch import fit
+from limbeck.training.options import Training
 from limbeck.types import Batch
 from limbeck.weighting.scheduled import Scheduled
 

@@ -13,10 +13,10 @@ from PIL import Image
 from scipy.ndimage import maximum_filter
 from toys import encoded, toy_scene, write_facades
 
-from limbeck.data.augmentation import AugmentationSequence, Flip
+from limbeck.data.augmentations.augmentation import AugmentationSequence, Flip
+from limbeck.data.augmentations.warp import Crop
 from limbeck.data.base import InMemory
 from limbeck.data.side_by_side import COLOURS, Facades, SideBySide
-from limbeck.data.warp import Crop
 from limbeck.errors import DataError, RecipeError
 from limbeck.types import VOID
 

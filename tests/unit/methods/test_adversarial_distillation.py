@@ -17,8 +17,7 @@ from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import FixedStrength, SteeredStrength
 from limbeck.data.glyphs import Glyphs
 from limbeck.errors import RecipeError
-from limbeck.feed import Feed
-from limbeck.methods.adversarial_distillation import (
+from limbeck.methods.adversarial import (
     AdversarialMethod,
     AdversarialTraining,
     Ard,
@@ -29,10 +28,11 @@ from limbeck.methods.adversarial_distillation import (
 )
 from limbeck.methods.base import Method
 from limbeck.methods.supervised import Supervised
-from limbeck.networks.modes import evaluating
-from limbeck.networks.small_cnn import SmallCnn
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.networks.handling.modes import evaluating
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.robustness import Robustness
+from limbeck.training.feed import Feed
 from limbeck.types import Batch, Draw
 
 Array = NDArray[np.float64]

@@ -10,7 +10,7 @@ from limbeck.attacks.boundary import Boundary, BoundarySearch, DeepFoolBoundary,
 from limbeck.errors import RecipeError
 from limbeck.losses.kd import softened_kl
 from limbeck.methods.boundary_distillation import BoundaryDistillation
-from limbeck.networks.small_cnn import SmallCnn
+from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.types import Batch
 
 N = 4

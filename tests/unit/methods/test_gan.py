@@ -21,9 +21,9 @@ from limbeck.losses import gan
 from limbeck.losses.features import l1
 from limbeck.losses.soft_label import soft_label
 from limbeck.methods.gan import Gan
-from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
-from limbeck.networks.frozen import Frozen
-from limbeck.networks.small_cnn import SmallCnn
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
+from limbeck.networks.handling.frozen import Frozen
 from limbeck.types import Batch, Draw, Update
 
 

@@ -19,8 +19,8 @@ from limbeck.data.base import InMemory
 from limbeck.errors import RecipeError
 from limbeck.methods.gan import Gan
 from limbeck.methods.vae import Vae
-from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
-from limbeck.networks.vae import ResidualVae
+from limbeck.networks.autoencoders.vae import ResidualVae
+from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.tasks.disagreement import Disagreement
 from limbeck.tasks.generation import Generation
 from limbeck.types import Batch

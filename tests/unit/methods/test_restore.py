@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 from toys import ToyRestorer, toy_job, trained
 
-from limbeck.data.add_noise import AddNoise
 from limbeck.data.base import InMemory
-from limbeck.data.downscale import Downscale
+from limbeck.data.degradations.add_noise import AddNoise
+from limbeck.data.degradations.downscale import Downscale
 from limbeck.errors import RecipeError
 from limbeck.losses import restoration
 from limbeck.losses.feature_affinity import FeatureAffinity
 from limbeck.losses.features import l1
 from limbeck.methods.restore import Restore
 from limbeck.metrics.image import psnr
-from limbeck.networks.external import Wrapped
-from limbeck.networks.patch_discriminator import PatchDiscriminator
+from limbeck.networks.gan.patch_discriminator import PatchDiscriminator
+from limbeck.networks.given.external import Wrapped
 from limbeck.tasks.restoration import Restoration
 from limbeck.types import Batch
 from limbeck.weighting.scheduled import Scheduled

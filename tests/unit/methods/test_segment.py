@@ -24,8 +24,8 @@ from limbeck.methods.base import Method
 from limbeck.methods.pseudo_label import PseudoLabel
 from limbeck.methods.segment import Segment
 from limbeck.metrics.segmentation import mean_iou, pixel_confusion
-from limbeck.networks.external import Wrapped
-from limbeck.networks.patch_discriminator import PatchDiscriminator
+from limbeck.networks.gan.patch_discriminator import PatchDiscriminator
+from limbeck.networks.given.external import Wrapped
 from limbeck.networks.roles import Segmenter
 from limbeck.tasks.segmentation import Segmentation
 from limbeck.types import VOID, Batch

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 from toys import toy_job, trained
 
+from limbeck.baselines.style.reinhard import Reinhard
 from limbeck.data.pictures import picture
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import DataError, RecipeError
 from limbeck.losses.hint import Hint
 from limbeck.losses.style import gram, statistics_kl
 from limbeck.methods.stylize import Stylize
-from limbeck.networks.johnson import JohnsonStylizer
-from limbeck.networks.reinhard import Reinhard
-from limbeck.networks.stylizer_per_style import StylizerPerStyle
-from limbeck.networks.tap import features_at
-from limbeck.networks.vgg import Vgg16
+from limbeck.networks.classifiers.vgg import Vgg16
+from limbeck.networks.handling.tap import features_at
+from limbeck.networks.stylizers.johnson import JohnsonStylizer
+from limbeck.networks.stylizers.stylizer_per_style import StylizerPerStyle
 from limbeck.tasks.stylization import Stylization
 from limbeck.types import Batch
 from limbeck.weighting.scheduled import Scheduled

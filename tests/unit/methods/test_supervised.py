@@ -16,8 +16,8 @@ from limbeck.losses.kd import Kd, soft_and_hard
 from limbeck.losses.mgd import Mgd
 from limbeck.losses.similarity_preserving import SimilarityPreserving, similarity_preserving
 from limbeck.methods.supervised import Supervised
-from limbeck.networks.small_cnn import SmallCnn
-from limbeck.networks.tap import Tap
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.networks.handling.tap import Tap
 from limbeck.types import Batch
 
 

@@ -18,10 +18,10 @@ from limbeck.losses.features import l1
 from limbeck.methods.vae import Vae
 from limbeck.methods.vq import Vq
 from limbeck.metrics.image import psnr
-from limbeck.networks.patch_discriminator import PatchDiscriminator
-from limbeck.networks.small_cnn import SmallCnn
-from limbeck.networks.vae import ResidualVae
-from limbeck.networks.vq_vae import VqVae
+from limbeck.networks.autoencoders.vae import ResidualVae
+from limbeck.networks.autoencoders.vq_vae import VqVae
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.networks.gan.patch_discriminator import PatchDiscriminator
 from limbeck.tasks.reconstruction import Reconstruction
 from limbeck.types import Batch
 from limbeck.weighting.scheduled import Scheduled

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import DataError
-from limbeck.metrics.mask_picture import PALETTE, error_picture, legend_picture, mask_picture, overlay
+from limbeck.metrics.pictures.mask_picture import PALETTE, error_picture, legend_picture, mask_picture, overlay
 from limbeck.types import VOID
 
 # Simulated dichromacy in linear RGB (Machado et al. 2009, table 1, severity 1.0).

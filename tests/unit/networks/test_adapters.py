@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from limbeck.errors import RecipeError
-from limbeck.networks.adapters import adapter, adapters, feature_shapes
-from limbeck.networks.dcgan import DcganGenerator
+from limbeck.networks.gan.dcgan import DcganGenerator
+from limbeck.networks.handling.adapters import adapter, adapters, feature_shapes
 
 
 def test_what_fits_which_shapes() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from limbeck.errors import RecipeError
-from limbeck.networks.building import Standardize, check_choice, check_dropout, initialise_convolutions
+from limbeck.networks.blocks.building import Standardize, check_choice, check_dropout, initialise_convolutions
 
 
 class _Owner: ...

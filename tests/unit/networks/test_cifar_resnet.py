@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from limbeck.errors import RecipeError
-from limbeck.networks.cifar_resnet import CifarResNet
-from limbeck.networks.tap import Tap
+from limbeck.networks.classifiers.cifar_resnet import CifarResNet
+from limbeck.networks.handling.tap import Tap
 
 
 def test_shortcut_a_takes_every_second_pixel_and_adds_channels_of_zeros_on_both_sides() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from limbeck.errors import RecipeError
-from limbeck.networks.conditional import ConditionalBatchNorm2d, LabelProjection
+from limbeck.networks.blocks.conditional import ConditionalBatchNorm2d, LabelProjection
 
 
 def test_without_classes_it_is_batch_norm() -> None:

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from limbeck.errors import RecipeError
-from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
-from limbeck.networks.tap import Tap
+from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
+from limbeck.networks.handling.tap import Tap
 
 
 def _parameters(network: nn.Module) -> int:

@@ -14,11 +14,11 @@ from scipy import ndimage
 from torch import Tensor
 
 from limbeck import networks
+from limbeck.baselines.edges.canny import Canny, linked
+from limbeck.baselines.edges.gradient_edges import Scharr, Sobel
+from limbeck.baselines.edges.laplacian_of_gaussian import LaplacianOfGaussian
+from limbeck.baselines.filters import blur, lab, luminance
 from limbeck.errors import RecipeError
-from limbeck.networks.canny import Canny, linked
-from limbeck.networks.filters import blur, lab, luminance
-from limbeck.networks.gradient_edges import Scharr, Sobel
-from limbeck.networks.laplacian_of_gaussian import LaplacianOfGaussian
 from limbeck.networks.roles import EdgeDetector
 
 skimage = pytest.importorskip("skimage", reason='needs the extra "classic"')

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, WeightsError
-from limbeck.networks.ensemble import Ensemble
-from limbeck.networks.small_cnn import SmallCnn
-from limbeck.networks.weights import save_weights
+from limbeck.networks.classifiers.ensemble import Ensemble
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.networks.given.weights import save_weights
 
 
 class Says(nn.Module):

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, WeightsError
-from limbeck.networks.dcgan import DcganGenerator
-from limbeck.networks.external import External, Import, Wrapped, unwrap
+from limbeck.networks.gan.dcgan import DcganGenerator
+from limbeck.networks.given.external import External, Import, Wrapped, unwrap
+from limbeck.networks.given.weights import load_weights, save_weights
+from limbeck.networks.handling.tap import Tap
 from limbeck.networks.roles import stated
-from limbeck.networks.tap import Tap
-from limbeck.networks.weights import load_weights, save_weights
 
 SCRIPT = '''
 """Somebody's own script, which knows nothing of Limbeck."""

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
 from limbeck.methods.vae import Vae
-from limbeck.networks.external_autoencoder import ImportAutoencoder
+from limbeck.networks.autoencoders.vae import SpatialVae
+from limbeck.networks.given.external_autoencoder import ImportAutoencoder
+from limbeck.networks.given.weights import save_weights
 from limbeck.networks.roles import unwrap
-from limbeck.networks.vae import SpatialVae
-from limbeck.networks.weights import save_weights
 from limbeck.types import Batch
 
 KL = {

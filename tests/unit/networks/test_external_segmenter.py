@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
-from limbeck.networks.external import Import, Wrapped, unwrap
-from limbeck.networks.libraries import is_pretrained
-from limbeck.networks.tap import Tap
-from limbeck.networks.weights import load_weights, save_weights, weights_hash
+from limbeck.networks.given.external import Import, Wrapped, unwrap
+from limbeck.networks.given.libraries import is_pretrained
+from limbeck.networks.given.weights import load_weights, save_weights, weights_hash
+from limbeck.networks.handling.tap import Tap
 
 SCRIPT = """
 from torch import nn

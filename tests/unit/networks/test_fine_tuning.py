@@ -12,17 +12,17 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from limbeck.data.base import InMemory
-from limbeck.engine import Engine
 from limbeck.errors import RecipeError, WeightsError
-from limbeck.job import Job
-from limbeck.launch import fit
 from limbeck.methods.supervised import Supervised
-from limbeck.networks.external import Wrapped
-from limbeck.networks.fine_tuning import freeze, grouped, start
-from limbeck.networks.small_cnn import SmallCnn
-from limbeck.networks.weights import load_weights, save_weights
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.networks.given.external import Wrapped
+from limbeck.networks.given.weights import load_weights, save_weights
 from limbeck.tasks.classification import Classification
-from limbeck.training import Training
+from limbeck.training.engine import Engine
+from limbeck.training.fine_tuning import freeze, grouped, start
+from limbeck.training.job import Job
+from limbeck.training.launch import fit
+from limbeck.training.options import Training
 from limbeck.weighting.scheduled import Scheduled
 
 SGD = {"student": partial(torch.optim.SGD, lr=0.1)}

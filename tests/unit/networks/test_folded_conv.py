@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.networks.folded_conv import fold_conv, fold_doubling
+from limbeck.networks.blocks.folded_conv import fold_conv, fold_doubling
 
 
 def drawn(*shape: int) -> Tensor:

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from region_scenes import Tiles, accuracy, scenes
 
+from limbeck.baselines.regions.graph_cut import GraphCut, energy_of, expanded, expansion, of_every_class, whole
+from limbeck.baselines.regions.kmeans_regions import KMeansRegions
+from limbeck.baselines.regions.region_maps import neighbours
 from limbeck.errors import RecipeError
-from limbeck.networks.graph_cut import GraphCut, energy_of, expanded, expansion, of_every_class, whole
-from limbeck.networks.kmeans_regions import KMeansRegions
-from limbeck.networks.region_maps import neighbours
 
 Whole = NDArray[np.int64]
 

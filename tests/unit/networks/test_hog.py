@@ -14,8 +14,8 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from torch import Tensor
 
+from limbeck.baselines.classification.hog import HogClassifier, logistic_regression
 from limbeck.errors import MissingExtra, RecipeError
-from limbeck.networks.hog import HogClassifier, logistic_regression
 
 
 def stripes(count: int, seed: int = 0, channels: int = 1) -> tuple[Tensor, Tensor]:
@@ -117,13 +117,15 @@ def test_bad_input_is_one_line() -> None:
 
 def test_absent_extra_is_named_when_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
-    monkeypatch.setattr("limbeck.networks.hog.find_spec", lambda name: None if name == "skimage" else found(name))
+    monkeypatch.setattr(
+        "limbeck.baselines.classification.hog.find_spec", lambda name: None if name == "skimage" else found(name)
+    )
     with pytest.raises(MissingExtra, match=r'pip install "limbeck\[classic\]"'):
         HogClassifier()
 
 
 def test_importing_it_does_not_load_scikit_image() -> None:
-    code = "import sys, limbeck.networks.hog; print('skimage' in sys.modules)"
+    code = "import sys, limbeck.baselines.classification.hog; print('skimage' in sys.modules)"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "False"

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from limbeck.errors import RecipeError
-from limbeck.networks.inception_v3 import InceptionV3Classifier
-from limbeck.networks.tap import Tap
+from limbeck.networks.classifiers.inception_v3 import InceptionV3Classifier
+from limbeck.networks.handling.tap import Tap
 
 PATHS = ["Mixed_5d", "Mixed_6e", "Mixed_7c"]
 

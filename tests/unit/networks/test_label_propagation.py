@@ -8,8 +8,8 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from limbeck.baselines.classification.label_propagation import LabelPropagation, spread
 from limbeck.errors import RecipeError
-from limbeck.networks.label_propagation import LabelPropagation, spread
 
 
 def moons(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:

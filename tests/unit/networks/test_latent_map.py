@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from limbeck.errors import RecipeError
-from limbeck.networks.latent_map import LatentMap
+from limbeck.networks.autoencoders.latent_map import LatentMap
 
 
 def test_it_finds_the_directions_of_most_variance() -> None:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import LimbeckError, MissingExtra, RecipeError
-from limbeck.networks import libraries
-from limbeck.networks.external import Import, unwrap
-from limbeck.networks.libraries import is_pretrained
-from limbeck.networks.tap import Tap
-from limbeck.networks.weights import weights_hash
+from limbeck.networks.given import libraries
+from limbeck.networks.given.external import Import, unwrap
+from limbeck.networks.given.libraries import is_pretrained
+from limbeck.networks.given.weights import weights_hash
+from limbeck.networks.handling.tap import Tap
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.networks.low_rank import kept_channels, second_moment, tucker2
+from limbeck.networks.blocks.low_rank import kept_channels, second_moment, tucker2
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from limbeck.errors import RecipeError
-from limbeck.networks.mobilenet_v2 import MobileNetV2
-from limbeck.networks.tap import Tap
-from limbeck.networks.weights import load_weights, save_weights
+from limbeck.networks.classifiers.mobilenet_v2 import MobileNetV2
+from limbeck.networks.given.weights import load_weights, save_weights
+from limbeck.networks.handling.tap import Tap
 
 
 @pytest.mark.parametrize(

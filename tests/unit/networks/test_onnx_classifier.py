@@ -16,13 +16,13 @@ from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_te
 from torch import Tensor, nn
 
 from limbeck.errors import LimbeckError, MissingExtra, RecipeError, WeightsError
-from limbeck.networks import onnx_classifier
-from limbeck.networks.external import Wrapped
-from limbeck.networks.frozen import Frozen
-from limbeck.networks.onnx_classifier import OnnxClassifier
-from limbeck.networks.small_cnn import SmallCnn
-from limbeck.networks.tap import Tap
-from limbeck.networks.weights import weights_hash
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.networks.given import onnx_classifier
+from limbeck.networks.given.external import Wrapped
+from limbeck.networks.given.onnx_classifier import OnnxClassifier
+from limbeck.networks.given.weights import weights_hash
+from limbeck.networks.handling.frozen import Frozen
+from limbeck.networks.handling.tap import Tap
 
 SIZE = 8
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from limbeck.baselines.classification.oriented_pyramid import CONSTANT, FREQUENCY, MEAN_GAIN, OrientedPyramid
+from limbeck.baselines.style.gatys import Gatys
 from limbeck.data.pictures import picture
 from limbeck.errors import RecipeError
 from limbeck.losses.style import gram, style_distance
-from limbeck.networks.gatys import Gatys
-from limbeck.networks.oriented_pyramid import CONSTANT, FREQUENCY, MEAN_GAIN, OrientedPyramid
-from limbeck.networks.tap import features_at
+from limbeck.networks.handling.tap import features_at
 
 LEVELS = [f"level.{number}" for number in range(4)]
 

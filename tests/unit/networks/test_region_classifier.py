@@ -13,14 +13,14 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from torch import nn
 
+from limbeck.baselines.regions.kmeans_regions import KMeansRegions
+from limbeck.baselines.regions.oracle_regions import OracleRegions
+from limbeck.baselines.regions.random_walker import RandomWalker, sown, walked
+from limbeck.baselines.regions.region_classifier import RegionClassifier, fitted
+from limbeck.baselines.regions.region_features import FEATURES, ORIENTATIONS, region_features
+from limbeck.baselines.regions.slic import Slic
 from limbeck.errors import MissingExtra, RecipeError
-from limbeck.networks.kmeans_regions import KMeansRegions
-from limbeck.networks.oracle_regions import OracleRegions
-from limbeck.networks.random_walker import RandomWalker, sown, walked
-from limbeck.networks.region_classifier import RegionClassifier, fitted
-from limbeck.networks.region_features import FEATURES, ORIENTATIONS, region_features
 from limbeck.networks.roles import Segmenter
-from limbeck.networks.slic import Slic
 from limbeck.types import VOID
 
 
@@ -208,7 +208,7 @@ def test_bad_input_is_one_line() -> None:
 def test_absent_extra_is_named_when_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        "limbeck.networks.random_walker.find_spec", lambda name: None if name == "skimage" else found(name)
+        "limbeck.baselines.regions.random_walker.find_spec", lambda name: None if name == "skimage" else found(name)
     )
     with pytest.raises(MissingExtra, match=r'pip install "limbeck\[classic\]"'):
         RandomWalker(KMeansRegions(4))

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from limbeck.errors import RecipeError
-from limbeck.networks.resnet import ResNet
-from limbeck.networks.tap import Tap
+from limbeck.networks.classifiers.resnet import ResNet
+from limbeck.networks.handling.tap import Tap
 
 
 @pytest.mark.parametrize(("stem", "sides"), [("small", [32, 16, 8, 4]), ("imagenet", [8, 4, 2, 1])])

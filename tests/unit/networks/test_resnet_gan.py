@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from limbeck.errors import RecipeError
-from limbeck.networks.resnet_gan import ResnetDiscriminator, ResnetGenerator, SelfAttention
-from limbeck.networks.tap import Tap
+from limbeck.networks.gan.resnet_gan import ResnetDiscriminator, ResnetGenerator, SelfAttention
+from limbeck.networks.handling.tap import Tap
 
 
 def _parameters(network: nn.Module) -> int:

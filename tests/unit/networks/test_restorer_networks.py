@@ -11,28 +11,28 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.blur import Blur
-from limbeck.data.downscale import Downscale
+from limbeck.baselines.restoration.back_projection import BackProjection
+from limbeck.baselines.restoration.diffusion_inpainting import DiffusionInpainting
+from limbeck.baselines.restoration.edge_directed import EdgeDirected
+from limbeck.baselines.restoration.fourier_upscaling import FourierUpscaling
+from limbeck.baselines.restoration.interpolation import Interpolation
+from limbeck.baselines.restoration.patch_inpainting import PatchInpainting
+from limbeck.baselines.restoration.wiener import Wiener
+from limbeck.data.degradations.blur import Blur
+from limbeck.data.degradations.downscale import Downscale
 from limbeck.data.photo_set import PhotoSet
 from limbeck.errors import RecipeError
+from limbeck.ground.resampling import resize
 from limbeck.metrics.image import psnr
-from limbeck.networks.back_projection import BackProjection
-from limbeck.networks.contextual_attention import borrowed
-from limbeck.networks.diffusion_inpainting import DiffusionInpainting
-from limbeck.networks.dncnn import DnCnn
-from limbeck.networks.edge_directed import EdgeDirected
-from limbeck.networks.edsr import Edsr
-from limbeck.networks.fourier_upscaling import FourierUpscaling
-from limbeck.networks.harmonic_start import harmonic_start
-from limbeck.networks.imdn import Imdn
-from limbeck.networks.inpainting_unet import InpaintingUnet
-from limbeck.networks.interpolation import Interpolation
-from limbeck.networks.patch_inpainting import PatchInpainting
-from limbeck.networks.rlfn import Rlfn
-from limbeck.networks.uncertain_restorer import UncertainRestorer
-from limbeck.networks.weights import load_weights
-from limbeck.networks.wiener import Wiener
-from limbeck.resampling import resize
+from limbeck.networks.blocks.contextual_attention import borrowed
+from limbeck.networks.blocks.harmonic_start import harmonic_start
+from limbeck.networks.given.weights import load_weights
+from limbeck.networks.restorers.dncnn import DnCnn
+from limbeck.networks.restorers.edsr import Edsr
+from limbeck.networks.restorers.imdn import Imdn
+from limbeck.networks.restorers.inpainting_unet import InpaintingUnet
+from limbeck.networks.restorers.rlfn import Rlfn
+from limbeck.networks.restorers.uncertain_restorer import UncertainRestorer
 from limbeck.tasks.restoration import Restoration
 
 ROOT = Path(os.environ.get("LIMBECK_DATA", "nowhere"))

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, WeightsError
 from limbeck.losses.base import pixel_classes
-from limbeck.networks.deeplab_v3 import LOW, DeepLabV3
-from limbeck.networks.fast_scnn import FastScnn
-from limbeck.networks.mobilenet_v2 import MobileNetV2
-from limbeck.networks.resnet import ResNet
+from limbeck.networks.classifiers.mobilenet_v2 import MobileNetV2
+from limbeck.networks.classifiers.resnet import ResNet
+from limbeck.networks.classifiers.shufflenet_v2 import ShuffleNetV2
+from limbeck.networks.given.weights import save_weights
+from limbeck.networks.handling.tap import features_at
 from limbeck.networks.roles import Classifier
-from limbeck.networks.shufflenet_v2 import ShuffleNetV2
-from limbeck.networks.tap import features_at
-from limbeck.networks.unet import UNet
-from limbeck.networks.weights import save_weights
+from limbeck.networks.segmenters.deeplab_v3 import LOW, DeepLabV3
+from limbeck.networks.segmenters.fast_scnn import FastScnn
+from limbeck.networks.segmenters.unet import UNet
 
 
 def parameters(network: nn.Module) -> int:

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
 from limbeck.metrics.cost import macs, parameters
-from limbeck.networks.dcgan import DcganGenerator
-from limbeck.networks.separable_gan import SeparableGenerator
-from limbeck.networks.tap import Tap
+from limbeck.networks.gan.dcgan import DcganGenerator
+from limbeck.networks.gan.separable_gan import SeparableGenerator
+from limbeck.networks.handling.tap import Tap
 
 
 def test_parameters_by_hand() -> None:

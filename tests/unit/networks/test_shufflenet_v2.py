@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from limbeck.errors import RecipeError
-from limbeck.networks.shufflenet_v2 import ShuffleNetV2
-from limbeck.networks.tap import Tap
+from limbeck.networks.classifiers.shufflenet_v2 import ShuffleNetV2
+from limbeck.networks.handling.tap import Tap
 
 
 def test_a_unit_keeps_half_of_the_channels_and_takes_turns() -> None:

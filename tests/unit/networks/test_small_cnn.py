@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from limbeck.networks.small_cnn import SmallCnn
+from limbeck.networks.classifiers.small_cnn import SmallCnn
 
 
 def test_parameters_and_features_by_hand() -> None:

@@ -12,20 +12,20 @@ import torch
 from skimage.exposure import match_histograms
 from torch import Tensor, nn
 
+from limbeck.baselines.style.fourier_style import FourierStyle
+from limbeck.baselines.style.gatys import Gatys
+from limbeck.baselines.style.histogram_matching import HistogramMatching
+from limbeck.baselines.style.optimal_transport import OptimalTransportColour
+from limbeck.baselines.style.pyramid_style import PyramidStyle
+from limbeck.baselines.style.reinhard import Reinhard
 from limbeck.data.pictures import picture as drawn
 from limbeck.errors import RecipeError, WeightsError
 from limbeck.losses.style import content_distance, gram, style_distance
-from limbeck.networks.adaptive_stylizer import AdaptiveStylizer, adain, whitened
-from limbeck.networks.fast_style import FastStyle
-from limbeck.networks.fourier_style import FourierStyle
-from limbeck.networks.gatys import Gatys
-from limbeck.networks.histogram_matching import HistogramMatching
-from limbeck.networks.johnson import JohnsonStylizer
-from limbeck.networks.optimal_transport import OptimalTransportColour
-from limbeck.networks.pyramid_style import PyramidStyle
-from limbeck.networks.reinhard import Reinhard
-from limbeck.networks.tap import features_at
-from limbeck.networks.vgg import Vgg16
+from limbeck.networks.classifiers.vgg import Vgg16
+from limbeck.networks.handling.tap import features_at
+from limbeck.networks.stylizers.adaptive_stylizer import AdaptiveStylizer, adain, whitened
+from limbeck.networks.stylizers.fast_style import FastStyle
+from limbeck.networks.stylizers.johnson import JohnsonStylizer
 
 DATA = Path(os.environ.get("LIMBECK_DATA", "nowhere"))
 UDNIE = DATA / "weights" / "fast_style_udnie" / "udnie_fp16.npz"

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from limbeck.baselines.style.reinhard import Reinhard
 from limbeck.errors import RecipeError, WeightsError
-from limbeck.networks.fast_style import FastStyle
-from limbeck.networks.johnson import JohnsonStylizer
-from limbeck.networks.reinhard import Reinhard
-from limbeck.networks.stylizer_per_style import StylizerPerStyle
-from limbeck.networks.weights import save_weights
+from limbeck.networks.given.weights import save_weights
+from limbeck.networks.stylizers.fast_style import FastStyle
+from limbeck.networks.stylizers.johnson import JohnsonStylizer
+from limbeck.networks.stylizers.stylizer_per_style import StylizerPerStyle
 
 STYLE = torch.tensor([2, 0, 2, 1, 0])
 

@@ -8,9 +8,9 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from limbeck.baselines.restoration.telea_inpainting import TeleaInpainting, _times
+from limbeck.data.degradations.holes import Holes
 from limbeck.data.embedded_photos import EmbeddedPhotos
-from limbeck.data.holes import Holes
-from limbeck.networks.telea_inpainting import TeleaInpainting, _times
 
 
 def holed(image: Tensor, rows: slice = slice(3, 9), columns: slice = slice(4, 12)) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.networks.tiling import from_all_sides, tiled
+from limbeck.networks.handling.tiling import from_all_sides, tiled
 
 
 def network(scale: int) -> nn.Module:

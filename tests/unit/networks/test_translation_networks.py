@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck.errors import RecipeError
 from limbeck.methods.restore import Restore
-from limbeck.networks.patch_discriminator import PatchDiscriminator
-from limbeck.networks.translation_resnet import TranslationResnet
-from limbeck.networks.translation_unet import TranslationUnet
+from limbeck.networks.gan.patch_discriminator import PatchDiscriminator
+from limbeck.networks.translators.translation_resnet import TranslationResnet
+from limbeck.networks.translators.translation_unet import TranslationUnet
 from limbeck.types import Batch
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import WeightsError
-from limbeck.networks.dcgan import DcganDiscriminator, DcganGenerator
-from limbeck.networks.external import Wrapped
-from limbeck.networks.weights import load_weights, save_weights, weights_hash
+from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
+from limbeck.networks.given.external import Wrapped
+from limbeck.networks.given.weights import load_weights, save_weights, weights_hash
 
 State = dict[str, Tensor]
 

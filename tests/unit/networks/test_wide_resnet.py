@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from limbeck.errors import RecipeError
-from limbeck.networks.tap import Tap
-from limbeck.networks.wide_resnet import WideResNet
+from limbeck.networks.classifiers.wide_resnet import WideResNet
+from limbeck.networks.handling.tap import Tap
 
 
 def test_tap_paths() -> None:

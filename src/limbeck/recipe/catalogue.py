@@ -1,0 +1,244 @@
+"""What there is to build from: the classes of a room, found by importing it, and their arguments.
+
+There is no registry: a class belongs to the catalogue because it is defined in a module of its room.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from docstring_parser import parse as parse_docstring
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+import limbeck
+from limbeck.errors import MissingExtra, RecipeError, nearest
+
+MACHINES = ("training", "recipe", "run", "report")  # packages whose files are the parts of one thing, not a choice
+_SIMPLE = {
+    int: "whole number",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    type(None): "null",
+    Path: "path",
+    Any: "anything",
+}
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a constructor.
+
+    Attributes:
+        name: Its name.
+        annotation: Its type.
+        required: False when it has a default.
+        default: The default, when there is one.
+        doc: What its docstring says.
+    """
+
+    name: str
+    annotation: Any
+    required: bool
+    default: Any = None
+    doc: str = ""
+
+    @property
+    def type(self) -> str:
+        """The type in words."""
+        return type_text(self.annotation)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A class as `limbeck list` shows it."""
+
+    name: str
+    path: str
+    summary: str
+    arguments: tuple[Argument, ...]
+
+
+def catalogue(base: type) -> list[type]:
+    """Return the concrete classes that Limbeck itself offers for `base`, by name.
+
+    `base` is the base class of a room (`Data`, `Method`...), a role (`Generator`...), a class of its own
+    (`Robustness`), `nn.Module` for every network, or `Optimizer` for those of torch. Modules whose optional extra is
+    not installed are left out.
+    """
+    found = {c for module in _room(base)[0] for c in _classes(module) if issubclass(c, base)}
+    return sorted(found - {nn.Module, Optimizer}, key=lambda c: c.__name__)
+
+
+def rooms() -> dict[str, type]:
+    """Return what `limbeck list` shows: for each room's name the base of its classes, which states it as its `room`."""
+    packages = [
+        info.name for info in pkgutil.iter_modules(limbeck.__path__) if info.ispkg and info.name not in MACHINES
+    ]
+    modules = (module for package in packages for module in _modules(f"limbeck.{package}")[0])
+    bases = {value for module in modules for value in vars(module).values() if "room" in getattr(value, "__dict__", ())}
+    return {base.room: base for base in sorted(bases, key=lambda base: base.room)}
+
+
+def resolve(base: type, name: str) -> type:
+    """Return the subclass of `base` with that short name, or at that dotted import path.
+
+    Raises:
+        RecipeError: There is none, several, or it is of another kind.
+    """
+    if "." in name:
+        found = _imported(name)
+        if not (inspect.isclass(found) and issubclass(found, base)):
+            raise RecipeError(f"expected a {base.__name__}, found {name}, which is not one")
+        if inspect.isabstract(found):
+            raise RecipeError(f"expected a class that can be built, found {name}, which is abstract")
+        return found
+    known = catalogue(base)
+    matches = [c for c in known if c.__name__ == name]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        paths = ", ".join(f"{c.__module__}.{name}" for c in matches)
+        raise RecipeError(f"{name!r} is ambiguous; give one of {paths}")
+    names = [c.__name__ for c in known]
+    missing = "".join(f"; not available: {reason}" for reason in _room(base)[1])
+    raise RecipeError(
+        f"expected a {base.__name__}, found {name!r}{nearest(name, names)}; there are"
+        f" {', '.join(names) or 'none'}, and any class by its dotted import path{missing}"
+    )
+
+
+def describe(cls: type) -> Entry:
+    """Return the name, first docstring line and arguments of a class."""
+    summary = parse_docstring(inspect.cleandoc(cls.__doc__ or "")).short_description or ""
+    return Entry(cls.__name__, f"{cls.__module__}.{cls.__qualname__}", summary, tuple(arguments(cls).values()))
+
+
+@cache
+def arguments(cls: type) -> Mapping[str, Argument]:
+    """Return the constructor's arguments by name, without `self`, `*args` and `**kwargs`."""
+    init = cls.__init__  # type: ignore[misc]
+    if init in (object.__init__, nn.Module.__init__):
+        return {}
+    try:
+        hints = get_type_hints(init)
+    except (NameError, TypeError):  # somebody else's class with annotations that cannot be read: nothing is checked
+        hints = {}
+    written = parse_docstring(inspect.cleandoc(cls.__doc__ or "")).params
+    docs = {p.arg_name: " ".join((p.description or "").split()) for p in written}
+    parameters = list(inspect.signature(init).parameters.values())[1:]
+    return {
+        p.name: Argument(
+            p.name,
+            hints.get(p.name, Any),
+            p.default is p.empty,
+            None if p.default is p.empty else p.default,
+            docs.get(p.name, ""),
+        )
+        for p in parameters
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    }
+
+
+def open_ended(cls: type) -> bool:
+    """Return whether the constructor takes keywords that its signature does not name."""
+    init = cls.__init__  # type: ignore[misc]
+    if init in (object.__init__, nn.Module.__init__):
+        return False
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(init).parameters.values())
+
+
+def network_arguments(cls: type) -> dict[str, Argument]:
+    """Return the arguments of a method that are networks: `student`, `teacher`, `discriminator`..."""
+    return {name: a for name, a in arguments(cls).items() if any(_is_network(c) for c in classes_in(a.annotation))}
+
+
+def _is_network(cls: type) -> bool:
+    """Return whether a class is a network rather than a module of another room of ours, such as a loss."""
+    ours = cls.__module__.startswith("limbeck.")
+    return issubclass(cls, nn.Module) and (not ours or cls.__module__.startswith("limbeck.networks."))
+
+
+def classes_in(annotation: Any) -> list[type]:
+    """Return the plain classes in an annotation such as `Generator | None`."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [c for option in get_args(annotation) for c in classes_in(option)]
+    return [annotation] if inspect.isclass(annotation) and get_origin(annotation) is None else []
+
+
+def type_text(annotation: Any) -> str:
+    """Return a type in the words of a recipe, e.g. "number or null" or "list of whole number"."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(type_text(option) for option in inner if option is not Tensor)
+    if origin is Literal:
+        return " or ".join(repr(choice) for choice in inner)
+    if origin is tuple and not (len(inner) == 2 and inner[1] is Ellipsis):
+        return f"list of {len(inner)} ({', '.join(type_text(i) for i in inner)})"
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
+        return f"mapping of {type_text(inner[0])} to {type_text(inner[1])}"
+    if inspect.isclass(origin) and issubclass(origin, Sequence):
+        return f"list of {type_text(inner[0])}"
+    return _SIMPLE.get(annotation) or str(getattr(annotation, "__name__", annotation))
+
+
+def _room(base: type) -> tuple[list[types.ModuleType], list[str]]:
+    """Return the modules in which `base` has its subclasses, and why others could not be imported."""
+    if issubclass(base, Optimizer):
+        return _modules("torch.optim")
+    room = "networks" if base is nn.Module else base.__module__.split(".")[1]
+    found = [_modules(f"limbeck.{each}") for each in (("networks", "baselines") if room == "networks" else (room,))]
+    return [module for modules, _ in found for module in modules], [reason for _, out in found for reason in out]
+
+
+def _modules(package: str) -> tuple[list[types.ModuleType], list[str]]:
+    """Return the modules of a package and its corners, and why others could not be imported."""
+    modules, missing = [], []
+    for name in _names(package):
+        try:
+            modules.append(importlib.import_module(name))
+        except MissingExtra as error:
+            missing.append(f"{name} {error}")
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] == "limbeck":
+                raise
+            missing.append(f"{name} needs {error.name}, which is not installed")
+    return modules, missing
+
+
+@cache
+def _names(package: str) -> tuple[str, ...]:
+    """Return the names of the modules of a package and its corners."""
+    walk = pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
+    return tuple(info.name for info in walk if not info.ispkg and "._" not in info.name)
+
+
+def _classes(module: types.ModuleType) -> Iterator[type]:
+    for name, value in vars(module).items():
+        own = inspect.isclass(value) and value.__module__ == module.__name__
+        if own and not name.startswith("_") and not inspect.isabstract(value):
+            yield value
+
+
+def _imported(path: str) -> Any:
+    module_name, _, name = path.rpartition(".")
+    if not all(path.split(".")):
+        raise RecipeError(f"expected a dotted import path such as package.module.Class, found {path!r}")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        moved = [c for c in catalogue(nn.Module) if c.__name__ == name] if path.startswith("limbeck.") else []
+        hint = f"it is now {moved[0].__module__}.{name}" if moved else "is it installed, or its folder on PYTHONPATH?"
+        raise RecipeError(f"{path}: cannot import {module_name!r} ({error}); {hint}") from error
+    if not hasattr(module, name):
+        raise RecipeError(f"{path}: {module_name} has no {name!r}{nearest(name, vars(module))}")
+    return getattr(module, name)

@@ -1,0 +1,236 @@
+"""A trained network on images of one's own: files in, files out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
+
+from limbeck.data.base import to_float
+from limbeck.data.image_files import eight_bits, list_images
+from limbeck.data.pictures import picture
+from limbeck.errors import DataError, RecipeError, WeightsError
+from limbeck.ground.files import write_atomically
+from limbeck.metrics.pictures.mask_picture import class_colours
+from limbeck.networks.given.weights import load_weights
+from limbeck.networks.handling.tiling import tiled
+from limbeck.networks.roles import Wrapper, segments, stated, unwrap
+from limbeck.recipe.reader import network_of
+
+TILE, OVERLAP = 256, 32  # side of a square in which large images are processed, and pixels around it
+LEAST = 16  # height and width that a stylizer needs
+STYLE_SIZE = 256  # at which a picture of a style is looked at
+SPACES = {"RGBA": "RGB", "P": "RGB", "PA": "RGB", "LA": "L"}  # modes with the colours of another one
+
+
+def exported(weights: Path) -> nn.Module:
+    """Return the network that a run exported as RUN/NAME.safetensors, built as the run's `result.json` says.
+
+    Raises:
+        LimbeckError: There is no such file, or no result beside it that knows it.
+    """
+    if not weights.is_file():
+        raise WeightsError(f"{weights}: no such file; expected the NAME.safetensors of a student in a run's folder")
+    result = weights.parent / "result.json"
+    try:
+        tree = json.loads(result.read_text(encoding="utf-8"))["recipe"]
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{result}: expected the run's result beside {weights.name}, found none") from error
+    network = network_of(tree, weights.stem)
+    load_weights(network, weights)
+    return network.eval()
+
+
+class Painter(Wrapper):
+    """A stylizer that always paints in one style.
+
+    Args:
+        module: The stylizer.
+        style: What it takes for one image, a number (1,) or a picture (1, 3, h, w); None where it knows one style.
+    """
+
+    style: Tensor | None
+
+    def __init__(self, module: nn.Module, style: Tensor | None) -> None:
+        super().__init__()
+        self.module = module
+        self.register_buffer("style", style, persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return paintings (N, 3, H, W) of images (N, 3, H, W) of any size; small ones are continued at the edges."""
+        height, width = image.shape[2:]
+        around = (0, max(0, LEAST - width), 0, max(0, LEAST - height))
+        style = [] if self.style is None else [self.style.expand(len(image), *self.style.shape[1:])]
+        painted: Tensor = self.module(nn.functional.pad(image, around, mode="replicate"), *style)
+        return painted[..., :height, :width]
+
+
+def in_style(network: nn.Module, style: str | None) -> nn.Module:
+    """Return a network that takes nothing but images: a stylizer with its style, and any other one as it is.
+
+    Args:
+        network: A network.
+        style: Which of its styles a stylizer is to paint in, by number; a picture for one that takes any.
+
+    Raises:
+        LimbeckError: The network does not know that style, or the picture cannot be read.
+    """
+    inner = unwrap(network)
+    known, name = getattr(inner, "styles", None), type(inner).__name__
+    found = "none" if style is None else style
+    if known is None or known == 1:
+        if style is not None:
+            raise RecipeError(f"--style: expected none, as {name} has {'one' if known else 'no'} style, found {found}")
+        return network if known is None else Painter(network, None)
+    if known == 0:
+        if style is None:
+            raise RecipeError(f"--style: expected a picture, as {name} takes any style, found none")
+        return Painter(network, picture(style, STYLE_SIZE))
+    if style is None or not style.isdecimal() or int(style) >= known:
+        raise RecipeError(f"--style: expected a number from 0 to {known - 1}, a style of {name}, found {found}")
+    return Painter(network, torch.tensor([int(style)]))
+
+
+def apply_to(
+    network: nn.Module, source: Path, out: Path, device: torch.device, tile: int | Literal["auto"] | None = "auto"
+) -> list[Path]:
+    """Write what a network makes of an image, or of all images below a folder, as PNG files, and return them.
+
+    Images are turned upright as their EXIF data say; their other EXIF data are kept, and their colour profile where the
+    result has their colours (not of CMYK, nor of grey that a network of RGB gets).
+    Transparency is kept, enlarged with the image; for a network that fills holes the transparent pixels are the holes.
+    What a segmenter writes are masks: palette images whose values are the numbers of the classes.
+
+    Args:
+        network: Takes images (N, C, H, W) in [-1, 1]: a restorer, a segmenter, a stylizer `in_style`, or another
+            network of any size of image.
+        source: A file or a folder.
+        out: Folder of the results, which has the subfolders of the source.
+        device: Where to compute.
+        tile: Side of the squares in which larger images are processed, in pixels; None for the whole image at once.
+            "auto" is 256, and the whole image for stylizers and networks with instance normalisation: what they make
+            depends on all of it.
+
+    Raises:
+        LimbeckError: A file cannot be read or written, or would be overwritten.
+    """
+    if tile == "auto":
+        tile = None if _sees_all(network) else TILE
+    if tile is not None and tile < 1:
+        raise RecipeError(f"--tile: expected a whole number of at least 1, found {tile}")
+    files = _sources(source)
+    targets = _targets(files, out)
+    network = network.to(device).eval()
+    described = track(list(files), description=f"{type(unwrap(network)).__name__}", console=Console(stderr=True))
+    for file in described:
+        made = _processed(network, files[file], device, tile)
+        content = BytesIO()
+        made.save(content, "PNG", **{name: made.info[name] for name in ("exif", "icc_profile") if name in made.info})
+        try:
+            write_atomically(targets[file], content.getvalue())
+        except OSError as error:
+            raise DataError(f"{targets[file]}: cannot be written ({error.strerror}); choose another --out") from error
+    return list(targets.values())
+
+
+def _sources(source: Path) -> dict[Path, Path]:
+    """Return the images by their path inside the source."""
+    if source.is_file():
+        return {Path(source.name): source}
+    if not source.is_dir():
+        raise DataError(f"{source}: no such image or folder")
+    found = {file: source / file for file in list_images(source, source)}
+    if not found:
+        raise DataError(f"{source}: expected images, found none")
+    return found
+
+
+def _targets(files: dict[Path, Path], out: Path) -> dict[Path, Path]:
+    """Return where each result goes; a name that two images share gets the ending of each.
+
+    Raises:
+        DataError: A result would take the place of a picture in a folder that is read, or of another result.
+    """
+    alike = Counter(file.with_suffix("") for file in files)
+    targets = {
+        file: out / (file.with_suffix(".png") if alike[file.with_suffix("")] == 1 else Path(f"{file}.png"))
+        for file in files
+    }
+    folders = {path.parent.resolve() for path in files.values()}
+    for target in targets.values():
+        if target.parent.resolve() in folders and target.exists():
+            raise DataError(f"{target}: would overwrite an original; choose another folder with --out")
+    if len(set(targets.values())) < len(targets):
+        twice = next(target for target, count in Counter(targets.values()).items() if count > 1)
+        raise DataError(f"{twice}: two results would have this name; rename one of the images")
+    return targets
+
+
+def _sees_all(network: nn.Module) -> bool:
+    """Return whether what a network makes of a pixel depends on the whole image."""
+    return isinstance(network, Painter) or any(isinstance(part, nn.InstanceNorm2d) for part in network.modules())
+
+
+@torch.no_grad()
+def _processed(network: nn.Module, file: Path, device: torch.device, tile: int | None) -> Image.Image:
+    channels = int(stated(network, "channels", 3))
+    inputs, scale = int(stated(network, "inputs", channels)), int(stated(network, "scale", 1))
+    picture, alpha, kept = _read(file, channels)
+    image = _tensor(picture)
+    if inputs > channels:
+        hole = torch.zeros_like(image[:, :1]) if alpha is None else (_tensor(alpha) < 0).float()
+        image = torch.cat([torch.where(hole > 0, torch.zeros_like(image), image), hole * 2 - 1], 1)
+        alpha = None
+    whole = tile is None or max(image.shape[2:]) <= tile
+    image = image.to(device)
+    made = network(image) if tile is None or whole else tiled(network, image, tile, OVERLAP, scale)
+    classes = segments(network)
+    result = _palette(made.cpu()) if classes else _picture(made.cpu())
+    if alpha is not None and not classes:
+        result.putalpha(alpha.resize(result.size, Image.Resampling.BICUBIC))
+    result.info.update(kept)
+    return result
+
+
+def _read(file: Path, channels: int) -> tuple[Image.Image, Image.Image | None, dict[str, bytes]]:
+    """Return an upright image of 1 or 3 channels, its transparency if it has any, and what is kept of its header."""
+    try:
+        with Image.open(file) as opened:
+            upright = ImageOps.exif_transpose(opened)
+            kept = {"icc_profile": upright.info.get("icc_profile"), "exif": upright.getexif().tobytes()}
+            upright = eight_bits(upright)
+            clear = upright.has_transparency_data
+            alpha = upright.convert("RGBA").getchannel("A") if clear else None
+            colours = upright.convert("RGBA" if clear else "RGB").convert("RGB" if channels == 3 else "L")
+    except Exception as error:  # a damaged image can raise anything
+        raise DataError(f"{file}: cannot be decoded ({error}); repair or remove it") from error
+    if colours.mode != SPACES.get(upright.mode, upright.mode):
+        kept["icc_profile"] = None  # it is about other colours
+    return colours, alpha, {name: value for name, value in kept.items() if value}
+
+
+def _tensor(picture: Image.Image) -> Tensor:
+    """Return (1, C, H, W) in [-1, 1]."""
+    pixels = torch.from_numpy(np.array(picture, np.uint8))
+    return to_float(pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))[None]
+
+
+def _palette(logits: Tensor) -> Image.Image:
+    """Return the class of every pixel, as a palette image in the colours of reports."""
+    found = Image.fromarray(logits[0].argmax(0).to(torch.uint8).numpy()).convert("P")
+    found.putpalette(((class_colours(len(logits[0])) + 1) * 127.5).round().int().flatten().tolist())
+    return found
+
+
+def _picture(image: Tensor) -> Image.Image:
+    levels = ((image[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+    return Image.fromarray(levels[0] if len(levels) == 1 else np.ascontiguousarray(levels.transpose(1, 2, 0)))

@@ -1,0 +1,348 @@
+"""An arm of a run: one network, one way to train it, one seed; trained once and then known by its content.
+
+An arm lives in a folder named after the hash of everything that decides its weights: its part of the recipe, its
+seed, its teacher's hash, the data's fingerprint and the version of Limbeck. As long as the hash is the same the arm
+is reused; a training that was interrupted goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import limbeck
+from limbeck.data.base import Data, Split
+from limbeck.errors import CheckpointError, RecipeError
+from limbeck.ground.files import write_atomically
+from limbeck.ground.progress import say
+from limbeck.ground.randomness import seed_of
+from limbeck.methods.base import Method
+from limbeck.metrics.base import FeatureExtractor
+from limbeck.networks.given.weights import load_weights, weights_hash
+from limbeck.recipe.arm import brings_weights
+from limbeck.recipe.parts import canonical
+from limbeck.recipe.reader import ArmRecipe
+from limbeck.tasks.base import Task
+from limbeck.training import checkpoint
+from limbeck.training.feed import Feed
+from limbeck.training.job import Job, Watched
+from limbeck.training.launch import fit
+from limbeck.training.options import device_of
+from limbeck.training.teacher_cache import TeacherCache, kept, of_images, of_steps
+from limbeck.weighting.scheduled import Scheduled
+
+WATCH_SAMPLES = 5000  # the most samples for the validation metrics that are taken while training
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all arms of a run share.
+
+    Attributes:
+        data: The data.
+        task: The task.
+        store: The folder of the arms.
+        accelerator: Where to train and evaluate: "auto", "cpu", "cuda" or "mps".
+    """
+
+    data: Data
+    task: Task
+    store: Path
+    accelerator: str = "auto"
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks are evaluated."""
+        return device_of(self.accelerator)
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Evaluates a network on the validation split while it trains; can be sent to another process."""
+
+    setting: Setting
+    features: FeatureExtractor | None
+
+    def __call__(self, network: nn.Module) -> Watched:
+        """Return validation metrics and an alarm; checkpoints are compared by the task's main metric."""
+        task, data = self.setting.task, self.setting.data
+        most = min(WATCH_SAMPLES, getattr(task, "samples", WATCH_SAMPLES))
+        samples = min(most, len(data.split("validation")))
+        metrics = task.evaluate(network, data, split="validation", seed=0, features=self.features, samples=samples)
+        name = next((name for name in metrics if name.split("[")[0] == task.main_metric), None)
+        badness = None
+        if name is not None and math.isfinite(metrics[name]):
+            badness = metrics[name] if task.directions[task.main_metric] == "lower" else -metrics[name]
+        return Watched(metrics, task.alarm(network, data), badness)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One network with one way to train it.
+
+    Attributes:
+        name: "teacher", "student", "control"...
+        recipe: Its part of the recipe.
+        setting: What it shares with the other arms.
+        seed: Draws its initial weights and everything random in its training.
+        teacher: The arm it learns from, or None.
+        features: What its validation metrics compare by, or None.
+    """
+
+    name: str
+    recipe: ArmRecipe
+    setting: Setting
+    seed: int
+    teacher: Arm | None = None
+    features: FeatureExtractor | None = field(default=None, compare=False)
+
+    @cached_property
+    def hash(self) -> str:
+        """The hash of everything that decides the weights."""
+        return canonical(
+            {
+                "recipe": self.recipe.description(),
+                "seed": self.seed,
+                "teacher": self.teacher.hash if self.teacher else None,
+                **({"task": task} if (task := dict(self.setting.task.teaches())) else {}),
+                **self._given(),
+                "data": self.setting.data.split("train").fingerprint(),
+                "version": limbeck.__version__,
+            }
+        )
+
+    def _given(self) -> dict[str, Any]:
+        """Return the content of the weights that the recipe knows by a name alone: those that a network brings."""
+        content = {"given": weights_hash(self.network())} if self.loaded else {}
+        for name, part in {"student": self.recipe.network, **self.recipe.networks}.items():
+            if brings_weights(part, head=False) and not (self.loaded and name == "student"):
+                with _seeded(self.seed, name):
+                    content[f"given {name}"] = weights_hash(part.build())
+        return content
+
+    @property
+    def folder(self) -> Path:
+        """Where the arm lives."""
+        return self.setting.store / f"{self.name.replace(' ', '-')}-seed{self.seed}-{self.hash[:12]}"
+
+    def chain(self) -> list[Arm]:
+        """Return its teacher's teachers, its teacher and itself, in the order in which they train."""
+        return [*(self.teacher.chain() if self.teacher else []), self]
+
+    @property
+    def loaded(self) -> bool:
+        """Whether its weights come from elsewhere, so that there is nothing to train."""
+        return self.recipe.training is None
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.loaded or (self.folder / "final.safetensors").exists()
+
+    def fit(self) -> Arm:
+        """Train the arm unless it is trained already, and return it."""
+        if self.loaded:
+            say(f"{self.name}: its weights are given")
+        elif self.done:
+            say(f"{self.name} (seed {self.seed}): reused, its recipe has not changed")
+        else:
+            fit(self.job())
+        return self
+
+    @cached_property
+    def state(self) -> dict[str, Any]:
+        """The state that the training left, without what only a training needs.
+
+        Raises:
+            CheckpointError: It is not trained yet, or the file is damaged or another arm's.
+        """
+        file = self.folder / "final.safetensors"
+        if not file.exists():
+            raise CheckpointError(f"{self.name} (seed {self.seed}) is not trained yet: no {file}; use `limbeck train`")
+        state = checkpoint.load(file)
+        if state["identity"] != self.hash:
+            raise CheckpointError(f"{file}: belongs to another training; delete {self.folder} to train it again")
+        return {key: value for key, value in state.items() if key != "optimizers"}
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the checkpoint that was best on the validation split; None when that is the last, or unknown.
+
+        It is known where `training.evaluate_every` looks at more than the last step.
+        """
+        best = None if self.loaded else self.state.get("best")
+        return None if best is None or best["step"] == self.state["step"] else int(best["step"])
+
+    def network(self, *, best: bool = False) -> nn.Module:
+        """Return a new copy of the trained network, as it is exported: averaged, in evaluation mode.
+
+        Args:
+            best: Take the checkpoint that was best on the validation split, not the last.
+        """
+        network: nn.Module = self.recipe.network.build()
+        if not self.loaded:
+            from_best = best and self.best_step is not None
+            network.load_state_dict(self.state["best"]["student"] if from_best else self.state["student"])
+        elif self.recipe.load is not None:
+            load_weights(network, self.recipe.load)
+        return network.eval()
+
+    @cached_property
+    def answering(self) -> nn.Module:
+        """The trained network, one for all who are compared with it: a task may remember what it answers."""
+        return self.network()
+
+    def player(self, name: str) -> nn.Module:
+        """Return a new copy of another player's trained network, e.g. the "discriminator"."""
+        if name not in self.recipe.networks or self.loaded:
+            raise RecipeError(f"{self.name}: expected a trained {name!r} of it, found none; train the teacher here")
+        network: nn.Module = self.recipe.networks[name].build()
+        weights, prefix = self.state["method"], f"{name}."
+        network.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+        return network.eval()
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Return new copies of all its trained networks by name; a loaded arm's are as they were given."""
+        if self.loaded:
+            return {"student": self.network(), **{name: part.build() for name, part in self.recipe.networks.items()}}
+        trained = {key.split(".")[0] for key in self.state["method"]}
+        return {"student": self.network(), **{n: self.player(n) for n in self.recipe.networks if n in trained}}
+
+    def evaluate(
+        self, features: FeatureExtractor | None, teacher: Arm | None, *, best: bool = False, split: Split | None = None
+    ) -> dict[str, float]:
+        """Return the metrics against a split of the data; remembered beside the weights.
+
+        Args:
+            features: What distribution metrics compare by.
+            teacher: Whom to measure the fidelity to.
+            best: Evaluate the checkpoint that was best on the validation split, not the last.
+            split: The split; by default the data's reference split, on which results are reported.
+        """
+        task, data, device = self.setting.task, self.setting.data, self.setting.device
+        split = split or data.reference_split
+        question = {
+            "task": repr(sorted((k, v) for k, v in vars(task).items() if not k.startswith("_"))),
+            "data": data.split(split).fingerprint(),
+            "features": features.fingerprint() if features else None,
+            "teacher": teacher.hash if teacher else None,
+            "version": limbeck.__version__,
+            **({"step": self.best_step} if best and self.best_step is not None else {}),
+        }
+        known = self.folder / f"evaluation-{canonical(question)[:12]}.json"
+        if known.exists():
+            return _remembered(known)
+        say(f"{self.name} (seed {self.seed}): evaluating")
+        metrics = task.evaluate(
+            (self.network(best=True) if best else self.answering).to(device),
+            data,
+            split=split,
+            seed=0,
+            features=features,
+            teacher=teacher.answering.to(device) if teacher else None,
+        )
+        write_atomically(known, json.dumps(metrics).encode())
+        return metrics
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """Rows of losses and validation metrics over steps; empty for a loaded network."""
+        return [] if self.loaded else list(self.state["history"])
+
+    @property
+    def alarms(self) -> list[str]:
+        """What went wrong while training, though no loss showed it."""
+        return [] if self.loaded else [f"{self.name} (seed {self.seed}), {line}" for line in self.state["alarms"]]
+
+    @property
+    def seconds(self) -> float | None:
+        """The time its training took; None for a loaded network."""
+        return None if self.loaded else float(self.state["seconds"])
+
+    @property
+    def machines(self) -> list[str]:
+        """What it was trained on; empty for a loaded network, and where it was not noted."""
+        return [] if self.loaded else list(self.state.get("machines", []))
+
+    def job(self) -> Job:
+        """Return the training of this arm, with new networks."""
+        assert self.recipe.training is not None
+        method = self.recipe.method.cls
+        return Job(
+            method=self.method,
+            task=self.setting.task,
+            images=self.setting.data.split("train"),
+            training=self.recipe.training,
+            weighting=Scheduled(self.recipe.weights, method.losses if method else {}),
+            seed=self.seed,
+            folder=self.folder,
+            identity=self.hash,
+            augmentation=self.recipe.augmentation.build() if self.recipe.augmentation else None,
+            monitor=Watcher(self.setting, self.features),
+            cache=self._cache(),
+            title=f"{self.name} (seed {self.seed})",
+            accelerator=self.setting.accelerator,
+        )
+
+    def _cache(self) -> TeacherCache | None:
+        """Return what the teacher says to the training images, where the recipe wants it computed once."""
+        training, teacher = self.recipe.training, self.teacher
+        if training is None or training.teacher_cache is None or teacher is None:
+            return None
+        method = self.method()
+        paths = list(method.asks())
+        if not paths:
+            raise RecipeError(
+                f"{self.name}: training.teacher_cache: expected a method whose teacher sees nothing but the data's"
+                f" images, found {type(method).__name__}; leave it out"
+            )
+        augmentation = self.recipe.augmentation
+        images, network = self.setting.data.split("train"), teacher.network().to(self.setting.device)
+        steps = min(training.steps, math.ceil(training.teacher_cache * len(images) / training.batch))
+        sight = None
+        if augmentation is not None:  # then the images of a step depend on the seed
+            sight = [dict(augmentation.description), self.seed, training.batch, steps]
+        content = [teacher.hash, images.fingerprint(), paths, sight]
+
+        def fill() -> TeacherCache:
+            if augmentation is None:
+                return of_images(images, network, paths)
+            feed = Feed(images, self.setting.task, {}, augmentation.build(), seed=self.seed, batch=training.batch)
+            return of_steps(feed, steps, network, paths)
+
+        return kept(self.setting.store / f"teacher-cache-{canonical(content)[:12]}.safetensors", fill)
+
+    def method(self) -> Method:
+        """Return the method with new networks, and the teacher's trained ones."""
+        networks: dict[str, nn.Module] = {}
+        for name, part in {"student": self.recipe.network, **self.recipe.networks}.items():
+            with _seeded(self.seed, name):
+                networks[name] = part.build()
+        taught = None if self.teacher is None else self.teacher.networks()
+        with _seeded(self.seed, "method"):  # adapters and memories draw their initial values too
+            return self.recipe.assemble(networks, taught)
+
+
+def _remembered(file: Path) -> dict[str, float]:
+    try:
+        metrics: dict[str, float] = json.loads(file.read_text())
+        return metrics
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: a damaged evaluation ({error}); delete it to evaluate again") from error
+
+
+@contextmanager
+def _seeded(seed: int, name: str) -> Iterator[None]:
+    """Draw initial weights from (seed, name), so that student and control begin alike."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(seed, name, "initial weights"))
+        yield

@@ -1,0 +1,81 @@
+"""What a run will cost: one network and a few steps of every arm, before anything heavy starts."""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from limbeck.errors import LimbeckError
+from limbeck.metrics.cost import macs, parameters
+from limbeck.recipe.reader import ArmRecipe, Recipe
+from limbeck.report.table import Estimate
+from limbeck.tasks.classification import Classification
+from limbeck.training.engine import Engine
+from limbeck.training.job import Job
+from limbeck.training.options import device_of
+from limbeck.weighting.scheduled import Scheduled
+
+STEPS = 4  # the first warms up, the others are timed
+
+
+def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
+    """Build every arm, take a few steps of it with an untrained teacher, and return what it will cost.
+
+    Raises:
+        LimbeckError: Something in the recipe, its data or its weights cannot be used.
+    """
+    device_of(accelerator)
+    recipe.rehearse()
+    data, task = recipe.data.build(), recipe.task.build()
+    images = data.split("train")
+    found = []
+    for name, arm in recipe.arms().items():
+        network, own = arm.network.build().eval(), Classification() if name == "features" else task
+        steps, seconds = 0, 0.0
+        if arm.training is not None:
+            teacher = recipe.teacher_of(arm) if name in recipe.students else None
+            taught = None if teacher is None else _networks(teacher)
+            method = arm.assemble(_networks(arm), taught)
+            weighting = Scheduled(arm.weights, type(method).losses)
+            training = replace(arm.training, processes=1, compile=False)
+            augmentation = arm.augmentation.build() if arm.augmentation else None
+            with tempfile.TemporaryDirectory() as folder:
+                job = Job(method, own, images, training, weighting, 0, Path(folder), augmentation=augmentation)
+                runs = 1 if name in ("features", "teacher") else len(recipe.seeds)
+                steps, seconds = training.steps, _seconds_a_step(job, accelerator) * training.steps * runs
+        work = macs(own.ready(network), own.example(data, 1)).count
+        found.append(Estimate(name, parameters(network), int(work), _memory(), steps, seconds))
+    return found
+
+
+def _networks(arm: ArmRecipe) -> dict[str, nn.Module]:
+    return {"student": arm.network.build(), **{name: part.build() for name, part in arm.networks.items()}}
+
+
+def _seconds_a_step(job: Job, accelerator: str) -> float:
+    fabric = Fabric(accelerator=device_of(accelerator).type, devices=1)
+    engine = Engine(fabric, job)
+    times = []
+    for batch in engine.feed.steps(0, min(STEPS, job.training.steps)):
+        start = time.perf_counter()
+        engine.advance(batch)
+        if fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    if not times:
+        raise LimbeckError("training.steps: expected at least 1")
+    return median(times[1:] or times)
+
+
+def _memory() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,136 @@
+"""Atomic, checksummed checkpoints of a training's state.
+
+A state is a tree: dictionaries with string keys, lists, tensors, and JSON scalars. One safetensors file holds its
+tensors; its metadata holds the rest as JSON, and a SHA-256 over both. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from limbeck.errors import CheckpointError
+from limbeck.ground.files import write_atomically
+
+KEPT = 2
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` to `path`, whole or not at all.
+
+    Raises:
+        CheckpointError: The file could not be written, or a tensor holds NaN or infinity.
+    """
+    tensors: dict[str, Tensor] = {}
+    rest = json.dumps(_take_tensors(state, "", tensors), sort_keys=True)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path.name}: not saved, {name} holds NaN or infinity; the file before it stays")
+    content = to_safetensors(tensors, {"rest": rest, "sha256": _digest(rest, tensors)})
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: could not be written ({error.strerror}); free space or choose another folder with --out"
+        ) from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Return the state saved at `path`, on the CPU.
+
+    Raises:
+        CheckpointError: The file is missing, truncated or altered.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such checkpoint") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from error
+    rest = metadata.get("rest", "")
+    if metadata.get("sha256") != _digest(rest, tensors):
+        raise CheckpointError(f"{path}: its content does not match its checksum: it was altered or damaged")
+    state: dict[str, Any] = _put_tensors(json.loads(rest), tensors)
+    return state
+
+
+class Checkpoints:
+    """The checkpoints of one training, in one folder; the last two are kept.
+
+    Args:
+        folder: Where they are.
+        warn: Told of every damaged checkpoint that is passed over.
+    """
+
+    def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
+        self.folder, self.warn = folder, warn
+
+    def paths(self) -> list[Path]:
+        """Return the files, oldest first."""
+        return sorted(self.folder.glob("step-*.safetensors"))
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Save the state after `step` steps; delete all but the last two, and what a killed process half wrote."""
+        save(self.folder / f"step-{step:09d}.safetensors", state)
+        for old in [*self.paths()[:-KEPT], *self.folder.glob(".step-*.part")]:
+            old.unlink()
+
+    def latest(self) -> dict[str, Any] | None:
+        """Return the newest whole state, or None when there is no checkpoint.
+
+        Raises:
+            CheckpointError: There are checkpoints and all of them are damaged.
+        """
+        problems = []
+        for path in reversed(self.paths()):
+            try:
+                return load(path)
+            except CheckpointError as error:
+                problems.append(str(error))
+                self.warn(f"{error}; using the one before it")
+        if problems:
+            raise CheckpointError(
+                f"{problems[0]}, and so is every other in the folder; delete {self.folder} to restart"
+            )
+        return None
+
+
+def _take_tensors(tree: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """Move the tensors of `tree` into `tensors` by path and return the rest, with marks in their place."""
+    if isinstance(tree, Tensor):
+        tensors[path] = tree.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"$tensor": path}
+    if isinstance(tree, dict):
+        return {key: _take_tensors(value, f"{path}/{key}", tensors) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_take_tensors(value, f"{path}/{i}", tensors) for i, value in enumerate(tree)]
+    return tree
+
+
+def _put_tensors(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(tree, dict):
+        if tree.keys() == {"$tensor"}:
+            return tensors[tree["$tensor"]]
+        return {key: _put_tensors(value, tensors) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_put_tensors(value, tensors) for value in tree]
+    return tree
+
+
+def _digest(rest: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(rest.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,330 @@
+"""The step of a training, on the devices and processes that Fabric gives.
+
+A step is a pure function of (state, seed, step number). The state is what `Engine.state` returns and nothing else
+carries over, so a run that is killed at any instant and started again ends with bit-identical weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from limbeck.errors import CheckpointError, RecipeError, TrainingError, nearest
+from limbeck.ground.hardware import machine
+from limbeck.ground.progress import say
+from limbeck.ground.randomness import seed_of
+from limbeck.methods.base import Method
+from limbeck.training.average import Average, averaged
+from limbeck.training.checkpoint import Checkpoints
+from limbeck.training.feed import Feed
+from limbeck.training.fine_tuning import grouped, hold_frozen
+from limbeck.training.job import Job
+from limbeck.types import Batch, Update
+
+
+class Engine:
+    """The state of a training and the one step that moves it.
+
+    Args:
+        fabric: Devices, processes, precision.
+        job: What to train.
+
+    Raises:
+        RecipeError: An optimiser names a player that the method does not have.
+    """
+
+    def __init__(self, fabric: Fabric, job: Job) -> None:
+        self.fabric, self.job, self.training = fabric, job, job.training
+        method = job.method if isinstance(job.method, Method) else job.method()
+        self.method = method.to(fabric.device).train()
+        hold_frozen(self.method)
+        if self.training.channels_last:
+            self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.weighting = job.weighting.to(fabric.device)
+        self.players = self.method.players()
+        for name in job.training.optimizers:
+            if name not in self.players:
+                known = ", ".join(self.players)
+                raise RecipeError(f"optimizers.{name}: no such player{nearest(name, self.players)}; there is {known}")
+        self.parameters = {n: [p for p in m.parameters() if p.requires_grad] for n, m in self.players.items()}
+        self.trained = list(self.method.parameters())
+        self.optimizers = {name: self._optimizer(name) for name in self.players}
+        self.rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimizers.items()}
+        self.average = None if self.training.ema is None else Average(self.method.student, self.training.ema)
+        if self.training.compile and not self.method.differentiates_twice:
+            for module in {self.method.student, *self.players.values()}:  # a player can be a list of modules
+                module.compile()
+        self.feed = Feed(
+            job.images,
+            job.task,
+            self.method.draws(),
+            job.augmentation,
+            seed=job.seed,
+            batch=self.training.batch,
+            rank=fabric.global_rank,
+            processes=fabric.world_size,
+            workers=self.training.workers,
+            cache=job.cache,
+        )
+        self.step = 0
+        self.counts = dict.fromkeys(self.players, 0)
+        self.history: list[dict[str, float]] = []
+        self.logged: dict[str, float] = {}
+        self.alarms: list[str] = []
+        self.best: dict[str, Any] | None = None
+        self.seconds = 0.0
+        self.machines = [machine(fabric.device.type, fabric.world_size)]
+
+    def advance(self, batch: Batch) -> None:
+        """Take one step: every update that the method yields for this process's part of the batch."""
+        self._seed_layers()
+        row: dict[str, float] = {}
+        size = len(batch) // self.training.micro_batches
+        parts = [self._place(batch[i : i + size]) for i in range(0, len(batch), size)]
+        generators = [self.method.updates(part, self.step) for part in parts]
+        while (player := self._backward(generators, row)) is not None:
+            if player:
+                self._move(player)
+        self.step += 1
+        if row:
+            self.history.append({"step": self.step, **self._averaged_over_processes(row)})
+            self.logged.update(dict.fromkeys(row, self.step))
+        self._watch()
+
+    def _backward(self, generators: list[Iterator[Update]], row: dict[str, float]) -> str | None:
+        """Advance each micro-batch to its next update and differentiate it.
+
+        Returns the player to move; "" when every loss of the update is switched off, None after the last update.
+        """
+        for parameter in self.trained:
+            parameter.grad = None  # of all players: a forward pass may have run through any of them
+        moved: str | None = None
+        for updates in generators:
+            with self._autocast():
+                update = next(updates, None)
+                if update is None:
+                    return None
+                losses = self._evaluate(update)
+            moved = update.player if losses else ""
+            if losses:
+                total = self.weighting.combine(losses, self._progress) / len(generators)
+                self._check(losses, total)
+                # Only with respect to the parameters that move: through a discriminator that judges the student,
+                # say, the gradient flows but is not wanted for its own weights.
+                total.backward(inputs=self.parameters[update.player])  # type: ignore[no-untyped-call]
+            for name, loss in losses.items():
+                if self._due(name):
+                    row[name] = row.get(name, 0.0) + loss.item() / len(generators)
+        return moved
+
+    def _due(self, loss: str) -> bool:
+        """Return whether a loss is to be logged: each in its own time, for some are not computed at every step."""
+        step = self.step + 1
+        known = self.logged.get(loss)
+        return known is None or step - known >= self.job.log_every or step == self.training.steps
+
+    def _evaluate(self, update: Update) -> dict[str, Tensor]:
+        """Return the losses whose weight is not zero; the others are not even computed."""
+        losses = {}
+        for short, loss in update.losses.items():
+            name = f"{update.player}.{short}"
+            if self.weighting.weight(name, self._progress) != 0:
+                losses[name] = loss() if callable(loss) else loss
+        return losses
+
+    def _move(self, player: str) -> None:
+        """Average the gradients over processes, clip them, and take the player's optimiser step."""
+        gradients = [p.grad for p in self.parameters[player] if p.grad is not None]
+        if self.fabric.world_size > 1 and gradients:
+            flat = torch.cat([g.reshape(-1) for g in gradients])
+            parts = torch.split(self._mean(flat), [g.numel() for g in gradients])
+            for gradient, part in zip(gradients, parts, strict=True):
+                gradient.copy_(part.view_as(gradient))
+        norm = nn.utils.get_total_norm(gradients)
+        if not math.isfinite(norm.item()):  # the loss can be finite all the same: √x at 0
+            raise self._stop(f"the gradient of {player}")
+        if self.training.clip is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters[player], self.training.clip, norm)
+        optimizer, count = self.optimizers[player], self.counts[player]
+        for group, rate in zip(optimizer.param_groups, self.rates[player], strict=True):
+            group["lr"] = rate * self.training.rate(count, self._progress)
+        optimizer.step()
+        if self.average is not None and player == "student":
+            self.average.update(count)
+        self.counts[player] += 1
+
+    def student(self) -> nn.Module:
+        """Return a copy of the student as it would be exported: averaged, in evaluation mode."""
+        return averaged(self.method.student, self.average)
+
+    def agree(self, asked: bool) -> bool:
+        """Return whether any process was asked to stop."""
+        if self.fabric.world_size == 1:
+            return asked
+        flag = torch.tensor(float(asked), device=self.fabric.device)
+        return bool(self._mean(flag) > 0)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the next step depends on."""
+        self._average_buffers()
+        return {
+            "identity": self.job.identity,
+            "step": self.step,
+            "counts": self.counts,
+            "method": self.method.state_dict(),
+            "weighting": self.weighting.state_dict(),
+            "optimizers": {name: _with_text_keys(o.state_dict()) for name, o in self.optimizers.items()},
+            "student": self.student().state_dict(),
+            "history": self.history,
+            "alarms": self.alarms,
+            "best": self.best,
+            "seconds": self.seconds,
+            "machines": self.machines,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up a saved state.
+
+        Raises:
+            CheckpointError: It belongs to another training.
+        """
+        if state["identity"] != self.job.identity:
+            raise CheckpointError(
+                f"{self.job.folder}: its checkpoint belongs to another training (found {state['identity']!r}, expected"
+                f" {self.job.identity!r}); choose another folder with --out"
+            )
+        self.step, self.counts, self.seconds = state["step"], state["counts"], state["seconds"]
+        self.history, self.alarms, self.best = state["history"], state["alarms"], state["best"]
+        # A checkpoint from before machines were noted stays without them: where it began is not known.
+        self.machines = list(dict.fromkeys([*noted, *self.machines])) if (noted := state.get("machines")) else []
+        self.logged = {name: row["step"] for row in self.history for name in row}
+        self.method.load_state_dict(state["method"])
+        self.weighting.load_state_dict(state["weighting"])
+        for name, optimizer in self.optimizers.items():
+            _load_optimizer(optimizer, state["optimizers"][name])
+        if self.average is not None:
+            self.average.load_state_dict(state["student"])
+
+    def _seed_layers(self) -> None:
+        """Seed what layers draw themselves, such as dropout."""
+        seed = seed_of(self.job.seed, self.step, "layers", self.fabric.global_rank)
+        if self.fabric.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # seeding every kind of device takes a hundred times as long
+        else:
+            torch.manual_seed(seed)
+
+    @property
+    def _progress(self) -> float:
+        return self.step / self.training.steps
+
+    def _optimizer(self, player: str) -> torch.optim.Optimizer:
+        factory = self.training.optimizers.get(player, torch.optim.Adam)
+        groups = grouped(self.parameters[player], self.method.student, self.training.rates)
+        if list(groups) == [1.0]:
+            return factory(self.parameters[player])
+        optimizer = factory([{"params": parameters} for parameters in groups.values()])
+        for group, factor in zip(optimizer.param_groups, groups, strict=True):
+            group["lr"] *= factor
+        return optimizer
+
+    @contextmanager
+    def _autocast(self) -> Iterator[None]:
+        """Autocast the forward passes up to the next yield.
+
+        Leaving the context empties autocast's cache of cast weights, which an optimiser step has made stale.
+        """
+        enabled = self.training.precision == "bf16"
+        with torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=enabled):
+            yield
+
+    def _place(self, batch: Batch) -> Batch:
+        batch = batch.to(self.fabric.device)
+        if self.training.channels_last:
+            batch = batch.map(lambda t: t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t)
+        return batch
+
+    def _check(self, losses: Mapping[str, Tensor], total: Tensor) -> None:
+        if math.isfinite(total.item()):
+            return
+        culprits = (name for name, loss in losses.items() if not math.isfinite(loss.item()))
+        raise self._stop(next(culprits, "their weighted sum"))
+
+    def _stop(self, culprit: str) -> TrainingError:
+        saved = Checkpoints(self.job.folder / "checkpoints", warn=say).paths()
+        good = f"the last good checkpoint is {saved[-1].name}" if saved else "there is no checkpoint yet"
+        return TrainingError(
+            f"{culprit} is not finite at step {self.step}; {good}. Lower the learning rate, clip gradients"
+            " (training.clip), or lower a loss's weight"
+        )
+
+    def _watch(self) -> None:
+        every = self.training.evaluate_every or self.training.steps
+        if self.job.monitor is None or (self.step % every and self.step != self.training.steps):
+            return
+        self._average_buffers()
+        if self.fabric.is_global_zero:
+            found = self.job.monitor(self.student())
+            self.history.append({"step": self.step, **found.metrics})
+            alarms = [found.alarm] if found.alarm is not None else []
+            if found.badness is not None:
+                if self.best is None or found.badness < self.best["badness"]:
+                    self.best = {"badness": found.badness, "step": self.step, "student": self.student().state_dict()}
+                elif found.badness > _half_as_good(self.best["badness"]):
+                    before = self.best["step"]
+                    alarms.append(f"the student is less than half as good on the validation split as at step {before}")
+            for alarm in alarms:
+                self.alarms.append(f"step {self.step}: {alarm}")
+                say(f"ALARM at {self.alarms[-1]}")
+        self.fabric.barrier()
+
+    def _averaged_over_processes(self, row: dict[str, float]) -> dict[str, float]:
+        if self.fabric.world_size == 1 or not row:
+            return row
+        values = torch.tensor(list(row.values()), device=self.fabric.device)
+        return dict(zip(row, self._mean(values).tolist(), strict=True))
+
+    def _mean(self, tensor: Tensor) -> Tensor:
+        mean = self.fabric.all_reduce(tensor, reduce_op="mean")
+        assert isinstance(mean, Tensor)
+        return mean
+
+    @torch.no_grad()
+    def _average_buffers(self) -> None:
+        """Batch norm is local to a process, so its statistics are averaged before they are saved or measured."""
+        if self.fabric.world_size == 1:
+            return
+        buffers = list(self.method.buffers())
+        if self.average is not None:
+            own = {name for name, _ in self.method.student.named_buffers()}
+            buffers += [value for name, value in self.average.state_dict().items() if name in own]
+        for buffer in buffers:
+            if buffer.is_floating_point():
+                buffer.copy_(self._mean(buffer.clone()))
+
+
+def _half_as_good(badness: float) -> float:
+    """Return what is twice a distance from the best (above 0), or half a score (below 0)."""
+    return 2 * badness if badness > 0 else badness / 2
+
+
+def _with_text_keys(state: dict[str, Any]) -> dict[str, Any]:
+    """Return an optimiser's state with the numbers of its parameters as text, as a checkpoint needs."""
+    return {**state, "state": {str(number): values for number, values in state["state"].items()}}
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    optimizer.load_state_dict({**state, "state": {int(number): values for number, values in state["state"].items()}})
+    for group in optimizer.param_groups:
+        for key, value in group.items():
+            if isinstance(value, list) and key != "params":  # JSON has no tuples, and Adam's betas are one
+                group[key] = tuple(value)
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:  # the memory format of the parameter
+                values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -1,0 +1,182 @@
+"""What a step trains on: a function of (seed, step), the same in one process or many, begun or resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from limbeck.data.base import Augmentation, Images
+from limbeck.errors import DataError, RecipeError
+from limbeck.ground.randomness import generator
+from limbeck.tasks.base import Task
+from limbeck.types import Batch, Draw
+
+
+class Taught(Protocol):
+    """Outputs of a teacher that were computed beforehand (see `teacher_cache`)."""
+
+    def of(self, batch: Batch, positions: Tensor) -> dict[str, Tensor]:
+        """Return the outputs for a batch whose samples have these positions in the training; {} where unknown."""
+
+
+class Feed:
+    """Gives this process its part of the batch of every step.
+
+    Args:
+        images: What to read.
+        task: Makes a method's batch of a data batch.
+        draws: Everything random that a step needs, by name, beside what task and augmentation declare.
+        augmentation: Applied to `image`, and to `mask` and `target` along with it, or None.
+        seed: The arm's seed.
+        batch: Samples a step, over all processes.
+        rank: Number of this process.
+        processes: Number of processes.
+        workers: Processes that read ahead, for streaming images.
+        cache: What the teacher says, computed beforehand, or None.
+
+    Raises:
+        DataError: The batch is larger than the data.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        task: Task,
+        draws: Mapping[str, Draw],
+        augmentation: Augmentation | None,
+        *,
+        seed: int,
+        batch: int,
+        rank: int = 0,
+        processes: int = 1,
+        workers: int = 0,
+        cache: Taught | None = None,
+    ) -> None:
+        if batch > len(images):
+            raise DataError(f"training.batch: {batch} samples, but the data has only {len(images)}; make it smaller")
+        self.images, self.task, self.augmentation, self.workers = images, task, augmentation, workers
+        self.draws = together(task, draws, augmentation)
+        self.order = Order(len(images), batch, seed)
+        self.seed, self.batch, self.cache = seed, batch, cache
+        share = batch // processes
+        self.part = slice(rank * share, (rank + 1) * share)
+
+    def steps(self, first: int, last: int) -> Iterator[Batch]:
+        """Yield the batches of steps `first` to `last` - 1, on the CPU."""
+        for step, batch in zip(range(first, last), self._read(first, last), strict=True):
+            drawn = {name: self._draw(name, draw, step) for name, draw in self.draws.items()}
+            if self.augmentation is not None:
+                batch = augmented(batch, self.augmentation, drawn)  # noqa: PLW2901
+            taught = self.cache.of(batch, self._positions(step)) if self.cache else {}
+            yield self.task.prepare(replace(batch, drawn=drawn, taught=taught))
+
+    def _positions(self, step: int) -> Tensor:
+        return torch.arange(step * self.batch, (step + 1) * self.batch)[self.part]
+
+    def _draw(self, name: str, draw: Draw, step: int) -> Tensor:
+        return draw.sample(self.batch, generator(self.seed, step, name))[self.part]
+
+    def _read(self, first: int, last: int) -> Iterator[Batch]:
+        steps = _Steps(self.order, first, last, self.part)
+        if not self.images.streaming:
+            return map(self.images.read, steps)
+        loader = DataLoader(_Reader(self.images), sampler=steps, batch_size=None, num_workers=self.workers)
+        return _told(loader)
+
+
+def together(task: Task, draws: Mapping[str, Draw], augmentation: Augmentation | None) -> dict[str, Draw]:
+    """Return what is drawn for a step, for the task, the method (`draws`) and the augmentation of the data.
+
+    Raises:
+        RecipeError: The augmentation draws under a name of the others: both would do the same to what they change.
+    """
+    others, own = {**task.draws(), **draws}, augmentation.draws() if augmentation else {}
+    if twice := sorted(own.keys() & others.keys()):
+        raise RecipeError(
+            f"augmentation: expected another name than that of the method's own augmentation, found {', '.join(twice)}"
+            " twice; give one of them a `name`"
+        )
+    return {**others, **own}
+
+
+def augmented(batch: Batch, change: Augmentation, drawn: Mapping[str, Tensor]) -> Batch:
+    """Return the batch with its images changed, and with their masks and targets moved along.
+
+    The target of a `latent` is no target of the image, and stays.
+
+    Raises:
+        DataError: Targets of another size than the images: what moves an image by whole pixels cannot move them.
+    """
+    if batch.image is None:
+        return batch
+    mask = None if batch.mask is None else change.on_mask(batch.mask, drawn)
+    target = batch.target
+    if target is not None and batch.latent is None:
+        sizes = tuple(batch.image.shape[2:]), tuple(target.shape[2:])
+        if sizes[0] != sizes[1]:
+            raise DataError(
+                f"augmentation: expected targets of the images' size {sizes[0]}, found {sizes[1]}; leave out the"
+                " augmentation or the targets"
+            )
+        target = change.on_target(target, drawn)
+    return replace(batch, image=change(batch.image, drawn), mask=mask, target=target)
+
+
+def _told(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield the batches; bad data reads as it does without worker processes, whose errors come with their traceback."""
+    try:
+        yield from batches
+    except DataError as error:
+        raise DataError(str(error).splitlines()[-1].removeprefix("limbeck.errors.DataError: ")) from error
+
+
+class Order:
+    """The order of the samples: one permutation after another, each drawn from (seed, epoch)."""
+
+    def __init__(self, size: int, batch: int, seed: int) -> None:
+        self.size, self.batch, self.seed = size, batch, seed
+        self._epoch, self._permutation = -1, torch.empty(0, dtype=torch.int64)
+
+    def indices(self, step: int) -> Tensor:
+        """Return the indices (batch,) of the global batch of `step`; a batch may straddle two epochs."""
+        positions = range(step * self.batch, (step + 1) * self.batch)
+        parts = []
+        for epoch in range(positions[0] // self.size, positions[-1] // self.size + 1):
+            start = max(positions[0] - epoch * self.size, 0)
+            stop = min(positions[-1] + 1 - epoch * self.size, self.size)
+            parts.append(self._of(epoch)[start:stop])
+        return torch.cat(parts)
+
+    def _of(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            draw = generator(self.seed, epoch, "order")
+            self._epoch, self._permutation = epoch, torch.randperm(self.size, generator=draw)
+        return self._permutation
+
+
+class _Steps(Sampler[Tensor]):
+    """The indices of this process's part of every step: a sampler that can start anywhere."""
+
+    def __init__(self, order: Order, first: int, last: int, part: slice) -> None:
+        self.order, self.first, self.last, self.part = order, first, last, part
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self.order.indices(step)[self.part] for step in range(self.first, self.last))
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+
+class _Reader(Dataset[Batch]):
+    """Reads a whole batch at once, so that a worker process does the decoding."""
+
+    def __init__(self, images: Images) -> None:
+        self.images = images
+
+    def __getitem__(self, indices: Tensor) -> Batch:
+        return self.images.read(indices)

@@ -1,0 +1,78 @@
+"""What a training is given: everything that the engine needs, and what watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from limbeck.data.base import Augmentation, Images
+from limbeck.methods.base import Method
+from limbeck.tasks.base import Task
+from limbeck.training.options import Training
+from limbeck.training.teacher_cache import TeacherCache
+from limbeck.weighting.base import Weighting
+
+
+class Watched(NamedTuple):
+    """What a monitor found.
+
+    Attributes:
+        metrics: Validation metrics by name.
+        alarm: What is wrong although no loss shows it, or None.
+        badness: What the best checkpoint has least of; None where checkpoints are not compared.
+    """
+
+    metrics: dict[str, float]
+    alarm: str | None = None
+    badness: float | None = None
+
+
+Monitor = Callable[[nn.Module], Watched]
+"""Takes the student as it would be exported."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a training needs; can be sent to another process.
+
+    Attributes:
+        method: What to train, on the CPU; or a function that makes it, for networks that cannot be sent to another
+            process (spectral normalisation).
+        task: Makes the method's batches.
+        images: The training data.
+        training: The options.
+        weighting: Weighs the losses.
+        seed: Draws everything random.
+        folder: Where checkpoints and the final state go.
+        identity: A checkpoint with another identity belongs to another training and is refused.
+        augmentation: Applied to the images, or None.
+        monitor: Called every `training.evaluate_every` steps, or None.
+        cache: What the teacher says to the training images, computed beforehand, or None.
+        log_every: Steps between two entries of a loss in the history.
+        title: Shown beside the progress bar.
+        accelerator: "auto", "cpu", "cuda" or "mps".
+    """
+
+    method: Method | Callable[[], Method]
+    task: Task
+    images: Images
+    training: Training
+    weighting: Weighting
+    seed: int
+    folder: Path
+    identity: str = ""
+    augmentation: Augmentation | None = None
+    monitor: Monitor | None = None
+    cache: TeacherCache | None = None
+    log_every: int = 50
+    title: str = "training"
+    accelerator: str = "auto"
+
+    @property
+    def final(self) -> Path:
+        """The file that holds the finished training's state."""
+        return self.folder / "final.safetensors"

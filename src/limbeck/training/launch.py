@@ -1,0 +1,124 @@
+"""Starting a training: processes, signals, and checkpoints from which an interrupted one goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from multiprocessing import active_children
+
+import torch
+from lightning_fabric import Fabric
+from torch.multiprocessing.spawn import ProcessRaisedException
+
+from limbeck.errors import LimbeckError, MissingExtra, TrainingError
+from limbeck.ground.progress import Progress, say
+from limbeck.methods.base import Method
+from limbeck.training.checkpoint import Checkpoints, save
+from limbeck.training.engine import Engine
+from limbeck.training.job import Job
+from limbeck.training.options import device_of, native_bf16
+
+FLAG_INTERVAL = 10  # steps between two looks at the other processes' signals
+
+
+class Interrupted(TrainingError):
+    """The training was asked to stop, has saved its state, and can go on."""
+
+
+def fit(job: Job) -> None:
+    """Train to the end, from the last checkpoint if there is one; leave the state in `job.final`.
+
+    Raises:
+        TrainingError: A loss is not finite.
+        Interrupted: SIGINT or SIGTERM came; the state is saved.
+        CheckpointError: A checkpoint cannot be read or written.
+    """
+    device = device_of(job.accelerator).type
+    if job.training.precision == "bf16" and device == "cpu" and not native_bf16():
+        say(f"{job.title}: this CPU has no bfloat16 arithmetic, so that precision bf16 is slower here than 32")
+    if job.training.processes == 1:
+        _train(Fabric(accelerator=device, devices=1), job)
+        return
+    fabric = Fabric(accelerator=device, devices=job.training.processes, strategy="ddp_spawn")
+    with _signals(_forward):
+        try:
+            fabric.launch(partial(_train_part, job=job))
+        except ProcessRaisedException as error:
+            raise _of_child(error) from error
+
+
+def _train_part(fabric: Fabric, job: Job) -> None:
+    if fabric.device.type == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
+    shared = isinstance(job.method, Method)  # what arrives here shares its memory with the other processes
+    _train(fabric, replace(job, method=deepcopy(job.method)) if shared else job)
+
+
+def _forward(number: int) -> None:
+    """Give a signal to the processes of the training."""
+    for child in active_children():
+        if child.pid is not None:
+            os.kill(child.pid, number)
+
+
+def _of_child(error: ProcessRaisedException) -> Exception:
+    """Return the error that a process ended with, so that it reads the same as in a single process."""
+    name, _, message = str(error).strip().splitlines()[-1].partition(": ")
+    known: list[type[LimbeckError]] = [Interrupted, *LimbeckError.__subclasses__()]
+    kind = next((kind for kind in known if f"{kind.__module__}.{kind.__name__}" == name), None)
+    if kind is None:
+        return error
+    return LimbeckError(message) if kind is MissingExtra else kind(message)  # that one makes its message by itself
+
+
+def _train(fabric: Fabric, job: Job) -> None:
+    engine = Engine(fabric, job)
+    checkpoints = Checkpoints(job.folder / "checkpoints", warn=say)
+    if (state := checkpoints.latest()) is not None:
+        engine.load(state)
+    asked: list[int] = []
+    shown = fabric.is_global_zero
+    with _signals(asked.append), Progress(job.title, job.training.steps, shown) as progress:
+        started = time.perf_counter()
+        for batch in engine.feed.steps(engine.step, job.training.steps):
+            engine.advance(batch)
+            progress.update(engine.step, engine.history[-1] if engine.history else {})
+            stop = engine.agree(bool(asked)) if engine.step % FLAG_INTERVAL == 0 or fabric.world_size == 1 else False
+            last = engine.step == job.training.steps
+            if stop or last or engine.step % job.training.checkpoint_every == 0:
+                now = time.perf_counter()
+                engine.seconds, started = engine.seconds + now - started, now
+                state = engine.state()
+                if fabric.is_global_zero:
+                    checkpoints.save(engine.step, state)
+            if stop and not last:
+                fabric.barrier()  # the first process to end takes the others with it
+                raise Interrupted(f"stopped after step {engine.step}; the same command goes on from there")
+        state = engine.state()  # in every process, as they average their buffers for it
+        if fabric.is_global_zero:
+            save(job.final, state)
+        if engine.agree(bool(asked)):  # during the last step: its arm is whole, but what comes after it is not wanted
+            fabric.barrier()
+            raise Interrupted(f"stopped after step {engine.step}, the last; the same command goes on from there")
+    fabric.barrier()
+
+
+@contextmanager
+def _signals(handle: Callable[[int], object]) -> Iterator[None]:
+    """Give SIGINT and SIGTERM to `handle` instead of dying, so that the step can end and be saved."""
+    try:
+        before = {n: signal.signal(n, lambda number, _: handle(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals are somebody else's business there
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
