@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import pkgutil
 import signal
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,17 @@ from limbeck.training.launch import fit
 from limbeck.training.options import Training
 from limbeck.types import VOID, Batch, Draw, Update
 from limbeck.weighting.base import Weighting
+
+
+def every_module(*packages: str) -> list[str]:
+    """Return the names of all modules of packages of limbeck, their corners included."""
+    found = [
+        info.name
+        for package in packages
+        for info in pkgutil.walk_packages(import_module(f"limbeck.{package}").__path__, f"limbeck.{package}.")
+    ]
+    assert found
+    return found
 
 
 class ToyGan(Method):

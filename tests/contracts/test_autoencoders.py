@@ -5,15 +5,14 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
-import pkgutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from toys import every_module
 
-from limbeck import networks
 from limbeck.errors import RecipeError
 from limbeck.networks.handling.tap import Tap
 from limbeck.networks.roles import Autoencoder, VariationalAutoencoder
@@ -29,8 +28,8 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 
 
 def found() -> Iterator[type[Any]]:
-    for module in pkgutil.iter_modules(networks.__path__, "limbeck.networks."):
-        importlib.import_module(module.name)
+    for name in every_module("networks", "baselines"):
+        importlib.import_module(name)
     below = list(Autoencoder.__subclasses__())
     while below:
         cls = below.pop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import pickle
-import pkgutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,9 +13,8 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from toys import toy_scene, write_camvid, write_facades
+from toys import every_module, toy_scene, write_camvid, write_facades
 
-import limbeck.data
 from limbeck.data.augmentations.augmentation import AugmentationSequence, Flip
 from limbeck.data.augmentations.diffaugment import DiffAugment
 from limbeck.data.augmentations.warp import Crop, Rotation
@@ -40,7 +38,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 def found(base: type) -> list[type]:
-    modules = [importlib.import_module(f"limbeck.data.{m.name}") for m in pkgutil.iter_modules(limbeck.data.__path__)]
+    modules = [importlib.import_module(name) for name in every_module("data")]
     classes = {c for m in modules for c in vars(m).values() if inspect.isclass(c) and issubclass(c, base)}
     return sorted((c for c in classes if not inspect.isabstract(c)), key=lambda c: c.__name__)
 

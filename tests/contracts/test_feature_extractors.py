@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+from toys import every_module
 
-import limbeck.metrics
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.features import ClassifierFeatures, InceptionFeatures, InceptionV3, MapFeatures
 
@@ -50,9 +49,7 @@ EXAMPLES: dict[type[FeatureExtractor], Callable[[Path], FeatureExtractor]] = {
 
 
 def found() -> list[type[FeatureExtractor]]:
-    modules = [
-        importlib.import_module(f"limbeck.metrics.{m.name}") for m in pkgutil.iter_modules(limbeck.metrics.__path__)
-    ]
+    modules = [importlib.import_module(name) for name in every_module("metrics")]
     classes = {c for m in modules for c in vars(m).values() if inspect.isclass(c) and issubclass(c, FeatureExtractor)}
     return sorted((c for c in classes if not inspect.isabstract(c)), key=lambda c: c.__name__)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -15,9 +14,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import Dying, Killed, ToyRestorer, ToySegmenter, differences, resumed, toy_job, trained
+from toys import Dying, Killed, ToyRestorer, ToySegmenter, differences, every_module, resumed, toy_job, trained
 
-import limbeck.methods
 from limbeck.attacks.boundary import DeepFoolBoundary
 from limbeck.attacks.mixture import AttackMixture
 from limbeck.attacks.noise import GaussianNoise
@@ -364,8 +362,8 @@ every_case = pytest.mark.parametrize("case", ALL)
 
 
 def found() -> set[type[Method]]:
-    names = [module.name for module in pkgutil.iter_modules(limbeck.methods.__path__)]
-    modules = [importlib.import_module(f"limbeck.methods.{name}") for name in names]
+    names = every_module("methods")
+    modules = [importlib.import_module(name) for name in names]
     classes = {c for m in modules for c in vars(m).values() if inspect.isclass(c) and issubclass(c, Method)}
     return {c for c in classes if not inspect.isabstract(c)}
 

@@ -7,7 +7,6 @@ import importlib
 import inspect
 import io
 import pickle
-import pkgutil
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from toys import every_module
 
-from limbeck import networks
 from limbeck.errors import RecipeError
 from limbeck.networks.roles import Classifier, Discriminator, Generator
 
@@ -87,8 +86,8 @@ class Case:
 
 
 def _concrete(role: type[Any]) -> Iterator[type[Any]]:
-    for module in pkgutil.iter_modules(networks.__path__, "limbeck.networks."):
-        importlib.import_module(module.name)
+    for name in every_module("networks", "baselines"):
+        importlib.import_module(name)
     below = list(role.__subclasses__())
     while below:
         found = below.pop()

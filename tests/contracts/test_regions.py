@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import inspect
 import pickle
-import pkgutil
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ import pytest
 import torch
 from scipy import ndimage
 from torch import Tensor
+from toys import every_module
 
-from limbeck import networks
 from limbeck.baselines.filters import blur, lab, luminance, slopes
 from limbeck.baselines.regions.felzenszwalb import Felzenszwalb
 from limbeck.baselines.regions.kmeans_regions import KMeansRegions, clustered
@@ -46,8 +45,8 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 
 
 def concrete() -> dict[str, type[Regions]]:
-    for module in pkgutil.iter_modules(networks.__path__, "limbeck.networks."):
-        importlib.import_module(module.name)
+    for name in every_module("networks", "baselines"):
+        importlib.import_module(name)
     found, below = {}, [Regions]
     while below:
         cls = below.pop()

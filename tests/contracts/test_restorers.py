@@ -6,14 +6,13 @@ import copy
 import importlib
 import inspect
 import pickle
-import pkgutil
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
 from torch import Tensor, nn
+from toys import every_module
 
-from limbeck import networks
 from limbeck.baselines.restoration.interpolation import Interpolation
 from limbeck.errors import RecipeError
 from limbeck.networks.roles import ProbabilisticRestorer, Restorer
@@ -33,8 +32,8 @@ N = 3
 
 
 def _concrete() -> list[type[Restorer]]:
-    for module in pkgutil.iter_modules(networks.__path__, "limbeck.networks."):
-        importlib.import_module(module.name)
+    for name in every_module("networks", "baselines"):
+        importlib.import_module(name)
     found, below = set(), [Restorer]
     while below:
         cls = below.pop()

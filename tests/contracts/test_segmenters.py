@@ -9,15 +9,14 @@ import copy
 import importlib
 import inspect
 import pickle
-import pkgutil
 import re
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
 from torch import Tensor, nn
+from toys import every_module
 
-from limbeck import networks
 from limbeck.errors import RecipeError
 from limbeck.networks.classifiers.mobilenet_v2 import MobileNetV2
 from limbeck.networks.classifiers.resnet import ResNet
@@ -43,8 +42,8 @@ UNREACHED = {"FastScnn": r"extract\.\d\.conv\.3\.bias", "DeepLabV3": r"backbone\
 
 
 def _concrete() -> list[type[Segmenter]]:
-    for module in pkgutil.iter_modules(networks.__path__, "limbeck.networks."):
-        importlib.import_module(module.name)
+    for name in every_module("networks", "baselines"):
+        importlib.import_module(name)
     found, below = set(), [Segmenter]
     while below:
         cls = below.pop()

@@ -6,15 +6,14 @@ import copy
 import importlib
 import inspect
 import pickle
-import pkgutil
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from toys import every_module
 
-from limbeck import networks
 from limbeck.errors import RecipeError
 from limbeck.networks.classifiers.vgg import Vgg16
 from limbeck.networks.roles import Stylizer
@@ -39,13 +38,13 @@ N = 2
 
 
 def _concrete() -> list[type[Stylizer]]:
-    for module in pkgutil.iter_modules(networks.__path__, "limbeck.networks."):
-        importlib.import_module(module.name)
+    for name in every_module("networks", "baselines"):
+        importlib.import_module(name)
     found, below = set(), [Stylizer]
     while below:
         cls = below.pop()
         below += cls.__subclasses__()
-        if cls.__module__.startswith("limbeck.networks.") and not inspect.isabstract(cls):
+        if cls.__module__.startswith(("limbeck.networks.", "limbeck.baselines.")) and not inspect.isabstract(cls):
             found.add(cls)
     return sorted(found, key=lambda c: c.__name__)
 

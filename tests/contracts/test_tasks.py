@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-import pkgutil
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -14,9 +13,8 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from toys import ToyPairs, ToyRestorer, ToySegmenter, differences
+from toys import ToyPairs, ToyRestorer, ToySegmenter, differences, every_module
 
-import limbeck.tasks
 from limbeck.attacks.pgd import Pgd
 from limbeck.data.base import Data
 from limbeck.data.degradations.add_noise import AddNoise
@@ -173,8 +171,8 @@ def base(metric: str) -> str:
 
 
 def found() -> set[type[Task]]:
-    names = [module.name for module in pkgutil.iter_modules(limbeck.tasks.__path__)]
-    modules = [importlib.import_module(f"limbeck.tasks.{name}") for name in names]
+    names = every_module("tasks")
+    modules = [importlib.import_module(name) for name in names]
     classes = {c for m in modules for c in vars(m).values() if inspect.isclass(c) and issubclass(c, Task)}
     return {c for c in classes if not inspect.isabstract(c)}
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable
 
 import pytest
 import torch
+from toys import every_module
 
-import limbeck.weighting
 from limbeck.weighting.base import Weighting
 from limbeck.weighting.scheduled import Schedule, Scheduled
 
@@ -24,9 +23,7 @@ EXAMPLES: dict[type[Weighting], Callable[[], Weighting]] = {
 
 
 def found() -> list[type[Weighting]]:
-    modules = [
-        importlib.import_module(f"limbeck.weighting.{m.name}") for m in pkgutil.iter_modules(limbeck.weighting.__path__)
-    ]
+    modules = [importlib.import_module(name) for name in every_module("weighting")]
     classes = {c for m in modules for c in vars(m).values() if inspect.isclass(c) and issubclass(c, Weighting)}
     return sorted((c for c in classes if not inspect.isabstract(c)), key=lambda c: c.__name__)
 

@@ -165,7 +165,9 @@ def network_arguments(cls: type) -> dict[str, Argument]:
 def _is_network(cls: type) -> bool:
     """Return whether a class is a network rather than a module of another room of ours, such as a loss."""
     ours = cls.__module__.startswith("limbeck.")
-    return issubclass(cls, nn.Module) and (not ours or cls.__module__.startswith("limbeck.networks."))
+    return issubclass(cls, nn.Module) and (
+        not ours or cls.__module__.startswith(("limbeck.networks.", "limbeck.baselines."))
+    )
 
 
 def classes_in(annotation: Any) -> list[type]:

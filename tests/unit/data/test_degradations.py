@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
+from toys import every_module
 
-import limbeck.data
 from limbeck.data.base import Degradation
 from limbeck.data.degradations.add_noise import AddNoise
 from limbeck.data.degradations.blur import Blur
@@ -41,7 +40,7 @@ def seeds(count: int = 4, first: int = 0) -> Tensor:
 
 
 def test_every_degradation_has_an_example() -> None:
-    modules = [importlib.import_module(f"limbeck.data.{m.name}") for m in pkgutil.iter_modules(limbeck.data.__path__)]
+    modules = [importlib.import_module(name) for name in every_module("data")]
     known = {c for m in modules for c in vars(m).values() if inspect.isclass(c) and issubclass(c, Degradation)}
     assert {c for c in known if not inspect.isabstract(c)} == set(EXAMPLES)
 

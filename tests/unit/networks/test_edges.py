@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pkgutil
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
+from toys import every_module
 
-from limbeck import networks
 from limbeck.baselines.edges.canny import Canny, linked
 from limbeck.baselines.edges.gradient_edges import Scharr, Sobel
 from limbeck.baselines.edges.laplacian_of_gaussian import LaplacianOfGaussian
@@ -41,8 +40,8 @@ def step(height: float = 1.0, at: int = 20) -> Tensor:
 
 
 def concrete() -> list[type[EdgeDetector]]:
-    for module in pkgutil.iter_modules(networks.__path__, "limbeck.networks."):
-        importlib.import_module(module.name)
+    for name in every_module("networks", "baselines"):
+        importlib.import_module(name)
     found = [c for c in EdgeDetector.__subclasses__() if c.__module__.startswith("limbeck.")]
     return sorted((c for c in found if not inspect.isabstract(c)), key=lambda c: c.__name__)
 
