@@ -199,7 +199,7 @@ def test_a_wrong_import_is_found_out(name: str, text: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("losses.new", "from limbeck.losses.base import precise\nfrom limbeck.errors import RecipeError"),
+        ("losses.new", "from limbeck.losses.tensors import precise\nfrom limbeck.errors import RecipeError"),
         ("methods.new", "from limbeck.losses import gan\nfrom limbeck.networks.gan.dcgan import DcganGenerator"),
         ("networks.new", "from limbeck.networks.handling.tap import Tap\nimport torch, limbeck"),
         ("data.new", "from limbeck.data.image_files import decode"),

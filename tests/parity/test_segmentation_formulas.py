@@ -14,13 +14,14 @@ from scipy.ndimage import distance_transform_edt
 from scipy.special import log_softmax
 from torch import Tensor
 
-from limbeck.losses.base import masked_mean, place_cosines
 from limbeck.losses.cirkd import cross_image
 from limbeck.losses.cirkd_memory import relations
 from limbeck.losses.feature_affinity import feature_affinity
+from limbeck.losses.gather import masked_mean
 from limbeck.losses.ifvd import ifvd, variation
 from limbeck.losses.pairwise_structure import pairwise_structure
 from limbeck.losses.segmentation import boundary_weights, pixel_cross_entropy, weighted_kl
+from limbeck.losses.tensors import place_cosines
 from limbeck.types import VOID
 
 Array = np.ndarray[Any, Any]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import precise
+from limbeck.losses.tensors import precise
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 # Linear sRGB to CIE XYZ (IEC 61966-2-1), the white of daylight D65, and where Lab's cube root becomes a line.

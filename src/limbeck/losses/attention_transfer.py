@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import require
-from limbeck.losses.base import FeatureLoss, check_paths, pairs, pooled_alike, same_shape, unit
+from limbeck.losses.base import FeatureLoss, check_paths, pairs
+from limbeck.losses.tensors import pooled_alike, same_shape, unit
 
 
 def attention_transfer(student: Tensor, teacher: Tensor, power: float = 2.0) -> Tensor:

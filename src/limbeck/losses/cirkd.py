@@ -11,19 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.errors import require
-from limbeck.losses.base import (
-    FeatureLoss,
-    check_paths,
-    full_precision,
-    gathered,
-    kl_divergence,
-    own_part,
-    pairs,
-    pooled_alike,
-    precise,
-    same_shape,
-    unit,
-)
+from limbeck.losses.base import FeatureLoss, check_paths, pairs
+from limbeck.losses.gather import gathered, own_part
+from limbeck.losses.tensors import full_precision, kl_divergence, pooled_alike, precise, same_shape, unit
 
 
 def cross_image(student: Tensor, teacher: Tensor, temperature: float = 0.1, images: slice = slice(None)) -> Tensor:

@@ -10,19 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, require
-from limbeck.losses.base import (
-    FeatureLoss,
-    check_paths,
-    full_precision,
-    gathered,
-    kl_divergence,
-    masked_mean,
-    pairs,
-    pixel_classes,
-    pooled_alike,
-    precise,
-    unit,
-)
+from limbeck.losses.base import FeatureLoss, check_paths, pairs
+from limbeck.losses.gather import gathered, masked_mean
+from limbeck.losses.tensors import full_precision, kl_divergence, pixel_classes, pooled_alike, precise, unit
 from limbeck.types import VOID, Draw
 
 

@@ -10,16 +10,9 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import require
-from limbeck.losses.base import (
-    FeatureLoss,
-    check_paths,
-    embedding,
-    full_precision,
-    gathered,
-    related,
-    same_shape,
-    unit,
-)
+from limbeck.losses.base import FeatureLoss, check_paths
+from limbeck.losses.gather import gathered
+from limbeck.losses.tensors import embedding, full_precision, related, same_shape, unit
 
 
 def gaussian_correlation(features: Tensor, gamma: float = 0.4, order: int = 2) -> Tensor:

@@ -10,16 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, require
-from limbeck.losses.base import (
-    FeatureLoss,
-    check_paths,
-    embedding,
-    full_precision,
-    gathered,
-    pairs,
-    precise,
-    unit,
-)
+from limbeck.losses.base import FeatureLoss, check_paths, pairs
+from limbeck.losses.gather import gathered
+from limbeck.losses.tensors import embedding, full_precision, precise, unit
 from limbeck.types import Draw
 
 EPSILON = 1e-7

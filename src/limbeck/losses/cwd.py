@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import require
-from limbeck.losses.base import FeatureLoss, check_paths, pairs, pointwise, pooled_alike, precise, same_shape
+from limbeck.losses.base import FeatureLoss, check_paths, pairs
+from limbeck.losses.tensors import pointwise, pooled_alike, precise, same_shape
 
 
 def cwd(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:

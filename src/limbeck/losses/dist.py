@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import LogitLoss, gathered, logit_pair, not_negative, positive
+from limbeck.losses.base import LogitLoss
+from limbeck.losses.gather import gathered
+from limbeck.losses.tensors import logit_pair, not_negative, positive
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:

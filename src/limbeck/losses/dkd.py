@@ -7,15 +7,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from limbeck.losses.base import (
-    LogitLoss,
-    class_labels,
-    kl_divergence,
-    logit_pair,
-    not_negative,
-    positive,
-    without_target,
-)
+from limbeck.losses.base import LogitLoss
+from limbeck.losses.tensors import class_labels, kl_divergence, logit_pair, not_negative, positive, without_target
 
 
 def tckd(student: Tensor, teacher: Tensor, label: Tensor | None, temperature: float = 1.0) -> Tensor:

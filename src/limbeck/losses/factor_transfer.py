@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import require
-from limbeck.losses.base import FeatureLoss, check_paths, pairs, pooled_alike, precise, same_shape, unit
+from limbeck.losses.base import FeatureLoss, check_paths, pairs
+from limbeck.losses.tensors import pooled_alike, precise, same_shape, unit
 
 
 def factor_transfer(student: Tensor, teacher: Tensor) -> Tensor:

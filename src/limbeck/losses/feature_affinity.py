@@ -8,7 +8,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from limbeck.losses.base import FeatureLoss, check_paths, pairs, place_cosines, pooled_alike, same_shape
+from limbeck.losses.base import FeatureLoss, check_paths, pairs
+from limbeck.losses.tensors import place_cosines, pooled_alike, same_shape
 
 
 def feature_affinity(student: Tensor, teacher: Tensor) -> Tensor:

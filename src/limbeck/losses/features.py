@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from limbeck.losses.base import gathered, precise, same_shape
+from limbeck.losses.gather import gathered
+from limbeck.losses.tensors import precise, same_shape
 
 EPSILON = 1e-3
 

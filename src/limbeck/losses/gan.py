@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.losses.base import precise
+from limbeck.losses.tensors import precise
 
 Critic = Callable[[Tensor], Tensor]
 """Scores of images (N, C, H, W)."""

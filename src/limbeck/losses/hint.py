@@ -8,7 +8,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from limbeck.losses.base import FeatureLoss, check_paths, pairs, pointwise, pooled_alike, precise, same_shape
+from limbeck.losses.base import FeatureLoss, check_paths, pairs
+from limbeck.losses.tensors import pointwise, pooled_alike, precise, same_shape
 
 
 def hint(student: Tensor, teacher: Tensor) -> Tensor:

@@ -9,18 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.losses.base import (
-    FeatureLoss,
-    check_paths,
-    full_precision,
-    masked_mean,
-    pairs,
-    pixel_classes,
-    pooled_alike,
-    precise,
-    same_shape,
-    unit,
-)
+from limbeck.losses.base import FeatureLoss, check_paths, pairs
+from limbeck.losses.gather import masked_mean
+from limbeck.losses.tensors import full_precision, pixel_classes, pooled_alike, precise, same_shape, unit
 from limbeck.types import VOID
 
 

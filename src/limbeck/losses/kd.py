@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import LogitLoss, class_labels, kl_divergence, logit_pair, not_negative, positive, precise
+from limbeck.losses.base import LogitLoss
+from limbeck.losses.tensors import class_labels, kl_divergence, logit_pair, not_negative, positive, precise
 
 
 def softened_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:

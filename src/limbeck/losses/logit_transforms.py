@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import LogitLoss, logit_pair, positive, precise
+from limbeck.losses.base import LogitLoss
+from limbeck.losses.tensors import logit_pair, positive, precise
 
 Remainder = Literal["renormalise", "uniform"]
 

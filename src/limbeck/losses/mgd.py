@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, require
-from limbeck.losses.base import FeatureLoss, check_paths, pairs, pointwise, precise, same_shape
+from limbeck.losses.base import FeatureLoss, check_paths, pairs
+from limbeck.losses.tensors import pointwise, precise, same_shape
 from limbeck.types import Draw
 
 

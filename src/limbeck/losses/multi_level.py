@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import LogitLoss, full_precision, gathered, kl_divergence, logit_pair, not_negative, positive
+from limbeck.losses.base import LogitLoss
+from limbeck.losses.gather import gathered
+from limbeck.losses.tensors import full_precision, kl_divergence, logit_pair, not_negative, positive
 
 
 def instance_level(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

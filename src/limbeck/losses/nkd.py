@@ -6,7 +6,8 @@ from typing import final
 
 from torch import Tensor
 
-from limbeck.losses.base import LogitLoss, class_labels, logit_pair, not_negative, positive, without_target
+from limbeck.losses.base import LogitLoss
+from limbeck.losses.tensors import class_labels, logit_pair, not_negative, positive, without_target
 
 
 def nkd(

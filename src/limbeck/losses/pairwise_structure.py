@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.errors import require
-from limbeck.losses.base import FeatureLoss, check_paths, pairs, place_cosines, pooled_alike, same_shape
+from limbeck.losses.base import FeatureLoss, check_paths, pairs
+from limbeck.losses.tensors import place_cosines, pooled_alike, same_shape
 
 
 def pairwise_structure(student: Tensor, teacher: Tensor, pool: float = 0.5) -> Tensor:

@@ -8,7 +8,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from limbeck.losses.base import FeatureLoss, check_paths, embedding, full_precision, gathered, related, same_shape
+from limbeck.losses.base import FeatureLoss, check_paths
+from limbeck.losses.gather import gathered
+from limbeck.losses.tensors import embedding, full_precision, related, same_shape
 
 EPSILON = 1e-7
 

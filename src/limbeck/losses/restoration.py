@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from limbeck.losses.base import precise, same_shape
+from limbeck.losses.tensors import precise, same_shape
 
 
 def spectral(student: Tensor, teacher: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, require
-from limbeck.losses.base import FeatureLoss, check_paths, pairs, precise, same_shape
+from limbeck.losses.base import FeatureLoss, check_paths, pairs
+from limbeck.losses.tensors import precise, same_shape
 
 
 def hierarchical_context(student: Tensor, teacher: Tensor) -> Tensor:

@@ -11,16 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.errors import require
-from limbeck.losses.base import (
-    FeatureLoss,
-    check_paths,
-    embedding,
-    full_precision,
-    gathered,
-    related,
-    same_shape,
-    unit,
-)
+from limbeck.losses.base import FeatureLoss, check_paths
+from limbeck.losses.gather import gathered
+from limbeck.losses.tensors import embedding, full_precision, related, same_shape, unit
 
 
 def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import gathered, kl_divergence, masked_mean, not_negative, positive, precise, same_shape
+from limbeck.losses.gather import gathered, masked_mean
+from limbeck.losses.tensors import kl_divergence, not_negative, positive, precise, same_shape
 from limbeck.types import VOID
 
 

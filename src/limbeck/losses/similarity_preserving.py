@@ -8,16 +8,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from limbeck.losses.base import (
-    FeatureLoss,
-    check_paths,
-    full_precision,
-    gathered,
-    precise,
-    related,
-    same_shape,
-    unit,
-)
+from limbeck.losses.base import FeatureLoss, check_paths
+from limbeck.losses.gather import gathered
+from limbeck.losses.tensors import full_precision, precise, related, same_shape, unit
 
 
 def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:

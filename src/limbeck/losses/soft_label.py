@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.losses.base import precise, same_shape
+from limbeck.losses.tensors import precise, same_shape
 
 
 def bernoulli_kl(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:

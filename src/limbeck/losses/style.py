@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from limbeck.losses.base import full_precision, precise, same_shape
+from limbeck.losses.tensors import full_precision, precise, same_shape
 
 EPSILON = 1e-5  # in the variance of a channel
 TINY = 1e-12  # so that nothing is divided by 0

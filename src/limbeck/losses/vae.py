@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import full_precision, precise, same_shape
+from limbeck.losses.tensors import full_precision, precise, same_shape
 
 LEVEL = 2 / 255  # between two of the 256 values of a pixel in [-1, 1]
 SMALLEST = 1e-6  # a probability, or a part of one, that is smaller is taken for it: float32 near 1 is no finer

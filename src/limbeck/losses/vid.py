@@ -11,15 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import require
-from limbeck.losses.base import (
-    FeatureLoss,
-    check_paths,
-    pairs,
-    pointwise,
-    pooled_alike,
-    precise,
-    same_shape,
-)
+from limbeck.losses.base import FeatureLoss, check_paths, pairs
+from limbeck.losses.tensors import pointwise, pooled_alike, precise, same_shape
 
 FLOOR = 1e-5
 """ε: no variance is smaller."""

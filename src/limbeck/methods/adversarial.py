@@ -22,8 +22,9 @@ from limbeck.attacks.base import Attack
 from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import Strength
 from limbeck.errors import RecipeError
-from limbeck.losses.base import gathered, kl_divergence, positive, precise
+from limbeck.losses.gather import gathered
 from limbeck.losses.kd import cross_entropy, softened_kl
+from limbeck.losses.tensors import kl_divergence, positive, precise
 from limbeck.methods.base import Method
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.handling.modes import evaluating

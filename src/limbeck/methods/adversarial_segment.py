@@ -14,8 +14,9 @@ from limbeck.attacks.base import Attack
 from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import Strength
 from limbeck.errors import RecipeError, require
-from limbeck.losses.base import gathered, kl_divergence, precise
+from limbeck.losses.gather import gathered
 from limbeck.losses.segmentation import pixel_cross_entropy, pixel_rows
+from limbeck.losses.tensors import kl_divergence, precise
 from limbeck.methods.base import Method
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.handling.modes import evaluating

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from limbeck.attacks.boundary import Boundary, BoundarySearch, DeepFoolBoundary
 from limbeck.errors import RecipeError
-from limbeck.losses.base import gathered, own_part, positive
+from limbeck.losses.gather import gathered, own_part
 from limbeck.losses.kd import cross_entropy, softened_kl
+from limbeck.losses.tensors import positive
 from limbeck.methods.base import Method
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.handling.modes import evaluating

@@ -16,8 +16,8 @@ from limbeck.attacks.strength import Strength
 from limbeck.data.base import Augmentation
 from limbeck.errors import RecipeError, require
 from limbeck.losses import gan
-from limbeck.losses.base import gathered
 from limbeck.losses.features import DISTANCES, feature_matching, mean_matching
+from limbeck.losses.gather import gathered
 from limbeck.losses.soft_label import soft_label
 from limbeck.methods.base import Method
 from limbeck.methods.perceptual import perceptual

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import precise
 from limbeck.losses.kd import softened_kl
+from limbeck.losses.tensors import precise
 from limbeck.methods.base import Method
 from limbeck.types import Batch, Update
 

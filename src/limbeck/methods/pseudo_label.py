@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import masked_mean, precise
+from limbeck.losses.gather import masked_mean
 from limbeck.losses.segmentation import pixel_cross_entropy
+from limbeck.losses.tensors import precise
 from limbeck.methods.base import Method
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.handling.modes import evaluating

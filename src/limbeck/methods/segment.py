@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, require
 from limbeck.losses import gan
-from limbeck.losses.base import FeatureLoss, LogitLoss, masked_mean, precise
+from limbeck.losses.base import FeatureLoss, LogitLoss
+from limbeck.losses.gather import masked_mean
 from limbeck.losses.segmentation import boundary_weights, pixel_cross_entropy, pixel_rows, weighted_kl
+from limbeck.losses.tensors import precise
 from limbeck.methods.base import Method
 from limbeck.methods.followed import Followed, FollowedLesson
 from limbeck.networks.handling.adapters import feature_shapes

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import FeatureLoss, LogitLoss, precise
+from limbeck.losses.base import FeatureLoss, LogitLoss
+from limbeck.losses.tensors import precise
 from limbeck.methods.base import Method
 from limbeck.methods.followed import Followed, FollowedLesson
 from limbeck.networks.handling.adapters import feature_shapes

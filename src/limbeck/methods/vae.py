@@ -15,8 +15,9 @@ from limbeck.attacks.latent import on_shell
 from limbeck.attacks.strength import Strength
 from limbeck.errors import require
 from limbeck.losses import gan, vae
-from limbeck.losses.base import gathered, precise
 from limbeck.losses.features import DISTANCES, feature_matching, l1
+from limbeck.losses.gather import gathered
+from limbeck.losses.tensors import precise
 from limbeck.methods.base import Method
 from limbeck.methods.perceptual import perceptual
 from limbeck.networks.autoencoders.latent_map import LatentMap

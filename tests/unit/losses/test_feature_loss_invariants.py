@@ -12,11 +12,12 @@ from torch import Tensor
 
 from limbeck.errors import RecipeError
 from limbeck.losses.attention_transfer import AttentionTransfer, attention_transfer
-from limbeck.losses.base import FeatureLoss, gathered
+from limbeck.losses.base import FeatureLoss
 from limbeck.losses.correlation_congruence import CorrelationCongruence, correlation_congruence
 from limbeck.losses.crd import Crd, crd
 from limbeck.losses.cwd import Cwd, cwd
 from limbeck.losses.factor_transfer import FactorTransfer, factor_transfer
+from limbeck.losses.gather import gathered
 from limbeck.losses.hint import Hint, hint
 from limbeck.losses.mgd import Mgd, mask, mgd
 from limbeck.losses.pkt import Pkt, pkt

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import LogitLoss, kl_divergence, without_target
+from limbeck.losses.base import LogitLoss
 from limbeck.losses.dist import Dist, dist, pearson
 from limbeck.losses.dkd import Dkd, dkd, nckd, tckd
 from limbeck.losses.kd import Kd, adversarial_training, cross_entropy, soft_and_hard, softened_kl
 from limbeck.losses.logit_transforms import Sharpened, Standardised, TopK, sharpened, standardised, top_k
 from limbeck.losses.multi_level import MultiLevel, multi_level
 from limbeck.losses.nkd import Nkd, nkd
+from limbeck.losses.tensors import kl_divergence, without_target
 
 N, K = 8, 5
 

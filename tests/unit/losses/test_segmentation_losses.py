@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import LogitLoss, masked_mean, own_part, pixel_classes
+from limbeck.losses.base import LogitLoss
 from limbeck.losses.cirkd import Cirkd, cross_image
 from limbeck.losses.cirkd_memory import CirkdMemory, members, relations
 from limbeck.losses.cwd import Cwd, cwd
 from limbeck.losses.dist import Dist
 from limbeck.losses.dkd import Dkd
+from limbeck.losses.gather import masked_mean, own_part
 from limbeck.losses.ifvd import Ifvd, ifvd
 from limbeck.losses.kd import Kd
 from limbeck.losses.nkd import Nkd
@@ -27,6 +28,7 @@ from limbeck.losses.segmentation import (
     pixel_rows,
     weighted_kl,
 )
+from limbeck.losses.tensors import pixel_classes
 from limbeck.types import VOID
 
 N, K, SIZE = 4, 3, 6

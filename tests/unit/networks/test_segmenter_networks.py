@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, WeightsError
-from limbeck.losses.base import pixel_classes
+from limbeck.losses.tensors import pixel_classes
 from limbeck.networks.classifiers.mobilenet_v2 import MobileNetV2
 from limbeck.networks.classifiers.resnet import ResNet
 from limbeck.networks.classifiers.shufflenet_v2 import ShuffleNetV2

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limbeck.baselines.filters import blur, luminance, slopes
 from limbeck.errors import RecipeError
-from limbeck.losses.base import positive
+from limbeck.losses.tensors import positive
 from limbeck.networks.roles import EdgeDetector
 
 

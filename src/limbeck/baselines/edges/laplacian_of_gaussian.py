@@ -8,7 +8,7 @@ from typing import final
 from torch import Tensor
 
 from limbeck.baselines.filters import along, gaussian, luminance, slopes
-from limbeck.losses.base import positive
+from limbeck.losses.tensors import positive
 from limbeck.networks.roles import EdgeDetector
 
 

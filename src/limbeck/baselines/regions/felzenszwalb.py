@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.baselines.regions.region_maps import RegionsByImage
-from limbeck.losses.base import not_negative, positive
+from limbeck.losses.tensors import not_negative, positive
 from limbeck.networks.blocks.building import check_sizes
 
 

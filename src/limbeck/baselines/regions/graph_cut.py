@@ -14,7 +14,7 @@ from torch import Tensor
 from limbeck.baselines.filters import lab
 from limbeck.baselines.regions.region_classifier import RegionClassifier
 from limbeck.baselines.regions.region_maps import areas, neighbours, pooled
-from limbeck.losses.base import not_negative
+from limbeck.losses.tensors import not_negative
 from limbeck.networks.roles import Fitted, Regions
 
 Whole = NDArray[np.int64]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from limbeck.baselines.filters import lab
 from limbeck.baselines.regions.region_maps import numbered
-from limbeck.losses.base import not_negative
+from limbeck.losses.tensors import not_negative
 from limbeck.networks.blocks.building import check_sizes
 from limbeck.networks.roles import Regions
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from limbeck.baselines.filters import lab
 from limbeck.baselines.regions.region_maps import areas, numbered, pooled
-from limbeck.losses.base import positive
+from limbeck.losses.tensors import positive
 from limbeck.networks.blocks.building import check_choice
 from limbeck.networks.roles import Regions
 

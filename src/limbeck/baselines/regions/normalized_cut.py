@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from limbeck.baselines.regions.region_maps import RegionsByImage
-from limbeck.losses.base import positive
+from limbeck.losses.tensors import positive
 from limbeck.networks.blocks.building import check_sizes
 from limbeck.networks.roles import Regions
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from limbeck.baselines.regions.region_features import FEATURES, region_features
 from limbeck.baselines.regions.region_maps import votes
 from limbeck.errors import RecipeError
-from limbeck.losses.base import not_negative
+from limbeck.losses.tensors import not_negative
 from limbeck.networks.blocks.building import check_choice, check_sizes, sides
 from limbeck.networks.roles import Fitted, Regions
 from limbeck.types import VOID

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.errors import MissingExtra
-from limbeck.losses.base import precise
+from limbeck.losses.tensors import precise
 from limbeck.networks.roles import Regions
 from limbeck.types import VOID
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from limbeck.baselines.filters import blur, luminance, slopes
 from limbeck.baselines.regions.region_maps import RegionsByImage
-from limbeck.losses.base import positive
+from limbeck.losses.tensors import positive
 
 
 @final

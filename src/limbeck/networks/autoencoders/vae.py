@@ -11,7 +11,7 @@ from typing import Literal, final, get_args
 import torch.nn.functional as F
 from torch import Tensor, full, nn
 
-from limbeck.losses.base import precise
+from limbeck.losses.tensors import precise
 from limbeck.networks.blocks.building import check_choice, check_dropout, check_sizes, doublings
 from limbeck.networks.blocks.convolutional import Decoder, Encoder, latent_side, normalization_of, widths
 from limbeck.networks.roles import VariationalAutoencoder

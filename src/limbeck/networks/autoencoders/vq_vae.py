@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.losses.base import precise
+from limbeck.losses.tensors import precise
 from limbeck.networks.blocks.building import check_sizes
 from limbeck.networks.blocks.convolutional import Decoder, Encoder, latent_side
 from limbeck.networks.roles import Autoencoder

@@ -12,7 +12,7 @@ from typing import Literal, final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.losses.base import precise
+from limbeck.losses.tensors import precise
 from limbeck.networks.blocks.building import check_blocks, check_sizes, doublings, normalise_spectrum, sides
 from limbeck.networks.blocks.conditional import ConditionalBatchNorm2d, LabelProjection
 from limbeck.networks.roles import Discriminator, Generator

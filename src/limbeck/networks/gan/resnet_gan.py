@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import precise
+from limbeck.losses.tensors import precise
 from limbeck.networks.blocks.building import check_sizes, doublings, normalise_spectrum
 from limbeck.networks.blocks.conditional import ConditionalBatchNorm2d, LabelProjection
 from limbeck.networks.roles import Discriminator, Generator

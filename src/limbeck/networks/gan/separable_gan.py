@@ -8,7 +8,7 @@ from typing import final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.losses.base import precise
+from limbeck.losses.tensors import precise
 from limbeck.networks.blocks.building import check_blocks, check_sizes, doublings
 from limbeck.networks.blocks.conditional import ConditionalBatchNorm2d
 from limbeck.networks.blocks.convolutional import convolution

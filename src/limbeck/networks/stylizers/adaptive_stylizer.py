@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import full_precision, precise
+from limbeck.losses.tensors import full_precision, precise
 from limbeck.networks.roles import Stylizer, style_images
 
 SIDE = 32  # height and width of the image that the encoder is shown to learn what it returns

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, require
-from limbeck.losses.base import precise
+from limbeck.losses.tensors import precise
 from limbeck.networks.blocks.building import check_sizes
 from limbeck.networks.blocks.folded_conv import fold_conv, fold_doubling
 from limbeck.networks.blocks.low_rank import kept_channels, second_moment, tucker2

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import precise
+from limbeck.losses.tensors import precise
 from limbeck.networks.blocks.building import check_sizes
 from limbeck.networks.blocks.convolutional import convolution
 from limbeck.networks.roles import Stylizer

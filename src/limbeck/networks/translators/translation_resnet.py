@@ -7,7 +7,7 @@ from typing import Any, final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.losses.base import precise
+from limbeck.losses.tensors import precise
 from limbeck.networks.blocks.building import check_sizes
 from limbeck.networks.blocks.convolutional import convolution, draw_weights
 from limbeck.networks.roles import Restorer

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.losses.base import precise
+from limbeck.losses.tensors import precise
 from limbeck.networks.blocks.building import check_choice, check_dropout, check_sizes
 from limbeck.networks.blocks.convolutional import convolution, draw_weights, widths
 from limbeck.networks.roles import Restorer
