@@ -58,7 +58,7 @@ class ToyGan(Method):
         self.discriminator = nn.Sequential(
             nn.Conv2d(1, width, 3, padding=1), nn.Softplus(), nn.Flatten(), nn.Linear(16 * width, 1)
         )
-        self.differentiates_twice = penalty
+        self.differentiates = "twice" if penalty else "once"
 
     def draws(self) -> Mapping[str, Draw]:
         return {"noise": Draw((1, 4, 4))}
@@ -82,7 +82,7 @@ class ToyGan(Method):
         yield Update("student", {"adversarial": softplus(-self.discriminator(fake)).mean()})
 
     def _r1(self, real: Tensor) -> Tensor:
-        if not self.differentiates_twice:
+        if self.differentiates == "once":
             return torch.zeros(())
         real = real.detach().requires_grad_()
         (slope,) = torch.autograd.grad(self.discriminator(real).sum(), real, create_graph=True)

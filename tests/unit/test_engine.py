@@ -47,6 +47,63 @@ class Numbers(nn.Module):
         self.value = nn.Parameter(torch.tensor(values))
 
 
+class Following(Method):
+    """A student that moves every second step, and a target that follows it (EMA)."""
+
+    losses = {"discriminator.output": 1.0, "student.output": 1.0}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.student, self.discriminator = nn.Linear(16, 2), nn.Linear(16, 1)
+        self.target: Tensor
+        self.register_buffer("target", self.student.weight.detach().clone())
+        self.seen: list[tuple[str, int, bool]] = []
+
+    def players(self) -> Mapping[str, nn.Module]:
+        return {"student": self.student, "discriminator": self.discriminator}
+
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
+        assert batch.image is not None
+        image = batch.image.flatten(1)
+        yield Update("discriminator", {"output": lambda: self.discriminator(image).square().mean()})
+        if step % 2:
+            difference = self.student(image) - nn.functional.linear(image, 0.5 * self.target)
+            yield Update("student", {"output": difference.square().mean()})
+
+    def moved(self, player: str, step: int) -> None:
+        self.seen.append((player, step, torch.is_grad_enabled()))
+        if player == "student":
+            self.target.lerp_(self.student.weight, 0.5)
+
+
+class Slope(Method):
+    """Attention whose derivative along its input, in forward mode, is to be small."""
+
+    differentiates = "forward"
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.student = nn.Linear(4, 12)
+
+    def players(self) -> Mapping[str, nn.Module]:
+        return {"student": self.student}
+
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
+        assert batch.image is not None
+        rows = batch.image.flatten(1).unflatten(1, (4, 4))
+        yield Update("student", {"slope": self.slope(rows).square().mean()})
+
+    def slope(self, rows: Tensor) -> Tensor:
+        _, slope = torch.func.jvp(self.attention, (rows,), (torch.ones_like(rows),))
+        return slope
+
+    def attention(self, rows: Tensor) -> Tensor:
+        query, key, value = self.student(rows)[:, None].chunk(3, -1)
+        return nn.functional.scaled_dot_product_attention(query, key, value)
+
+
 class Scripted(Method):
     """A method whose updates are a function of it, the batch and the step."""
 
@@ -310,7 +367,7 @@ def test_channels_last_reaches_weights_and_images(tmp_path: Path, wanted: bool) 
     assert [student.weight.is_contiguous(memory_format=last), *seen] == [wanted, wanted]
 
 
-def test_compile_reaches_every_network_that_trains_unless_the_method_differentiates_twice(
+def test_compile_reaches_every_network_that_trains_if_it_is_differentiated_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled: list[nn.Module] = []
@@ -325,8 +382,9 @@ def test_compile_reaches_every_network_that_trains_unless_the_method_differentia
     engine_of(toy_job(tmp_path, method, compile=True))
     assert student in compiled
     compiled.clear()
-    engine_of(toy_job(tmp_path, ToyGan(penalty=True), compile=True))
-    assert compiled == []
+    for other in (ToyGan(penalty=True), Slope()):
+        engine_of(toy_job(tmp_path, other, compile=True))
+        assert compiled == []
 
 
 def test_a_teacher_moves_with_its_holder_and_is_not_saved(tmp_path: Path) -> None:
@@ -335,6 +393,51 @@ def test_a_teacher_moves_with_its_holder_and_is_not_saved(tmp_path: Path) -> Non
     state = run(toy_job(tmp_path, method, optimizers={"student": SGD["student"]}), 2).state()
     assert list(state["method"]) == ["student.value"]
     assert method.teacher.network.value.item() == 4.0
+
+
+# What a method asks of the engine
+
+
+@pytest.mark.parametrize(("parts", "processes"), [(1, 1), (2, 1), (4, 1), (2, 2)])
+def test_a_target_follows_once_whatever_the_micro_batches_and_processes(
+    tmp_path: Path, parts: int, processes: int
+) -> None:
+    options: dict[str, Any] = {"steps": 6, "optimizers": SGD}
+    alone = run(toy_job(tmp_path / "alone", Following(), **options), 6)
+    job = toy_job(tmp_path / "parts", Following(), micro_batches=parts, processes=processes, **options)
+    found = trained(job)
+    assert not torch.equal(alone.method.target, Following().target)
+    for name, value in alone.method.state_dict().items():
+        torch.testing.assert_close(found["method"][name], value, rtol=1e-5, atol=1e-6, msg=name)
+    if processes == 1:  # another process moves a copy
+        assert isinstance(job.method, Following)
+        assert job.method.seen == [
+            (player, step, False) for step in range(6) for player in ["discriminator", "student"][: 1 + step % 2]
+        ]
+
+
+def test_what_is_switched_off_has_not_moved(tmp_path: Path) -> None:
+    method = Following()
+    weighting = Scheduled({"student.output": Schedule(1.0, start=0.5), "discriminator.output": 0.0}, Following.losses)
+    run(toy_job(tmp_path, method, steps=4, weighting=weighting), 4)
+    assert method.seen == [("student", 3, False)]
+
+
+def test_a_derivative_in_forward_mode_through_attention(tmp_path: Path) -> None:
+    """Attention and derivative in float32 although the rest is bf16, and equal to finite differences."""
+    method = Slope()
+    seen: list[Tensor] = []
+    method.student.register_forward_hook(lambda *found: seen.append(found[-1]))
+    images = InMemory(torch.randint(0, 256, (16, 1, 4, 4), generator=torch.Generator().manual_seed(0)).byte())
+    before = method.student.weight.detach().clone()
+    engine = run(toy_job(tmp_path, method, images=images, steps=2, precision="bf16", compile=True), 2)
+    assert {tensor.dtype for tensor in seen} == {torch.float32}
+    assert not torch.equal(method.student.weight, before)
+    reference = Slope().double()
+    image = engine_of(toy_job(tmp_path, Slope(), images=images, steps=2)).feed.steps(0, 1)
+    rows = next(iter(image)).image.flatten(1).unflatten(1, (4, 4)).double()  # type: ignore[union-attr]
+    differences = (reference.attention(rows + 1e-5) - reference.attention(rows - 1e-5)) / 2e-5
+    assert engine.history[0]["student.slope"] == pytest.approx(differences.square().mean().item(), rel=1e-4)
 
 
 # The history

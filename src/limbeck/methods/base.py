@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import nn
 
@@ -22,15 +22,18 @@ class Method(nn.Module, ABC):
 
     Attributes:
         losses: Every loss that `updates` may yield, as "player.loss", with its default weight.
-        differentiates_twice: True for a method with a penalty on a gradient (R1 and its kin), which torch.compile
-            cannot differentiate: the engine leaves it uncompiled.
+        differentiates: How its losses are differentiated. "once": by one backward pass. "twice": one of them holds a
+            gradient itself (R1 and its kin), which torch.compile cannot differentiate; the engine leaves the networks
+            uncompiled. "forward": one of them holds a forward-mode derivative (`torch.func.jvp`), which neither
+            torch.compile nor fused attention has and for which bf16 is too coarse; the engine leaves the networks
+            uncompiled, computes attention by its formula, and everything in float32.
         student: The network that the method is about: it is averaged (EMA), evaluated and exported.
     """
 
     room: ClassVar[str] = "methods"
 
     losses: ClassVar[Mapping[str, float]]
-    differentiates_twice: bool = False
+    differentiates: Literal["once", "twice", "forward"] = "once"
     student: nn.Module
 
     def asks(self) -> Sequence[str]:
@@ -55,4 +58,16 @@ class Method(nn.Module, ABC):
 
         Between two yields the engine weighs the losses, differentiates, averages the gradients over processes,
         clips them and moves the player's parameters; then it clears the gradients of all players.
+
+        Nothing may stand after a yield but the next update: with micro-batches there is one of these generators for
+        each, so that code after a yield would run once for each of them, and after the last yield of a step only for
+        the first. What has to happen once a player has moved belongs in `moved`.
+        """
+
+    def moved(self, player: str, step: int) -> None:
+        """Follow the optimiser step that `player` has just taken in step number `step` (from 0).
+
+        Called once for each optimiser step in every process, whatever the number of micro-batches, and never when all
+        losses of an update are switched off; gradients are not recorded. A target that follows the student (EMA), or
+        a bank of what it has seen, is brought up to date here and kept in buffers, so that it is checkpointed.
         """

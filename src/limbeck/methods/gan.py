@@ -177,7 +177,7 @@ class Gan(Method):
         self.attack = None if teacher is None else attack
         self.strength = None if teacher is None else strength
         self.boundary = None if teacher_discriminator is None else boundary
-        self.differentiates_twice = penalty != "none"
+        self.differentiates = "once" if penalty == "none" else "twice"
 
     def draws(self) -> Mapping[str, Draw]:
         """Return what augmentation and attack draw, and where between real and fake the gradient penalty looks."""

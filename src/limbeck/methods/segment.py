@@ -112,7 +112,7 @@ class Segment(Method):
         self.boundary_width, self.boundary_gain = boundary_width, boundary_gain
         self.loss, self.penalty_weight = loss, penalty_weight
         self.penalized = discriminator is not None and loss == "wasserstein" and penalty_weight > 0
-        self.differentiates_twice = self.penalized
+        self.differentiates = "twice" if self.penalized else "once"
         self.followed = Followed({"features": features, "relations": relations} if teacher is not None else {})
         self.followed.fit_to(lambda taught, paths: _shapes(teacher if taught else student, paths, shown))
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from limbeck.errors import CheckpointError, RecipeError, TrainingError, nearest
 from limbeck.ground.hardware import machine
@@ -57,7 +58,7 @@ class Engine:
         self.optimizers = {name: self._optimizer(name) for name in self.players}
         self.rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimizers.items()}
         self.average = None if self.training.ema is None else Average(self.method.student, self.training.ema)
-        if self.training.compile and not self.method.differentiates_twice:
+        if self.training.compile and self.method.differentiates == "once":
             for module in {self.method.student, *self.players.values()}:  # a player can be a list of modules
                 module.compile()
         self.feed = Feed(
@@ -106,7 +107,7 @@ class Engine:
             parameter.grad = None  # of all players: a forward pass may have run through any of them
         moved: str | None = None
         for updates in generators:
-            with self._autocast():
+            with self._arithmetic():
                 update = next(updates, None)
                 if update is None:
                     return None
@@ -158,6 +159,8 @@ class Engine:
         if self.average is not None and player == "student":
             self.average.update(count)
         self.counts[player] += 1
+        with torch.no_grad():
+            self.method.moved(player, self.step)
 
     def student(self) -> nn.Module:
         """Return a copy of the student as it would be exported: averaged, in evaluation mode."""
@@ -234,13 +237,15 @@ class Engine:
         return optimizer
 
     @contextmanager
-    def _autocast(self) -> Iterator[None]:
-        """Autocast the forward passes up to the next yield.
+    def _arithmetic(self) -> Iterator[None]:
+        """Compute the forward passes up to the next yield as the precision and the method's derivatives ask.
 
         Leaving the context empties autocast's cache of cast weights, which an optimiser step has made stale.
         """
-        enabled = self.training.precision == "bf16"
-        with torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=enabled):
+        forward = self.method.differentiates == "forward"
+        enabled = self.training.precision == "bf16" and not forward
+        attention = sdpa_kernel(SDPBackend.MATH) if forward else nullcontext()  # fused kernels know no forward mode
+        with attention, torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=enabled):
             yield
 
     def _place(self, batch: Batch) -> Batch:

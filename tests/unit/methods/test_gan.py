@@ -293,9 +293,9 @@ def test_draws_of_the_gradient_penalty() -> None:
     method = full(penalty="gradient_penalty", augment=Shift())
     assert set(method.draws()) == {"shift", "gan.epsilon"}
     assert method.draws()["gan.epsilon"] == Draw((), "uniform")
-    assert full().differentiates_twice
-    assert method.differentiates_twice
-    assert not full(penalty="none").differentiates_twice
+    assert full().differentiates == "twice"
+    assert method.differentiates == "twice"
+    assert full(penalty="none").differentiates == "once"
     looks = []  # epsilon is used: 0 and 1 look at other places
     for epsilon in (torch.zeros(6), torch.ones(6)):
         drawn = {"gan.epsilon": epsilon, "shift": torch.zeros(6, 1, 1, 1)}
