@@ -8,8 +8,9 @@ from typing import final
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
-from limbeck.losses.base import FeatureLoss, check_paths, pairs, pointwise
+from limbeck.losses.base import FeatureLoss, check_paths, pairs
 from limbeck.losses.features import feature_matching
+from limbeck.losses.tensors import pointwise
 
 
 @final

@@ -25,13 +25,13 @@ from limbeck.errors import RecipeError
 from limbeck.losses.gather import gathered
 from limbeck.losses.kd import cross_entropy, softened_kl
 from limbeck.losses.tensors import kl_divergence, positive, precise
-from limbeck.methods.base import Method
+from limbeck.methods.legacy import Legacy
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.handling.modes import evaluating
 from limbeck.types import Batch, Draw, Loss, Update
 
 
-class AdversarialMethod(Method):
+class AdversarialMethod(Legacy):
     """One player, the student, that is attacked in every step. Subclasses say with which goal, and what it learns.
 
     Args:
@@ -75,7 +75,7 @@ class AdversarialMethod(Method):
     def _name(self) -> str:
         return type(self).__name__
 
-    def asks(self) -> list[str]:
+    def teacher_paths(self) -> list[str]:
         """Return the teacher's output on the clean images."""
         return [] if self.teacher is None else [""]
 
@@ -184,7 +184,7 @@ class AdversarialTraining(AdversarialMethod):
         label_smoothing: ε in [0, 1) of the labels that are learned.
     """
 
-    losses: ClassVar[Mapping[str, float]] = {"student.robust": 1.0, "student.cross_entropy": 0.0}
+    weights: ClassVar[Mapping[str, float]] = {"student.robust": 1.0, "student.cross_entropy": 0.0}
 
     def __init__(
         self,
@@ -226,7 +226,7 @@ class Trades(AdversarialMethod):
         strength: Replaces the attack's own radius in every step; null leaves it.
     """
 
-    losses: ClassVar[Mapping[str, float]] = {"student.cross_entropy": 1.0, "student.robust": 6.0}
+    weights: ClassVar[Mapping[str, float]] = {"student.cross_entropy": 1.0, "student.robust": 6.0}
 
     def __init__(
         self,
@@ -269,7 +269,7 @@ class Ard(AdversarialMethod):
         strength: Replaces the attack's own radius in every step; null leaves it.
     """
 
-    losses: ClassVar[Mapping[str, float]] = {"student.cross_entropy": 0.0, "student.robust": 1.0}
+    weights: ClassVar[Mapping[str, float]] = {"student.cross_entropy": 0.0, "student.robust": 1.0}
 
     def __init__(
         self,
@@ -313,7 +313,7 @@ class Rslad(AdversarialMethod):
         strength: Replaces the attack's own radius in every step; null leaves it.
     """
 
-    losses: ClassVar[Mapping[str, float]] = {"student.clean": 1 / 6, "student.robust": 5 / 6}
+    weights: ClassVar[Mapping[str, float]] = {"student.clean": 1 / 6, "student.robust": 5 / 6}
 
     def __init__(
         self,
@@ -361,7 +361,7 @@ class Iad(AdversarialMethod):
         strength: Replaces the attack's own radius in every step; null leaves it.
     """
 
-    losses: ClassVar[Mapping[str, float]] = {
+    weights: ClassVar[Mapping[str, float]] = {
         "student.cross_entropy": 0.0,
         "student.robust": 1.0,
         "student.introspection": 1.0,

@@ -17,7 +17,7 @@ from limbeck.errors import RecipeError, require
 from limbeck.losses.gather import gathered
 from limbeck.losses.segmentation import pixel_cross_entropy, pixel_rows
 from limbeck.losses.tensors import kl_divergence, precise
-from limbeck.methods.base import Method
+from limbeck.methods.legacy import Legacy
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.handling.modes import evaluating
 from limbeck.networks.roles import channels_of
@@ -25,7 +25,7 @@ from limbeck.types import Batch, Draw, Update
 
 
 @final
-class AdversarialSegment(Method):
+class AdversarialSegment(Legacy):
     """One player: x' is the image x as an attack changes it to make the mean cross-entropy of its pixels large.
 
     S and T are student and teacher. While the attack searches for x', the student is in evaluation mode.
@@ -48,7 +48,7 @@ class AdversarialSegment(Method):
             without masks.
     """
 
-    losses: ClassVar[Mapping[str, float]] = {
+    weights: ClassVar[Mapping[str, float]] = {
         "student.cross_entropy": 0.5,
         "student.robust": 0.5,
         "student.follow": 0.5,
@@ -74,7 +74,7 @@ class AdversarialSegment(Method):
         self.attack = Pgd() if attack is None else attack
         self.strength = strength
 
-    def asks(self) -> list[str]:
+    def teacher_paths(self) -> list[str]:
         """Return the teacher's logits on the clean images."""
         return [] if self.teacher is None else [""]
 

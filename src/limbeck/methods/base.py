@@ -1,42 +1,159 @@
-"""The contract of a method: how a student learns."""
+"""The contract of a method: who plays, in which order, and by which terms they learn."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import ClassVar, Literal, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
+from limbeck.errors import RecipeError, nearest_or_all
+from limbeck.networks.handling.adapters import feature_shapes
+from limbeck.networks.handling.frozen import Frozen
+from limbeck.terms.base import Answers, Term, blank
+from limbeck.terms.scene import Scene
 from limbeck.types import Batch, Draw, Update
+
+ORDER = ("once", "twice", "forward")  # how a method is differentiated, the most demanding last
+
+
+class Default(NamedTuple):
+    """A term that a method has unless a recipe says otherwise.
+
+    Attributes:
+        make: Makes it.
+        weight: Its weight unless a recipe says otherwise; at 0 it is not even computed.
+    """
+
+    make: Callable[[], Term]
+    weight: float = 1.0
 
 
 class Method(nn.Module, ABC):
-    """The mathematics of one way to learn, and nothing else: no device, optimiser, schedule or logging.
+    """The players and their order, and nothing else: no device, optimiser, schedule or logging.
 
-    A subclass is final. Its constructor takes networks (`student`, `teacher: ... | None = None`, further players
-    such as `discriminator`, and `teacher_discriminator` for the teacher's own) and then keyword scalars. Teachers
-    are held in `Frozen`. What a loss has to own, such as adapters or memory banks, is a submodule that belongs to
-    a player: it trains with that player, is checkpointed, and is never exported. Everything random is declared in
-    `draws` and read from `batch.drawn`. Without its teacher the same method is the control arm.
+    What the players learn is their terms (see `terms.base.Term`). A subclass is final. Its constructor takes networks
+    (`student`, `teacher: ... | None = None`, further players such as `discriminator`, and `teacher_discriminator` for
+    the teacher's own), `terms`, and what decides the order. Teachers are held in `Frozen`. Without its teacher the
+    terms that are taught fall away, and the same method is the control arm.
+
+    Default terms that cannot work with the networks that there are stay away; to give one a weight is refused with the
+    reason (`left_out`). A term that the recipe names has to work.
 
     Attributes:
-        losses: Every loss that `updates` may yield, as "player.loss", with its default weight.
-        differentiates: How its losses are differentiated. "once": by one backward pass. "twice": one of them holds a
-            gradient itself (R1 and its kin), which torch.compile cannot differentiate; the engine leaves the networks
-            uncompiled. "forward": one of them holds a forward-mode derivative (`torch.func.jvp`), which neither
-            torch.compile nor fused attention has and for which bf16 is too coarse; the engine leaves the networks
-            uncompiled, computes attention by its formula, and everything in float32.
+        defaults: The default terms by "player.term".
+        answers: What the student says.
+        scene: The kind of scene that its terms look at.
+        needs: The fields of a batch that it cannot do without.
+        terms: The terms by "player.term".
+        left_out: Why default terms are not there, by name.
         student: The network that the method is about: it is averaged (EMA), evaluated and exported.
     """
 
     room: ClassVar[str] = "methods"
-
-    losses: ClassVar[Mapping[str, float]]
-    differentiates: Literal["once", "twice", "forward"] = "once"
+    defaults: ClassVar[Mapping[str, Default]]
+    answers: ClassVar[Answers] = "images"
+    scene: ClassVar[type[Scene]] = Scene
+    needs: ClassVar[tuple[str, ...]] = ("image",)
     student: nn.Module
 
-    def asks(self) -> Sequence[str]:
+    def cast(
+        self,
+        players: Mapping[str, nn.Module | None],
+        teachers: Mapping[str, nn.Module | None],
+        terms: Mapping[str, Term | None] | None = None,
+    ) -> None:
+        """Take up the networks and the terms; the last thing that a constructor does, or nearly.
+
+        Args:
+            players: Networks that train, by argument, in the order of their updates; None for one that is not there.
+            teachers: Networks that do not.
+            terms: Terms by "player.term" that replace the defaults or stand beside them; None takes a default away.
+
+        Raises:
+            RecipeError: A network is both, or a term is none of this method's or cannot work.
+        """
+        for name, network in teachers.items():
+            twin = next((own for own, player in players.items() if network is not None and player is network), None)
+            if twin is not None:
+                raise RecipeError(f"{name}: expected another network than the {twin} (a copy), found the same")
+        self.of_players = [name for name, network in players.items() if network is not None]
+        for name, network in players.items():
+            setattr(self, name, network)
+        for name, network in teachers.items():
+            setattr(self, name, None if network is None else Frozen(network))
+        self.left_out: dict[str, str] = {}
+        self._terms = nn.ModuleDict()
+        given = dict(terms or {})
+        for name in given:
+            self._check_name(name)
+        wanted = {n: d.make() for n, d in self.defaults.items() if n not in given} | given
+        for name, term in sorted(wanted.items(), key=lambda item: self._place(item[0])):
+            if term is None or (term.taught and not any(self.has(who) for who in teachers)):
+                continue
+            try:
+                self._admit(name, term)
+            except RecipeError as error:
+                if name in given:
+                    raise RecipeError(f"terms.{name}: {error}") from error
+                self.left_out[name] = str(error)
+
+    def _check_name(self, name: str) -> None:
+        player, _, short = name.partition(".")
+        if player not in self.of_players or not short.isidentifier():
+            known = [f"{player}.NAME" for player in self.of_players] + list(self.defaults)
+            raise RecipeError(f"terms.{name}: expected player.NAME of a player there is{nearest_or_all(name, known)}")
+
+    def _place(self, name: str) -> int:
+        known = list(self.defaults)
+        return known.index(name) if name in known else len(known)
+
+    def _admit(self, name: str, term: Term) -> None:
+        """Let a term join.
+
+        Raises:
+            RecipeError: It cannot work here.
+        """
+        player, kind = name.partition(".")[0], type(term).__name__
+        if term.player not in (None, player) or player not in self.of_players:
+            raise RecipeError(f"expected a term of the {player}, found {kind}, one of the {term.player}")
+        if self.answers not in term.about:
+            raise RecipeError(f"{kind} is about {' or '.join(term.about)}, and this student says {self.answers}")
+        if not issubclass(self.scene, term.scene):
+            raise RecipeError(f"{kind} is not for {type(self).__name__}: it looks at a {term.scene.__name__}")
+        for who in term.wants:
+            if not self.has(who):
+                raise RecipeError(f"{kind} needs a {who}, and there is none")
+        term.join(self)
+        self._terms[name.replace(".", "/")] = term
+
+    @property
+    def terms(self) -> Mapping[str, Term]:
+        """The terms by "player.term"."""
+        return {name.replace("/", "."): term for name, term in self._terms.items() if isinstance(term, Term)}
+
+    @classmethod
+    def losses(cls, given: Iterable[str] = ()) -> dict[str, float]:
+        """Return the weight that every term has unless a recipe says otherwise, by "player.term".
+
+        Args:
+            given: Names of the terms that a recipe gives beside the defaults, or in their place.
+        """
+        weights = {name: default.weight for name, default in cls.defaults.items()}
+        return weights | {name: 1.0 for name in given if name not in weights}
+
+    def has(self, who: str) -> bool:
+        """Return whether there is a network by that name of the constructor's argument."""
+        return getattr(self, who, None) is not None
+
+    @property
+    def differentiates(self) -> Literal["once", "twice", "forward"]:
+        """The most that a term asks for: "twice" (a penalty on a gradient) or "forward" cannot be compiled."""
+        return max((term.differentiates for term in self.terms.values()), key=ORDER.index, default="once")
+
+    def teacher_paths(self) -> Sequence[str]:
         """Return the module paths of the teacher ("" is its output) that `updates` takes from `batch.taught`.
 
         Only what depends on the teacher and `batch.image` alone can be stored; a method that asks for nothing runs
@@ -45,12 +162,16 @@ class Method(nn.Module, ABC):
         return ()
 
     def draws(self) -> Mapping[str, Draw]:
-        """Return what has to be drawn for every step, by name."""
-        return {}
+        """Return what has to be drawn for every step, by name: every term's under its own."""
+        return {f"{name}.{own}": draw for name, term in self.terms.items() for own, draw in term.draws().items()}
 
-    @abstractmethod
     def players(self) -> Mapping[str, nn.Module]:
-        """Return the module that each player trains, by name; disjoint, and none of them frozen."""
+        """Return the module that each player trains, by name: its network, and what its terms own."""
+        return {player: self._with_terms(player) for player in self.of_players}
+
+    def _with_terms(self, player: str) -> nn.Module:
+        own = [term for name, term in self.terms.items() if name.partition(".")[0] == player and _owns(term)]
+        return nn.ModuleList([getattr(self, player), *own]) if own else getattr(self, player)  # type: ignore[no-any-return]
 
     @abstractmethod
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
@@ -71,3 +192,81 @@ class Method(nn.Module, ABC):
         losses of an update are switched off; gradients are not recorded. A target that follows the student (EMA), or
         a bank of what it has seen, is brought up to date here and kept in buffers, so that it is checkpointed.
         """
+        for name, term in self.terms.items():
+            if name.partition(".")[0] == player:
+                term.moved(step)
+
+    def update_of(self, player: str, scene: Scene) -> Update:
+        """Return the update of a player: those of its terms that have anything to say in this step."""
+        seen = {name: (term, scene.seen_by(name)) for name, term in self.terms.items() if name.startswith(f"{player}.")}
+        return Update(player, {n.partition(".")[2]: partial(t, s) for n, (t, s) in seen.items() if t.due(s)})
+
+    # What scenes and terms ask
+
+    def network(self, who: str) -> nn.Module:
+        """Return a network by the name of the constructor's argument."""
+        found: nn.Module = getattr(self, who)
+        return found.network if isinstance(found, Frozen) else found
+
+    def taps(self, who: str) -> Sequence[str]:
+        """Return the module paths of a network whose outputs the terms compare."""
+        return list(dict.fromkeys(path for term in self.terms.values() for path in term.paths().get(who, ())))
+
+    def call(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return what a network says to a batch; here to its images."""
+        found: Tensor = network(batch.image)
+        return found
+
+    def real(self, scene: Scene) -> Tensor:
+        """Return what a discriminator is to take for real; here the images."""
+        return _there(scene.batch.image, "images")
+
+    def fake(self, scene: Scene) -> Tensor:
+        """Return what the student makes of it."""
+        return scene.student_output
+
+    def shown(self, critic: nn.Module, batch: Batch, image: Tensor) -> tuple[Tensor, ...]:
+        """Return what a discriminator is called with to see an image; here the image alone."""
+        return (image,)
+
+    def judge(self, critic: nn.Module, batch: Batch, image: Tensor) -> Tensor:
+        """Return a discriminator's scores as one row, (N,) or (N * patches,), of images as it trains on them."""
+        score: Tensor = critic(*self.shown(critic, batch, image))
+        return score.flatten()
+
+    def truth(self, batch: Batch) -> Tensor | None:
+        """Return the classes of images (N,), or of pixels (N, H, W); None where there are none."""
+        return batch.label
+
+    def shapes(self, who: str, paths: Sequence[str]) -> list[tuple[int, ...]]:
+        """Return the shape of one sample's features at each path."""
+        network = self.network(who)
+        example = self.example(network)
+        return feature_shapes(network, paths, call=lambda: self.call(network, example))
+
+    def input(self) -> tuple[str, tuple[int, ...]]:
+        """Return the field of a batch that networks are called with, and the shape of one sample of it."""
+        name = self.needs[-1] if self.needs[-1] in ("image", "latent") else "image"
+        example = self.example(self.student)
+        return name, tuple(_there(getattr(example, name), name).shape[1:])
+
+    def example(self, network: nn.Module) -> Batch:
+        """Return two samples of what a network is called with.
+
+        Raises:
+            RecipeError: It does not state it.
+        """
+        shape = getattr(network, "image_shape", None)
+        if shape is None:
+            raise RecipeError(f"expected {type(network).__name__} to state its image_shape (C, H, W), found none")
+        return Batch(image=blank(shape, network))
+
+
+def _there(value: Tensor | None, what: str) -> Tensor:
+    if value is None:
+        raise RecipeError(f"expected batches with {what}, found none; choose another data set or task")
+    return value
+
+
+def _owns(term: Term) -> bool:
+    return any(parameter.requires_grad for parameter in term.parameters())

@@ -13,14 +13,14 @@ from limbeck.errors import RecipeError
 from limbeck.losses.gather import gathered, own_part
 from limbeck.losses.kd import cross_entropy, softened_kl
 from limbeck.losses.tensors import positive
-from limbeck.methods.base import Method
+from limbeck.methods.legacy import Legacy
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.handling.modes import evaluating
 from limbeck.types import Batch, Draw, Update
 
 
 @final
-class BoundaryDistillation(Method):
+class BoundaryDistillation(Legacy):
     """The survey's three steps, in turn (Heo et al. 2019, arXiv:1805.05532, take samples of the teacher alone).
 
     1. Images are moved to where the teacher cannot decide between two classes, and stored.
@@ -51,7 +51,7 @@ class BoundaryDistillation(Method):
             the data has no labels, or the teacher gives no gradients.
     """
 
-    losses: ClassVar[Mapping[str, float]] = {
+    weights: ClassVar[Mapping[str, float]] = {
         "student.cross_entropy": 1.0,
         "student.logits": 1.0,
         "student.boundary": 1.0,
@@ -88,7 +88,7 @@ class BoundaryDistillation(Method):
             self.register_buffer("reached", torch.zeros(stored, dtype=torch.bool))
             self.register_buffer("written", torch.tensor(0))  # how many were ever stored
 
-    def asks(self) -> list[str]:
+    def teacher_paths(self) -> list[str]:
         """Return the teacher's output on the images."""
         return [] if self.teacher is None else [""]
 

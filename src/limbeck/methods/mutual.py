@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from limbeck.errors import RecipeError
 from limbeck.losses.kd import softened_kl
 from limbeck.losses.tensors import precise
-from limbeck.methods.base import Method
+from limbeck.methods.legacy import Legacy
 from limbeck.types import Batch, Update
 
 
 @final
-class Mutual(Method):
+class Mutual(Legacy):
     """Two players, each the other's teacher: there is none that was trained before.
 
     Each network minimises L_C + D_KL(other ‖ own) (eqs. 1 to 6). As in algorithm 1 the peer learns from the answers
@@ -35,7 +35,7 @@ class Mutual(Method):
         RecipeError: The two are the same network, or the data has no labels.
     """
 
-    losses: ClassVar[Mapping[str, float]] = {
+    weights: ClassVar[Mapping[str, float]] = {
         "student.cross_entropy": 1.0,
         "student.mutual": 1.0,
         "peer.cross_entropy": 1.0,

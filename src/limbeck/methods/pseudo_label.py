@@ -14,14 +14,14 @@ from limbeck.errors import RecipeError
 from limbeck.losses.gather import masked_mean
 from limbeck.losses.segmentation import pixel_cross_entropy
 from limbeck.losses.tensors import precise
-from limbeck.methods.base import Method
+from limbeck.methods.legacy import Legacy
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.handling.modes import evaluating
 from limbeck.types import VOID, Batch, Loss, Update
 
 
 @final
-class PseudoLabel(Method):
+class PseudoLabel(Legacy):
     """One player: the student learns the masks there are, and for images that have none those it can get.
 
     An image without labels is one whose mask is void everywhere (see `PartlyLabelled`), so what an augmentation brings
@@ -46,7 +46,7 @@ class PseudoLabel(Method):
         RecipeError: Arguments that are out of range; while training, data without masks.
     """
 
-    losses: ClassVar[Mapping[str, float]] = {
+    weights: ClassVar[Mapping[str, float]] = {
         "student.cross_entropy": 1.0,
         "student.pseudo": 1.0,
         "student.agreed": 0.0,
@@ -70,7 +70,7 @@ class PseudoLabel(Method):
         self.student, self.threshold, self.scales = student, threshold, list(scales)
         self.teacher = None if teacher is None else Frozen(teacher)
 
-    def asks(self) -> list[str]:
+    def teacher_paths(self) -> list[str]:
         """Return the teacher's logits."""
         return [] if self.teacher is None else [""]
 

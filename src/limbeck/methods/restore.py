@@ -14,7 +14,7 @@ from limbeck.losses import gan
 from limbeck.losses.base import FeatureLoss
 from limbeck.losses.features import DISTANCES
 from limbeck.losses.restoration import DISTRIBUTIONS, spectral
-from limbeck.methods.base import Method
+from limbeck.methods.legacy import Legacy
 from limbeck.methods.perceptual import perceptual
 from limbeck.networks.given.external import External
 from limbeck.networks.handling.adapters import feature_shapes
@@ -28,7 +28,7 @@ SIDE = 16  # height and width of the image that networks are shown to learn the 
 
 
 @final
-class Restore(Method):
+class Restore(Legacy):
     """One player, the student, and with a discriminator a second one (SRGAN, Ledig et al. 2017; pix2pix, Isola 2017).
 
     Without a teacher this is plain training, and so its own control arm: what concerns a teacher is then left aside.
@@ -69,7 +69,7 @@ class Restore(Method):
         RecipeError: Arguments that are out of range or exclude each other, or networks that do not fit.
     """
 
-    losses: ClassVar[Mapping[str, float]] = {
+    weights: ClassVar[Mapping[str, float]] = {
         "discriminator.real_fake": 1.0,
         "student.reconstruction": 1.0,
         "student.likelihood": 0.0,

@@ -16,7 +16,7 @@ from limbeck.losses.base import FeatureLoss, LogitLoss
 from limbeck.losses.gather import masked_mean
 from limbeck.losses.segmentation import boundary_weights, pixel_cross_entropy, pixel_rows, weighted_kl
 from limbeck.losses.tensors import precise
-from limbeck.methods.base import Method
+from limbeck.methods.legacy import Legacy
 from limbeck.methods.followed import Followed, FollowedLesson
 from limbeck.networks.handling.adapters import feature_shapes
 from limbeck.networks.handling.frozen import Frozen
@@ -27,7 +27,7 @@ EPSILON = "segment.epsilon"
 
 
 @final
-class Segment(Method):
+class Segment(Legacy):
     """One player, the student, and with a discriminator a second one (SKD, Liu et al. 2020, arXiv:1903.04197).
 
     Without a teacher this is plain training, and so its own control arm: what concerns a teacher is then left aside.
@@ -64,7 +64,7 @@ class Segment(Method):
         RecipeError: Arguments that are out of range, or networks that do not fit; while training, data without masks.
     """
 
-    losses: ClassVar[Mapping[str, float]] = {
+    weights: ClassVar[Mapping[str, float]] = {
         "discriminator.real_fake": 1.0,
         "discriminator.penalty": 1.0,
         "student.cross_entropy": 1.0,
@@ -116,7 +116,7 @@ class Segment(Method):
         self.followed = Followed({"features": features, "relations": relations} if teacher is not None else {})
         self.followed.fit_to(lambda taught, paths: _shapes(teacher if taught else student, paths, shown))
 
-    def asks(self) -> list[str]:
+    def teacher_paths(self) -> list[str]:
         """Return the teacher's logits and the features that are compared."""
         return [] if self.teacher is None else ["", *self.followed.paths()[1]]
 

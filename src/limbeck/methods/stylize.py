@@ -14,7 +14,7 @@ from limbeck.errors import require
 from limbeck.losses.base import FeatureLoss
 from limbeck.losses.features import l1
 from limbeck.losses.style import content_distance, gram, statistics_kl, style_distance, total_variation
-from limbeck.methods.base import Method
+from limbeck.methods.legacy import Legacy
 from limbeck.networks.handling.adapters import feature_shapes
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.handling.tap import Tap, features_at
@@ -25,7 +25,7 @@ STYLE = "stylize.style"
 
 
 @final
-class Stylize(Method):
+class Stylize(Legacy):
     """One player: the student keeps what an image shows and paints as the style is painted, or as its teacher paints.
 
     Without a teacher this is Johnson's training, and so its own control arm. x is an image, S and T are student and
@@ -59,7 +59,7 @@ class Stylize(Method):
     """
 
     pictures: Tensor
-    losses: ClassVar[Mapping[str, float]] = {
+    weights: ClassVar[Mapping[str, float]] = {
         "student.content": 1.0,
         "student.style": 1.0,
         "student.total_variation": 0.0,

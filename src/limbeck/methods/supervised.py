@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from limbeck.errors import RecipeError
 from limbeck.losses.base import FeatureLoss, LogitLoss
 from limbeck.losses.tensors import precise
-from limbeck.methods.base import Method
+from limbeck.methods.legacy import Legacy
 from limbeck.methods.followed import Followed, FollowedLesson
 from limbeck.networks.handling.adapters import feature_shapes
 from limbeck.networks.handling.frozen import Frozen
@@ -21,7 +21,7 @@ from limbeck.types import Batch, Draw, Update
 
 
 @final
-class Supervised(Method):
+class Supervised(Legacy):
     """One player: the student learns the labels and, from a teacher, its logits, features and relations.
 
     Without a teacher this is plain training, and so its own control arm: what concerns a teacher is then left aside.
@@ -47,7 +47,7 @@ class Supervised(Method):
             compared, or the data has no labels.
     """
 
-    losses: ClassVar[Mapping[str, float]] = {
+    weights: ClassVar[Mapping[str, float]] = {
         "student.cross_entropy": 1.0,
         "student.logits": 1.0,
         "student.features": 1.0,
@@ -76,7 +76,7 @@ class Supervised(Method):
         self.followed = Followed({"features": features, "relations": relations} if teacher is not None else {})
         self.followed.fit_to(lambda taught, paths: _shapes(teacher if taught else student, paths))
 
-    def asks(self) -> list[str]:
+    def teacher_paths(self) -> list[str]:
         """Return the teacher's output and the features that are compared."""
         return ["", *self.followed.paths()[1]] if self.teacher is not None else []
 

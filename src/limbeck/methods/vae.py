@@ -18,7 +18,7 @@ from limbeck.losses import gan, vae
 from limbeck.losses.features import DISTANCES, feature_matching, l1
 from limbeck.losses.gather import gathered
 from limbeck.losses.tensors import precise
-from limbeck.methods.base import Method
+from limbeck.methods.legacy import Legacy
 from limbeck.methods.perceptual import perceptual
 from limbeck.networks.autoencoders.latent_map import LatentMap
 from limbeck.networks.handling.adapters import adapter, feature_shapes
@@ -33,7 +33,7 @@ Likelihood = Literal["gaussian", "discretized_gaussian", "bernoulli", "l1"]
 
 
 @final
-class Vae(Method):
+class Vae(Legacy):
     """One player, the student, and with a patch discriminator a second one (VAE-GAN, Larsen et al. 2016).
 
     Without a teacher this is plain training, and so its own control arm: what concerns a teacher is then left aside.
@@ -86,7 +86,7 @@ class Vae(Method):
         RecipeError: Arguments that are out of range or exclude each other, or networks that do not fit.
     """
 
-    losses: ClassVar[Mapping[str, float]] = {
+    weights: ClassVar[Mapping[str, float]] = {
         "discriminator.real_fake": 1.0,
         "student.reconstruction": 1.0,
         "student.kl": 1.0,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
 from limbeck.losses.features import DISTANCES
-from limbeck.methods.base import Method
+from limbeck.methods.legacy import Legacy
 from limbeck.networks.autoencoders.vq_vae import VqVae
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.roles import Autoencoder
@@ -20,7 +20,7 @@ from limbeck.types import Batch, Draw, Update
 
 
 @final
-class Vq(Method):
+class Vq(Legacy):
     """One player: an autoencoder whose latents are codes (eq. 3), which may follow a teacher's reconstructions.
 
     Gradients pass from the codes to the encoder as if they were its output. Without a teacher this is plain training,
@@ -41,7 +41,7 @@ class Vq(Method):
         RecipeError: The teacher is the student.
     """
 
-    losses: ClassVar[Mapping[str, float]] = {
+    weights: ClassVar[Mapping[str, float]] = {
         "student.reconstruction": 1.0,
         "student.codebook": 1.0,
         "student.commitment": 0.25,

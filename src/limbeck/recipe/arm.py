@@ -40,7 +40,7 @@ class ArmReader:
     def read(self, section: Mapping[str, Any], m: Mistakes, teacher: ArmRecipe | None = None) -> ArmRecipe:
         """Return the arm that a section describes; it is usable when no mistake was noted in `m`."""
         method: Part[Method] = read_part(Method, section.get("method"), "method", m, network_arguments)
-        losses: Mapping[str, float] = getattr(method.cls, "losses", {})
+        losses = losses_of(method)
         networks = self._networks(section, method.cls, m)
         brought = [name for name, part in networks.items() if brings_weights(part)]
         training, description = self._training(section, losses, "student" in brought, m)
@@ -140,6 +140,12 @@ class ArmReader:
                 except (ValueError, TypeError, RuntimeError) as error:
                     m.add(key, error)
         return parts
+
+
+def losses_of(method: Part[Method]) -> dict[str, float]:
+    """Return the default weight of every loss of a method with the terms that a recipe gives it, by "player.term"."""
+    given: Mapping[str, Any] = method.description.get("init_args", {}).get("terms") or {}
+    return method.cls.losses(name for name, term in given.items() if term is not None) if method.cls else {}
 
 
 def brings_weights(part: Part[nn.Module], *, head: bool = True) -> bool:

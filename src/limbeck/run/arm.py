@@ -28,7 +28,7 @@ from limbeck.ground.randomness import seed_of
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.networks.given.weights import load_weights, weights_hash
-from limbeck.recipe.arm import brings_weights
+from limbeck.recipe.arm import brings_weights, losses_of
 from limbeck.recipe.parts import canonical
 from limbeck.recipe.reader import ArmRecipe
 from limbeck.tasks.base import Task
@@ -276,13 +276,12 @@ class Arm:
     def job(self) -> Job:
         """Return the training of this arm, with new networks."""
         assert self.recipe.training is not None
-        method = self.recipe.method.cls
         return Job(
             method=self.method,
             task=self.setting.task,
             images=self.setting.data.split("train"),
             training=self.recipe.training,
-            weighting=Scheduled(self.recipe.weights, method.losses if method else {}),
+            weighting=Scheduled(self.recipe.weights, losses_of(self.recipe.method)),
             seed=self.seed,
             folder=self.folder,
             identity=self.hash,
@@ -299,7 +298,7 @@ class Arm:
         if training is None or training.teacher_cache is None or teacher is None:
             return None
         method = self.method()
-        paths = list(method.asks())
+        paths = list(method.teacher_paths())
         if not paths:
             raise RecipeError(
                 f"{self.name}: training.teacher_cache: expected a method whose teacher sees nothing but the data's"

@@ -15,6 +15,7 @@ from torch import nn
 
 from limbeck.errors import LimbeckError
 from limbeck.metrics.cost import macs, parameters
+from limbeck.recipe.arm import losses_of
 from limbeck.recipe.reader import ArmRecipe, Recipe
 from limbeck.report.table import Estimate
 from limbeck.tasks.classification import Classification
@@ -44,7 +45,7 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
             teacher = recipe.teacher_of(arm) if name in recipe.students else None
             taught = None if teacher is None else _networks(teacher)
             method = arm.assemble(_networks(arm), taught)
-            weighting = Scheduled(arm.weights, type(method).losses)
+            weighting = Scheduled(arm.weights, losses_of(arm.method))
             training = replace(arm.training, processes=1, compile=False)
             augmentation = arm.augmentation.build() if arm.augmentation else None
             with tempfile.TemporaryDirectory() as folder:

@@ -34,6 +34,10 @@ class Cast(Protocol):
         """All terms of the method, by "player.term"."""
         ...
 
+    def has(self, who: str) -> bool:
+        """Return whether there is a network by that name of the method's argument."""
+        ...
+
     def network(self, who: str) -> nn.Module:
         """Return a network by the name of the method's argument."""
         ...

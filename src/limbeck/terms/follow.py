@@ -7,7 +7,8 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from limbeck.losses.base import FeatureLoss, LogitLoss, masked_mean
+from limbeck.losses.base import FeatureLoss, LogitLoss
+from limbeck.losses.gather import masked_mean
 from limbeck.losses.segmentation import pixel_rows
 from limbeck.terms.base import Answers, Cast, Term
 from limbeck.terms.scene import Scene

@@ -11,7 +11,7 @@ from limbeck.attacks.base import Attack
 from limbeck.attacks.latent import on_shell
 from limbeck.attacks.strength import Strength
 from limbeck.errors import RecipeError
-from limbeck.losses.base import gathered
+from limbeck.losses.gather import gathered
 from limbeck.networks.handling.modes import evaluating
 from limbeck.terms.base import Cast, SampleTerm
 from limbeck.terms.scene import Scene

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,9 @@ def adapters(student: nn.Module, teacher: nn.Module, features: Mapping[str, str]
     return nn.ModuleList(adapter(*pair) for pair in zip(mine, goal, names, strict=True))
 
 
-def feature_shapes(network: nn.Module, paths: Sequence[str], *inputs: Tensor) -> list[tuple[int, ...]]:
+def feature_shapes(
+    network: nn.Module, paths: Sequence[str], *inputs: Tensor, call: Callable[[], object] | None = None
+) -> list[tuple[int, ...]]:
     """Return the shape of one sample's features at each path, e.g. (C, H, W).
 
     The network runs once without gradients and in evaluation mode, and is left as it was.
@@ -38,6 +40,7 @@ def feature_shapes(network: nn.Module, paths: Sequence[str], *inputs: Tensor) ->
         network: Any network.
         paths: Module paths of it.
         inputs: What it is called with, on its device.
+        call: Calls it, where that takes more than inputs.
 
     Raises:
         RecipeError: A path names no module, or a module whose output is no tensor.
@@ -45,7 +48,8 @@ def feature_shapes(network: nn.Module, paths: Sequence[str], *inputs: Tensor) ->
     modes = {module: module.training for module in network.modules()}
     try:
         with torch.no_grad(), Tap(network, paths) as tap:
-            network.eval()(*inputs)
+            network.eval()
+            _ = network(*inputs) if call is None else call()
         features = [_read(tap, path, network) for path in paths]
     finally:
         for module, training in modes.items():
