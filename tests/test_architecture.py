@@ -27,7 +27,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "limbeck"
 
 # Each level may import all levels above it. Names are folders, or modules directly in limbeck.
 LEVELS = (
-    "types errors",
+    "errors",
+    "types",
     "ground",
     "losses",
     "metrics weighting attacks data",

@@ -97,6 +97,9 @@ class ToyPairs(Data):
     def __init__(self, images: Data) -> None:
         self.images, self.name, self.image_shape = images, f"{images.name}-negatives", images.image_shape
 
+    def gives(self) -> tuple[str, ...]:
+        return (*super().gives(), "target")
+
     def split(self, name: Split) -> InMemory:
         found = self.images.split(name)
         assert isinstance(found, InMemory)

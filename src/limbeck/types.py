@@ -1,4 +1,4 @@
-"""The values that travel between the rooms: `Draw`, `Batch`, `Update`.
+"""The values that travel between the rooms: `Draw`, `Batch` with the `Kind` of its fields, `Update`.
 
 Shape letters, used in every docstring: N samples in a batch, C channels, H rows, W columns, K classes,
 D features. Images are float tensors (N, C, H, W) in [-1, 1] unless a docstring says otherwise.
@@ -6,12 +6,14 @@ D features. Images are float tensors (N, C, H, W) in [-1, 1] unless a docstring 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Literal, final
 
 import torch
 from torch import Tensor
+
+from limbeck.errors import RecipeError
 
 Loss = Tensor | Callable[[], Tensor]
 """A scalar, or a function that computes it: the function is called only when the loss has a weight."""
@@ -19,8 +21,6 @@ Loss = Tensor | Callable[[], Tensor]
 
 VOID = 255
 """The class of a pixel that counts nowhere: nobody said what it is. Class numbers of pixels are below it."""
-
-MAPS = ("drawn", "taught")  # fields of a batch that hold tensors by name
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,38 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """The tensors of N samples; a field that the data does not have is None.
+class Kind:
+    """How a field of a batch moves when an augmentation moves the image that it belongs to.
 
     Attributes:
+        moves: "bilinear" for values of pixels (N, C, H, W), such as a depth; "nearest" for classes of pixels
+            (N, H, W), between which there is nothing; None for what is no picture, such as a label.
+        void: Under "nearest", the class of what comes in from outside of the image.
+    """
+
+    moves: Literal["bilinear", "nearest"] | None = None
+    void: int = VOID
+
+
+KINDS: Mapping[str, Kind] = {
+    "image": Kind("bilinear"),
+    "target": Kind("bilinear"),
+    "mask": Kind("nearest"),
+    "label": Kind(),
+    "text": Kind(),
+    "audio": Kind(),
+    "latent": Kind(),
+    "index": Kind(),
+}
+"""The fields that every part of Limbeck knows; a data set says in its `kinds` which others it brings."""
+
+
+@final
+class Batch:
+    """Named tensors of N samples, each an attribute: `Batch(image=image, depth=depth).depth`.
+
+    The fields of `KINDS` are None where the data does not have them; there may be others, which a data set brings:
+
         image: (N, C, H, W), float in [-1, 1].
         label: (N,), int64 class numbers.
         target: What `image` should become (N, C', H', W'), float in [-1, 1].
@@ -67,33 +95,78 @@ class Batch:
         audio: (N, T), float in [-1, 1].
         latent: (N, ...), float.
         index: (N,), int64 position in the data set.
+
+    Args:
         drawn: What was drawn for these samples, by the name under which it was declared.
         taught: What the teacher says to `image`, (N, ...) by module path of it ("" is its output), where that was
             stored beforehand.
+        fields: The tensors by name; None is left out.
+
+    Raises:
+        AttributeError: On reading a field that this batch does not have and that is none of `KINDS`.
     """
 
-    image: Tensor | None = None
-    label: Tensor | None = None
-    target: Tensor | None = None
-    mask: Tensor | None = None
-    text: Tensor | None = None
-    audio: Tensor | None = None
-    latent: Tensor | None = None
-    index: Tensor | None = None
-    drawn: Mapping[str, Tensor] = field(default_factory=dict)
-    taught: Mapping[str, Tensor] = field(default_factory=dict)
+    __slots__ = ("drawn", "fields", "taught")
+
+    def __init__(
+        self,
+        *,
+        drawn: Mapping[str, Tensor] | None = None,
+        taught: Mapping[str, Tensor] | None = None,
+        **fields: Tensor | None,
+    ) -> None:
+        if taken := sorted(name for name in fields if hasattr(Batch, name)):
+            raise TypeError(f"Batch: expected names of fields that it does not have itself, found {', '.join(taken)}")
+        self.fields: Final[Mapping[str, Tensor]] = {name: t for name, t in fields.items() if t is not None}
+        self.drawn: Final[Mapping[str, Tensor]] = drawn or {}
+        self.taught: Final[Mapping[str, Tensor]] = taught or {}
+
+    def __getattr__(self, name: str) -> Tensor | None:
+        """Return a field."""
+        if name.startswith("_"):  # pickle and copy ask for their own names before there are fields
+            raise AttributeError(name)
+        if name in self.fields or name in KINDS:
+            return self.fields.get(name)
+        raise AttributeError(f"Batch: expected one of the fields {', '.join({**KINDS, **self.fields})}, found {name!r}")
+
+    def need(self, name: str, who: str) -> Tensor:
+        """Return a field that has to be there.
+
+        Args:
+            name: The field.
+            who: Who needs it, as the user wrote it.
+
+        Raises:
+            RecipeError: The data does not have it.
+        """
+        if name not in self.fields:
+            raise RecipeError(f"{who}: expected data with {plural([name])}, found none; choose another data set")
+        return self.fields[name]
+
+    def replace(
+        self,
+        *,
+        drawn: Mapping[str, Tensor] | None = None,
+        taught: Mapping[str, Tensor] | None = None,
+        **fields: Tensor | None,
+    ) -> Batch:
+        """Return the batch with some of its fields replaced, added, or, by None, left out."""
+        return Batch(
+            drawn=self.drawn if drawn is None else drawn,
+            taught=self.taught if taught is None else taught,
+            **{**self.fields, **fields},
+        )
 
     def __len__(self) -> int:
         """Return N."""
-        return next(len(t) for t in self._tensors())
+        return len(next(tensor for part in (self.fields, self.drawn, self.taught) for tensor in part.values()))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with `function` applied to every tensor in it."""
-        new: dict[str, Any] = {
-            f.name: function(t) for f in fields(self) if f.name not in MAPS and (t := getattr(self, f.name)) is not None
-        }
-        new |= {m: {name: function(t) for name, t in getattr(self, m).items()} for m in MAPS}
-        return replace(self, **new)
+        fields, drawn, taught = (
+            {name: function(tensor) for name, tensor in part.items()} for part in (self.fields, self.drawn, self.taught)
+        )
+        return Batch(drawn=drawn, taught=taught, **fields)
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on `device`."""
@@ -103,9 +176,15 @@ class Batch:
         """Return some of the samples, e.g. `batch[:8]`."""
         return self.map(lambda t: t[part])
 
-    def _tensors(self) -> list[Tensor]:
-        named = [getattr(self, f.name) for f in fields(self) if f.name not in MAPS]
-        return [t for t in named if t is not None] + [t for m in MAPS for t in getattr(self, m).values()]
+    def __repr__(self) -> str:
+        """Return names and shapes."""
+        return f"Batch({', '.join(f'{name}={tuple(t.shape)}' for name, t in self.fields.items())})"
+
+
+def plural(fields: Iterable[str]) -> str:
+    """Return names of fields in words: "images, labels and masks"."""
+    *others, last = [f"{name}s" for name in fields]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,9 @@ from limbeck.data.partly_labelled import PartlyLabelled
 from limbeck.data.photo_crops import PhotoCrops
 from limbeck.data.side_by_side import Facades, SideBySide
 from limbeck.data.tensors import TensorImages
-from limbeck.types import VOID
+from limbeck.types import KINDS, VOID
+
+MASK, TARGET = KINDS["mask"], KINDS["target"]
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -209,6 +211,7 @@ class TestData:
             assert batch.image.shape == (len(images), *data.image_shape) and batch.image.dtype == torch.float32
             assert -1 <= batch.image.min() < batch.image.max() <= 1
             assert torch.equal(batch.index, index)
+            assert set(batch.fields) == set(data.gives()) <= {*KINDS, *data.kinds}
             assert (batch.label is not None) == bool(data.classes)
             assert (images.labels() is None) == (batch.label is None)
             if batch.label is not None:
@@ -323,18 +326,19 @@ class TestAugmentation:
     def test_masks_move_without_new_classes(self, augmentation: Augmentation) -> None:
         mask = torch.randint(0, 3, (16, 12, 10), generator=torch.Generator().manual_seed(1)) * 100
         before = mask.clone()
-        moved = augmentation.on_mask(mask, drawn(augmentation, 16))
+        moved = augmentation.move(mask, drawn(augmentation, 16), MASK)
         assert moved.shape == mask.shape and moved.dtype == torch.int64
         assert {0, 100, 200} <= set(moved.unique().tolist()) <= {0, 100, 200, VOID}
         assert torch.equal(mask, before)
-        part = augmentation.on_mask(mask[4:9], {n: value[4:9] for n, value in drawn(augmentation, 16).items()})
+        part = augmentation.move(mask[4:9], {n: value[4:9] for n, value in drawn(augmentation, 16).items()}, MASK)
         assert torch.equal(part, moved[4:9])
 
     def test_targets_move_as_masks_do(self, augmentation: Augmentation) -> None:
         # A target that says where the left half is has to stay over the mask that says the same.
         mask = (torch.arange(10) < 5).long().expand(16, 12, 10)
         draws = drawn(augmentation, 16)
-        moved, target = augmentation.on_mask(mask, draws), augmentation.on_target(mask[:, None].float(), draws)[:, 0]
+        moved = augmentation.move(mask, draws, MASK)
+        target = augmentation.move(mask[:, None].float(), draws, TARGET)[:, 0]
         sure = (moved != VOID) & ((target - 0.5).abs() > 0.49)  # away from the border, where targets are interpolated
         assert sure.float().mean() > 0.5 and torch.equal(target[sure].round().long(), moved[sure])
 

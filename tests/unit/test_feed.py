@@ -13,10 +13,11 @@ from torch import Tensor
 from toys import Streamed, ToyTask, differences, toy_images
 
 from limbeck.data.augmentations.augmentation import Flip
+from limbeck.data.augmentations.warp import Crop
 from limbeck.data.base import Augmentation, Images, InMemory
 from limbeck.errors import DataError, RecipeError
 from limbeck.training.feed import Feed, Order, augmented
-from limbeck.types import Batch, Draw
+from limbeck.types import KINDS, Batch, Draw, Kind
 
 
 class Brighter(Augmentation):
@@ -27,6 +28,13 @@ class Brighter(Augmentation):
 
     def __call__(self, image: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
         return image + drawn["brightness"][:, None, None, None]
+
+
+class Plain(ToyTask):
+    """Gives a method what the data has."""
+
+    def prepare(self, batch: Batch) -> Batch:
+        return batch
 
 
 def feed(images: Images, *, seed: int = 3, batch: int = 12, augmented: bool = True, **options: int) -> Feed:
@@ -148,11 +156,63 @@ def test_a_step_has_masks_over_its_images() -> None:
     image = torch.randint(0, 256, (40, 1, 4, 4), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
     images = InMemory(image, mask=image[:, 0])
 
-    class Plain(ToyTask):
-        def prepare(self, batch: Batch) -> Batch:
-            return batch
-
     for batch in Feed(images, Plain(), {}, Flip(), seed=0, batch=8).steps(0, 3):
         assert batch.image is not None and batch.mask is not None and batch.index is not None
         assert torch.equal(((batch.image[:, 0] + 1) * 127.5).round().long(), batch.mask)
         assert not torch.equal(batch.mask, image[batch.index, 0].long())
+
+
+class Scene(Images):
+    """Images with their depth, the void of which is 0, their regions and a caption."""
+
+    def __init__(self) -> None:
+        self.image = torch.rand(24, 3, 6, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def read(self, indices: Tensor) -> Batch:
+        image = self.image[indices]
+        caption = indices[:, None] * torch.arange(1, 5)
+        return Batch(
+            image=image, depth=image.mean(1, keepdim=True), parts=regions(image), caption=caption, index=indices
+        )
+
+    def fingerprint(self) -> str:
+        return "scene"
+
+
+def regions(image: Tensor) -> Tensor:
+    """Return the number of the region of each pixel (N, H, W), from 1 to 4."""
+    return (image[:, 0] * 2 + 3).long()
+
+
+SCENE = {"depth": Kind("bilinear"), "parts": Kind("nearest", void=0), "caption": Kind()}
+
+
+def test_what_a_data_set_brings_moves_by_its_kind() -> None:
+    given = Feed(Scene(), Plain(), {}, Flip(), seed=0, batch=8, kinds=SCENE)
+    mirrored = 0
+    for batch in given.steps(0, 3):
+        assert batch.image is not None and batch.index is not None
+        assert torch.equal(batch.depth, batch.image.mean(1, keepdim=True))  # type: ignore[arg-type]
+        assert torch.equal(batch.parts, regions(batch.image))  # type: ignore[arg-type]
+        assert torch.equal(batch.caption, batch.index[:, None] * torch.arange(1, 5))  # type: ignore[arg-type]
+        mirrored += int((batch.image != Scene().image[batch.index]).flatten(1).any(1).sum())
+    assert 0 < mirrored < 24
+
+
+def test_what_comes_in_from_outside_is_the_void_of_the_kind() -> None:
+    batch, away = Scene().read(torch.arange(2)), {"crop": torch.tensor([[0, 2], [2, 4]])}  # two right, two up
+    moved = augmented(batch, Crop(2, padding="zeros"), away, {**KINDS, **SCENE})
+    assert batch.parts is not None and moved.parts is not None and moved.depth is not None
+    assert torch.equal(moved.parts[0, :, 2:], batch.parts[0, :, :4]) and (moved.parts[0, :, :2] == 0).all()
+    assert torch.equal(moved.parts[1, :4], batch.parts[1, 2:]) and (moved.parts[1, 4:] == 0).all()
+    assert (moved.depth[0, :, :, :2] == 0).all() and (batch.parts > 0).all()
+
+
+def test_a_field_of_no_kind_is_refused() -> None:
+    """Left where it is, it would belong to another image."""
+    with pytest.raises(DataError, match=r"augmentation: expected a kind of `depth`, found none; add it to the data's"):
+        next(Feed(Scene(), Plain(), {}, Flip(), seed=0, batch=8).steps(0, 1))
+    assert next(Feed(Scene(), Plain(), {}, None, seed=0, batch=8).steps(0, 1)).depth is not None

@@ -6,7 +6,6 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from limbeck.errors import DataError
 from limbeck.ground.described import Described
-from limbeck.types import Batch, Draw
+from limbeck.types import Batch, Draw, Kind
 
 Split = Literal["train", "validation", "test"]
 
@@ -109,7 +108,7 @@ class Subset(Images):
 
     def read(self, indices: Tensor) -> Batch:
         """Return the samples at `indices` (N,) of the M."""
-        return replace(self.images.read(self.kept[indices]), index=indices)
+        return self.images.read(self.kept[indices]).replace(index=indices)
 
     def labels(self) -> Tensor | None:
         """Return the labels (M,), or None."""
@@ -139,6 +138,7 @@ class Data(ABC):
         image_shape: (C, H, W) of an image.
         classes: Names of the classes, in order of their numbers; () without labels.
         mask_classes: Names of the classes of pixels, in order of their numbers; () without masks.
+        kinds: The fields of its batches that are none of `types.KINDS`, and how each moves with an image.
         reference_split: The split that results are measured against.
     """
 
@@ -148,7 +148,13 @@ class Data(ABC):
     image_shape: tuple[int, int, int]
     classes: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()
+    kinds: Mapping[str, Kind] = {}
     reference_split: Split = "test"
+
+    def gives(self) -> tuple[str, ...]:
+        """Return the fields that its batches have; a data set with targets, say, adds them. Nothing is loaded."""
+        found = ["image", *(["label"] if self.classes else []), *(["mask"] if self.mask_classes else []), *self.kinds]
+        return (*found, "index")
 
     @abstractmethod
     def split(self, name: Split) -> Images:
@@ -180,16 +186,17 @@ class Augmentation(Described, ABC):
     def __call__(self, image: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
         """Return the changed images (N, C, H, W) in [-1, 1]; differentiable with respect to `image`."""
 
-    def on_mask(self, mask: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
-        """Return the classes of pixels (N, H, W), int64, moved as the images are; void where nothing is known.
+    def move(self, pixels: Tensor, drawn: Mapping[str, Tensor], kind: Kind) -> Tensor:
+        """Return what belongs to the images, moved as they are: what comes in from outside is `kind.void`, or 0.
 
-        Here they stay: what only changes colours, or covers pixels, does not change what they are.
+        Here it stays: what only changes colours, or covers pixels, does not change what they are.
+
+        Args:
+            pixels: Targets or other values of pixels (N, C', H, W), or their classes (N, H, W), int64.
+            drawn: What was drawn.
+            kind: Which of the two they are: it moves "bilinear", or "nearest".
         """
-        return mask
-
-    def on_target(self, target: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
-        """Return targets (N, C', H, W) moved as the images are; here they stay."""
-        return target
+        return pixels
 
 
 class Degradation(Described, ABC):

@@ -36,8 +36,12 @@ class FewImages(Data):
         self.data, self.per_class, self.draw = data, per_class, draw
         self.name = f"{data.name}-{per_class}-a-class" + (f"-draw{draw}" if draw else "")
         self.image_shape, self.classes, self.reference_split = data.image_shape, data.classes, data.reference_split
-        self.mask_classes = data.mask_classes
+        self.mask_classes, self.kinds = data.mask_classes, data.kinds
         self._train: Subset | None = None
+
+    def gives(self) -> tuple[str, ...]:
+        """Return the fields of the whole set's batches."""
+        return self.data.gives()
 
     def split(self, name: Split) -> Images:
         """Return the samples of a split."""

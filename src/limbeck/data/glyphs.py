@@ -171,6 +171,10 @@ class Glyphs(Data):
         self.colours, self.rotation, self.scale, self.shift, self.target = colours, rotation, scale, shift, target
         self._splits: dict[Split, InMemory] = {}
 
+    def gives(self) -> tuple[str, ...]:
+        """Return the fields of its batches, the twins among them where they are asked for."""
+        return (*super().gives(), *(["target"] if self.target else []))
+
     def split(self, name: Split) -> InMemory:
         """Return the samples of a split, rendered on the first call."""
         if name not in self._splits:

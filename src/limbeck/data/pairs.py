@@ -68,6 +68,10 @@ class LatentPairs(Data):
         self._whole: dict[str, Tensor] = {}
         self._splits: dict[Split, PairImages] = {}
 
+    def gives(self) -> tuple[str, ...]:
+        """Return the fields of its batches, the latents and the teacher's images among them."""
+        return (*super().gives(), "target", "latent")
+
     def split(self, name: Split) -> PairImages:
         """Return the samples of a split; the files are read on the first call."""
         if not self._whole:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from fractions import Fraction
 from typing import final
 
@@ -48,8 +47,12 @@ class PartlyLabelled(Data):
             [data.name, _spoken(share), *([] if drop else ["labelled"]), *([f"draw{draw}"] if draw else [])]
         )
         self.image_shape, self.classes, self.mask_classes = data.image_shape, data.classes, data.mask_classes
-        self.reference_split = data.reference_split
+        self.kinds, self.reference_split = data.kinds, data.reference_split
         self._train: Images | None = None
+
+    def gives(self) -> tuple[str, ...]:
+        """Return the fields of the whole set's batches."""
+        return self.data.gives()
 
     def split(self, name: Split) -> Images:
         """Return the samples of a split."""
@@ -93,7 +96,7 @@ class SomeMasks(Images):
         if batch.mask is None:
             raise DataError("PartlyLabelled: expected images with masks, found no masks; choose a set that has them")
         gone = ~torch.isin(places, self.kept)
-        return replace(batch, mask=batch.mask.masked_fill(gone[:, None, None], VOID), index=indices)
+        return batch.replace(mask=batch.mask.masked_fill(gone[:, None, None], VOID), index=indices)
 
     def labels(self) -> Tensor | None:
         """Return the labels of the images, or None."""

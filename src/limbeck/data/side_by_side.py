@@ -83,6 +83,10 @@ class SideBySide(Data):
         self._files = hold_out(_by_part(_pictures(self.path)), validation, test)
         self._splits: dict[Split, InMemory] = {}
 
+    def gives(self) -> tuple[str, ...]:
+        """Return the fields of its batches, the targets among them."""
+        return (*super().gives(), "target")
+
     def split(self, name: Split) -> InMemory:
         """Return the pairs of a split, decoded on the first call."""
         if name not in self._splits:

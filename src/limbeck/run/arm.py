@@ -288,6 +288,7 @@ class Arm:
             augmentation=self.recipe.augmentation.build() if self.recipe.augmentation else None,
             monitor=Watcher(self.setting, self.features),
             cache=self._cache(),
+            kinds=self.setting.data.kinds,
             title=f"{self.name} (seed {self.seed})",
             accelerator=self.setting.accelerator,
         )
@@ -315,7 +316,15 @@ class Arm:
         def fill() -> TeacherCache:
             if augmentation is None:
                 return of_images(images, network, paths)
-            feed = Feed(images, self.setting.task, {}, augmentation.build(), seed=self.seed, batch=training.batch)
+            feed = Feed(
+                images,
+                self.setting.task,
+                {},
+                augmentation.build(),
+                seed=self.seed,
+                batch=training.batch,
+                kinds=self.setting.data.kinds,
+            )
             return of_steps(feed, steps, network, paths)
 
         return kept(self.setting.store / f"teacher-cache-{canonical(content)[:12]}.safetensors", fill)

@@ -49,7 +49,17 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
             training = replace(arm.training, processes=1, compile=False)
             augmentation = arm.augmentation.build() if arm.augmentation else None
             with tempfile.TemporaryDirectory() as folder:
-                job = Job(method, own, images, training, weighting, 0, Path(folder), augmentation=augmentation)
+                job = Job(
+                    method,
+                    own,
+                    images,
+                    training,
+                    weighting,
+                    0,
+                    Path(folder),
+                    augmentation=augmentation,
+                    kinds=data.kinds,
+                )
                 runs = 1 if name in ("features", "teacher") else len(recipe.seeds)
                 steps, seconds = training.steps, _seconds_a_step(job, accelerator) * training.steps * runs
         work = macs(own.ready(network), own.example(data, 1)).count

@@ -41,6 +41,10 @@ class Task(ABC):
         """Return the batch as methods of this task expect it (e.g. the drawn latent as `latent`)."""
         return batch
 
+    def gives(self, data: Data) -> tuple[str, ...]:
+        """Return the fields that the prepared batches of this data have."""
+        return data.gives()
+
     def teaches(self) -> Mapping[str, Any]:
         """Return what of this task decides, beside an arm's own recipe, what a network learns; as plain JSON.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -79,7 +78,12 @@ class Generation(Task):
                 f"task.latent: expected the shape of the data's own latents, {list(latent.shape[1:])},"
                 f" found {list(self.latent)}"
             )
-        return replace(batch, latent=latent, label=batch.label if self.conditional else None)
+        return batch.replace(latent=latent, label=batch.label if self.conditional else None)
+
+    def gives(self, data: Data) -> tuple[str, ...]:
+        """Return the fields of the data and the latent; a label only if conditional."""
+        found = [name for name in data.gives() if self.conditional or name != "label"]
+        return (*found, *({"latent"} - set(found)))
 
     def teaches(self) -> Mapping[str, Any]:
         """Return the latent's shape and whether networks are told the class."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -122,7 +121,12 @@ class Restoration(Task):
         if self.unlabelled:
             return batch
         whole = self._divisible(batch.image)
-        return replace(batch, image=self.degradation(whole, batch.drawn[SEED]), target=whole)
+        return batch.replace(image=self.degradation(whole, batch.drawn[SEED]), target=whole)
+
+    def gives(self, data: Data) -> tuple[str, ...]:
+        """Return the fields of the data and, unless it stays unlabelled, the whole images as targets."""
+        found = data.gives()
+        return found if self.unlabelled or "target" in found else (*found, "target")
 
     def teaches(self) -> Mapping[str, Any]:
         """Return what images lose before they are restored."""

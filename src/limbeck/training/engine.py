@@ -72,6 +72,7 @@ class Engine:
             processes=fabric.world_size,
             workers=self.training.workers,
             cache=job.cache,
+            kinds=job.kinds,
         )
         self.step = 0
         self.counts = dict.fromkeys(self.players, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -14,7 +13,7 @@ from limbeck.data.base import Augmentation, Images
 from limbeck.errors import DataError, RecipeError
 from limbeck.ground.randomness import generator
 from limbeck.tasks.base import Task
-from limbeck.types import Batch, Draw
+from limbeck.types import KINDS, Batch, Draw, Kind
 
 
 class Taught(Protocol):
@@ -31,13 +30,14 @@ class Feed:
         images: What to read.
         task: Makes a method's batch of a data batch.
         draws: Everything random that a step needs, by name, beside what task and augmentation declare.
-        augmentation: Applied to `image`, and to `mask` and `target` along with it, or None.
+        augmentation: Applied to `image`, and to what moves with it, or None.
         seed: The arm's seed.
         batch: Samples a step, over all processes.
         rank: Number of this process.
         processes: Number of processes.
         workers: Processes that read ahead, for streaming images.
         cache: What the teacher says, computed beforehand, or None.
+        kinds: How the fields that the data brings beside those of `KINDS` move with an image.
 
     Raises:
         DataError: The batch is larger than the data.
@@ -56,13 +56,14 @@ class Feed:
         processes: int = 1,
         workers: int = 0,
         cache: Taught | None = None,
+        kinds: Mapping[str, Kind] | None = None,
     ) -> None:
         if batch > len(images):
             raise DataError(f"training.batch: {batch} samples, but the data has only {len(images)}; make it smaller")
         self.images, self.task, self.augmentation, self.workers = images, task, augmentation, workers
         self.draws = together(task, draws, augmentation)
         self.order = Order(len(images), batch, seed)
-        self.seed, self.batch, self.cache = seed, batch, cache
+        self.seed, self.batch, self.cache, self.kinds = seed, batch, cache, {**KINDS, **(kinds or {})}
         share = batch // processes
         self.part = slice(rank * share, (rank + 1) * share)
 
@@ -71,9 +72,9 @@ class Feed:
         for step, batch in zip(range(first, last), self._read(first, last), strict=True):
             drawn = {name: self._draw(name, draw, step) for name, draw in self.draws.items()}
             if self.augmentation is not None:
-                batch = augmented(batch, self.augmentation, drawn)  # noqa: PLW2901
+                batch = augmented(batch, self.augmentation, drawn, self.kinds)  # noqa: PLW2901
             taught = self.cache.of(batch, self._positions(step)) if self.cache else {}
-            yield self.task.prepare(replace(batch, drawn=drawn, taught=taught))
+            yield self.task.prepare(batch.replace(drawn=drawn, taught=taught))
 
     def _positions(self, step: int) -> Tensor:
         return torch.arange(step * self.batch, (step + 1) * self.batch)[self.part]
@@ -104,27 +105,40 @@ def together(task: Task, draws: Mapping[str, Draw], augmentation: Augmentation |
     return {**others, **own}
 
 
-def augmented(batch: Batch, change: Augmentation, drawn: Mapping[str, Tensor]) -> Batch:
-    """Return the batch with its images changed, and with their masks and targets moved along.
+def augmented(
+    batch: Batch, change: Augmentation, drawn: Mapping[str, Tensor], kinds: Mapping[str, Kind] = KINDS
+) -> Batch:
+    """Return the batch with its images changed, and with everything moved along that belongs to them.
 
     The target of a `latent` is no target of the image, and stays.
 
+    Args:
+        batch: What was read.
+        change: The augmentation.
+        drawn: What it needs.
+        kinds: How each field moves with an image.
+
     Raises:
-        DataError: Targets of another size than the images: what moves an image by whole pixels cannot move them.
+        DataError: A field of no kind; or one of another size than the images, which what moves an image by whole
+            pixels cannot move.
     """
     if batch.image is None:
         return batch
-    mask = None if batch.mask is None else change.on_mask(batch.mask, drawn)
-    target = batch.target
-    if target is not None and batch.latent is None:
-        sizes = tuple(batch.image.shape[2:]), tuple(target.shape[2:])
+    fields = {**batch.fields, "image": change(batch.image, drawn)}
+    for name, pixels in batch.fields.items():
+        if name not in kinds:
+            raise DataError(f"augmentation: expected a kind of `{name}`, found none; add it to the data's `kinds`")
+        of_latent = name == "target" and "latent" in batch.fields
+        if name == "image" or kinds[name].moves is None or of_latent:
+            continue
+        sizes = tuple(batch.image.shape[2:]), tuple(pixels.shape[-2:])
         if sizes[0] != sizes[1]:
             raise DataError(
-                f"augmentation: expected targets of the images' size {sizes[0]}, found {sizes[1]}; leave out the"
-                " augmentation or the targets"
+                f"augmentation: expected {name}s of the images' size {sizes[0]}, found {sizes[1]}; leave out the"
+                f" augmentation or the {name}s"
             )
-        target = change.on_target(target, drawn)
-    return replace(batch, image=change(batch.image, drawn), mask=mask, target=target)
+        fields[name] = change.move(pixels, drawn, kinds[name])
+    return Batch(drawn=batch.drawn, taught=batch.taught, **fields)
 
 
 def _told(batches: Iterable[Batch]) -> Iterator[Batch]:

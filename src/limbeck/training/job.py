@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from limbeck.methods.base import Method
 from limbeck.tasks.base import Task
 from limbeck.training.options import Training
 from limbeck.training.teacher_cache import TeacherCache
+from limbeck.types import Kind
 from limbeck.weighting.base import Weighting
 
 
@@ -52,6 +53,7 @@ class Job:
         augmentation: Applied to the images, or None.
         monitor: Called every `training.evaluate_every` steps, or None.
         cache: What the teacher says to the training images, computed beforehand, or None.
+        kinds: The data's `kinds`: how the fields that it brings move with an image.
         log_every: Steps between two entries of a loss in the history.
         title: Shown beside the progress bar.
         accelerator: "auto", "cpu", "cuda" or "mps".
@@ -68,6 +70,7 @@ class Job:
     augmentation: Augmentation | None = None
     monitor: Monitor | None = None
     cache: TeacherCache | None = None
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
     log_every: int = 50
     title: str = "training"
     accelerator: str = "auto"

@@ -13,7 +13,9 @@ from limbeck.data.augmentations.augmentation import AugmentationSequence, Colour
 from limbeck.data.augmentations.warp import Crop, Padding, RandomScaleCrop, Rotation, Scale, Translation, Warp, resample
 from limbeck.data.base import Augmentation
 from limbeck.errors import RecipeError
-from limbeck.types import VOID
+from limbeck.types import KINDS, VOID
+
+MASK, TARGET = KINDS["mask"], KINDS["target"]
 
 NUMPY: dict[Padding, dict[str, object]] = {
     "reflection": {"mode": "symmetric"},
@@ -197,7 +199,7 @@ def test_a_mask_of_the_images_own_values_moves_as_the_image(make: object, paddin
     values = (mask + 1).float()[:, None]  # above 0, so that what comes in from outside is told apart
     moved = resample(values, matrix, shift, padding=padding, mode="nearest")[:, 0].long()
     expected = torch.where(moved == 0, VOID, moved - 1)
-    result = warp.on_mask(mask, drawn)
+    result = warp.move(mask, drawn, MASK)
     assert torch.equal(result, expected) and result.dtype == torch.int64
     assert (result == VOID).any() == (padding == "zeros")
     if warp.mode == "nearest":
@@ -220,7 +222,7 @@ def test_every_warp_moves_the_image_as_its_movement_says(make: object) -> None:
 @pytest.mark.parametrize("angle", [-33.0, 7.0, 58.0])
 def test_a_rotated_mask_against_scipy(angle: float) -> None:
     mask, drawn = classes(), {"rotation": at(*[(angle / 90 + 1) / 2] * 6)}
-    turned = Rotation(90, padding="zeros").on_mask(mask, drawn)
+    turned = Rotation(90, padding="zeros").move(mask, drawn, MASK)
     for one, before in zip(turned.numpy(), mask.numpy(), strict=True):
         expected = ndimage.rotate(before, angle, reshape=False, order=0, mode="grid-constant", cval=VOID)
         assert np.array_equal(one, expected)
@@ -228,10 +230,10 @@ def test_a_rotated_mask_against_scipy(angle: float) -> None:
 
 def test_flips_of_masks_and_targets_are_exact() -> None:
     mask, u = classes(count=2), {"flip": at(0.2, 0.8)}
-    assert torch.equal(Flip().on_mask(mask, u), torch.stack([mask[0].flip(1), mask[1]]))
-    assert torch.equal(Flip(vertical=True).on_mask(mask, u), torch.stack([mask[0].flip(0), mask[1]]))
+    assert torch.equal(Flip().move(mask, u, MASK), torch.stack([mask[0].flip(1), mask[1]]))
+    assert torch.equal(Flip(vertical=True).move(mask, u, MASK), torch.stack([mask[0].flip(0), mask[1]]))
     x = image()
-    assert torch.equal(Flip().on_target(x[:, :1], u), Flip()(x, u)[:, :1])
+    assert torch.equal(Flip().move(x[:, :1], u, TARGET), Flip()(x, u)[:, :1])
 
 
 @pytest.mark.parametrize("padding", ["reflection", "border", "zeros"])
@@ -241,14 +243,14 @@ def test_a_cropped_mask_is_padded_and_cut(padding: Padding) -> None:
     padded = np.pad(mask[0].numpy(), 3, **NUMPY[padding], **fill)  # type: ignore[call-overload]
     for left in range(7):
         for top in range(7):
-            moved = Crop(3, padding=padding).on_mask(mask, {"crop": torch.tensor([[left, top]])})
+            moved = Crop(3, padding=padding).move(mask, {"crop": torch.tensor([[left, top]])}, MASK)
             assert np.array_equal(moved[0].numpy(), padded[top : top + 6, left : left + 8])
 
 
 def test_void_stays_void_and_moves_along() -> None:
     mask = torch.full((1, 4, 4), 3)
     mask[0, 0, 0] = VOID
-    moved = Crop(1, padding="border").on_mask(mask, {"crop": torch.tensor([[1, 0]])})  # one down
+    moved = Crop(1, padding="border").move(mask, {"crop": torch.tensor([[1, 0]])}, MASK)  # one down
     assert moved[0, :2, 0].tolist() == [VOID, VOID] and (moved == VOID).sum() == 2
 
 
@@ -256,36 +258,36 @@ def test_targets_move_with_the_interpolation_of_images() -> None:
     x = image(12, 17, 4)
     for change in (Rotation(30), Scale(0.5, 2), Translation(0.3), Crop(3), RandomScaleCrop(), Flip()):
         drawn = draw(change, 4)
-        assert torch.equal(change.on_target(x, drawn), change(x, drawn))
+        assert torch.equal(change.move(x, drawn, TARGET), change(x, drawn))
 
 
 def test_what_covers_or_colours_leaves_masks_and_targets() -> None:
     mask, x = classes(), image(12, 17, 6)
     for change in (Cutout(0.5), ColourJitter()):
         drawn = draw(change, 6)
-        assert change.on_mask(mask, drawn) is mask and change.on_target(x, drawn) is x
+        assert change.move(mask, drawn, MASK) is mask and change.move(x, drawn, TARGET) is x
 
 
 def test_a_sequence_moves_masks_and_targets_in_order() -> None:
     turn, crop = Rotation(40, padding="zeros"), Crop(3)
     both, other = AugmentationSequence([turn, crop]), AugmentationSequence([crop, turn])
     mask, x, drawn = classes(), image(12, 17, 6), draw(both, 6)
-    assert torch.equal(both.on_mask(mask, drawn), crop.on_mask(turn.on_mask(mask, drawn), drawn))
-    assert torch.equal(both.on_target(x, drawn), both(x, drawn))
-    assert not torch.equal(both.on_mask(mask, drawn), other.on_mask(mask, drawn))
+    assert torch.equal(both.move(mask, drawn, MASK), crop.move(turn.move(mask, drawn, MASK), drawn, MASK))
+    assert torch.equal(both.move(x, drawn, TARGET), both(x, drawn))
+    assert not torch.equal(both.move(mask, drawn, MASK), other.move(mask, drawn, MASK))
 
 
 def test_a_window_of_a_larger_image_never_leaves_it() -> None:
     mask, change = classes(20, 30, 200), RandomScaleCrop(1.0, 3.0)
-    assert (change.on_mask(mask, draw(change, 200)) != VOID).all()
+    assert (change.move(mask, draw(change, 200), MASK) != VOID).all()
     # At zoom 2 the corners are reached: the window of the top left quarter, each pixel twice.
-    corner = RandomScaleCrop(2, 2).on_mask(mask[:1], {"scale_crop": torch.tensor([[0.3, 0.0, 0.0]])})
+    corner = RandomScaleCrop(2, 2).move(mask[:1], {"scale_crop": torch.tensor([[0.3, 0.0, 0.0]])}, MASK)
     assert torch.equal(corner[0], mask[0, :10, :15].repeat_interleave(2, 0).repeat_interleave(2, 1))
 
 
 def test_a_smaller_image_lies_whole_in_the_window() -> None:
     drawn = {"scale_crop": torch.tensor([[0.5, 0.0, 0.0], [0.5, 1.0, 1.0], [0.5, 0.5, 0.5]])}
-    moved = RandomScaleCrop(0.5, 0.5).on_mask(torch.full((3, 20, 30), 7), drawn)
+    moved = RandomScaleCrop(0.5, 0.5).move(torch.full((3, 20, 30), 7), drawn, MASK)
     for one, (down, right) in zip(moved, [(10, 15), (0, 0), (5, 7.5)], strict=True):
         rows, columns = (one == 7).nonzero().unbind(1)
         assert abs((one == 7).sum() - 150) <= 10 and (one[one != 7] == VOID).all()

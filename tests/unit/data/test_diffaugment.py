@@ -9,7 +9,9 @@ from torch import Tensor
 
 from limbeck.data.augmentations.diffaugment import DiffAugment, brightness, contrast, cutout, saturation, translation
 from limbeck.errors import RecipeError
-from limbeck.types import VOID
+from limbeck.types import KINDS, VOID
+
+MASK, TARGET = KINDS["mask"], KINDS["target"]
 
 
 def image(count: int = 4, height: int = 16, width: int = 24) -> Tensor:
@@ -126,12 +128,12 @@ def test_masks_and_targets_are_shifted_and_keep_what_is_cut_out() -> None:
     mask = torch.randint(0, 5, (40, 16, 24), generator=torch.Generator().manual_seed(3))
     draws = drawn(augmentation, 40)
     u = draws["diffaugment.translation"]
-    moved = augmentation.on_mask(mask, draws)
+    moved = augmentation.move(mask, draws, MASK)
     for i in range(40):
         right, down = int(u[i, 0] * 7) - 3, int(u[i, 1] * 5) - 2
         padded = np.pad(mask[i].numpy(), ((2, 2), (3, 3)), constant_values=VOID)
         assert np.array_equal(moved[i], padded[2 + down : 18 + down, 3 + right : 27 + right])
-    assert torch.equal(augmentation.on_target(image(40), draws), translation(image(40), u))
+    assert torch.equal(augmentation.move(image(40), draws, TARGET), translation(image(40), u))
     for still in (DiffAugment("color,cutout"), DiffAugment("cutout")):
-        assert still.on_mask(mask, drawn(still, 40)) is mask
-        assert torch.equal(still.on_target(image(40), drawn(still, 40)), image(40))
+        assert still.move(mask, drawn(still, 40), MASK) is mask
+        assert torch.equal(still.move(image(40), drawn(still, 40), TARGET), image(40))

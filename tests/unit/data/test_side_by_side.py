@@ -18,7 +18,9 @@ from limbeck.data.augmentations.warp import Crop
 from limbeck.data.base import InMemory
 from limbeck.data.side_by_side import COLOURS, Facades, SideBySide
 from limbeck.errors import DataError, RecipeError
-from limbeck.types import VOID
+from limbeck.types import KINDS, VOID
+
+MASK, TARGET = KINDS["mask"], KINDS["target"]
 
 ROOT = os.environ.get("LIMBECK_DATA", "")
 real = pytest.mark.skipif(
@@ -197,9 +199,10 @@ def test_masks_are_moved_with_labels_and_photographs(tmp_path: Path) -> None:
     images = Facades(size=96, root=str(houses(tmp_path, PALETTE[blocks(16)]))).split("train")
     batch = images.read(torch.tensor([0, 1]))
     assert batch.image is not None and batch.target is not None and batch.mask is not None
-    move, drawn = AugmentationSequence([Flip(), Crop(8)]), {"flip": torch.tensor([0.1, 0.9])}
+    change, drawn = AugmentationSequence([Flip(), Crop(8)]), {"flip": torch.tensor([0.1, 0.9])}
     drawn["crop"] = torch.tensor([[1, 14], [16, 6]])
-    image, target, mask = move(batch.image, drawn), move.on_target(batch.target, drawn), move.on_mask(batch.mask, drawn)
+    image = change(batch.image, drawn)
+    target, mask = change.move(batch.target, drawn, TARGET), change.move(batch.mask, drawn, MASK)
     known = (mask != VOID).numpy() & np.stack([around(one, 6).sum(0) == 1 for one in mask.numpy()])
     assert known.mean() > 0.05 and not torch.equal(mask[0], mask[1])
     colours = PALETTE[mask.numpy() % 12].astype(float)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -137,7 +136,7 @@ def test_stored_answers_stand_for_the_teacher() -> None:
     assert batch.image is not None
     method = Supervised(Scaled(1.0), Scaled(2.0), logits=Kd())
     assert method.asks() == [""]
-    stored = replace(batch, taught={"": 5 * batch.image.flatten(1)})
+    stored = batch.replace(taught={"": 5 * batch.image.flatten(1)})
     torch.testing.assert_close(values(method, stored)["logits"], kd_of(1.0, 5.0, batch.image))
     torch.testing.assert_close(values(method, batch)["logits"], kd_of(1.0, 2.0, batch.image))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limbeck.data.base import Augmentation
 from limbeck.errors import require
-from limbeck.types import Draw
+from limbeck.types import Draw, Kind
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -38,13 +38,9 @@ class Flip(Augmentation):
         """Return the images, some of them mirrored."""
         return self._mirrored(image, drawn)
 
-    def on_mask(self, mask: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
-        """Return the masks, the same of them mirrored."""
-        return self._mirrored(mask, drawn)
-
-    def on_target(self, target: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
-        """Return the targets, the same of them mirrored."""
-        return self._mirrored(target, drawn)
+    def move(self, pixels: Tensor, drawn: Mapping[str, Tensor], kind: Kind) -> Tensor:
+        """Return what belongs to the images, the same of it mirrored."""
+        return self._mirrored(pixels, drawn)
 
     def _mirrored(self, pixels: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
         """Return pixels (N, ..., H, W), some of them mirrored."""
@@ -156,17 +152,11 @@ class AugmentationSequence(Augmentation):
             image = augmentation(image, drawn)
         return image
 
-    def on_mask(self, mask: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
-        """Return the masks after all of them."""
+    def move(self, pixels: Tensor, drawn: Mapping[str, Tensor], kind: Kind) -> Tensor:
+        """Return what belongs to the images after all of them."""
         for augmentation in self.augmentations:
-            mask = augmentation.on_mask(mask, drawn)
-        return mask
-
-    def on_target(self, target: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
-        """Return the targets after all of them."""
-        for augmentation in self.augmentations:
-            target = augmentation.on_target(target, drawn)
-        return target
+            pixels = augmentation.move(pixels, drawn, kind)
+        return pixels
 
 
 def _span(centre: Tensor, length: int, side: int) -> Tensor:

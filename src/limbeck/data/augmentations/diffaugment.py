@@ -9,7 +9,7 @@ from torch import Tensor
 
 from limbeck.data.base import Augmentation
 from limbeck.errors import RecipeError, nearest
-from limbeck.types import VOID, Draw
+from limbeck.types import Draw, Kind
 
 ONE = Draw((), "uniform")
 PAIR = Draw((2,), "uniform")
@@ -61,17 +61,14 @@ class DiffAugment(Augmentation):
                 image = CHANGES[key](image, drawn[f"{self.name}.{key}"])
         return image
 
-    def on_mask(self, mask: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
-        """Return the masks (N, H, W), shifted as the images are."""
+    def move(self, pixels: Tensor, drawn: Mapping[str, Tensor], kind: Kind) -> Tensor:
+        """Return what belongs to the images, shifted as they are."""
         if "translation" not in self.words:
-            return mask
-        return translation(mask[:, None], drawn[f"{self.name}.translation"], fill=VOID)[:, 0]
-
-    def on_target(self, target: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
-        """Return the targets (N, C', H, W), shifted as the images are."""
-        if "translation" not in self.words:
-            return target
-        return translation(target, drawn[f"{self.name}.translation"])
+            return pixels
+        uniform = drawn[f"{self.name}.translation"]
+        if kind.moves == "nearest":
+            return translation(pixels[:, None], uniform, fill=kind.void)[:, 0]
+        return translation(pixels, uniform)
 
 
 def brightness(image: Tensor, uniform: Tensor) -> Tensor:

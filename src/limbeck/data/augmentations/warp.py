@@ -13,7 +13,7 @@ from torch import Tensor
 
 from limbeck.data.base import Augmentation
 from limbeck.errors import require
-from limbeck.types import VOID, Draw
+from limbeck.types import Draw, Kind
 
 Padding = Literal["reflection", "border", "zeros"]
 Mode = Literal["bilinear", "nearest"]
@@ -65,17 +65,15 @@ class Warp(Augmentation):
         matrix, shift = self.movement(drawn, (image.shape[3], image.shape[2]))
         return resample(image, matrix, shift, padding=self.padding, mode=self.mode)
 
-    def on_mask(self, mask: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
-        """Return the moved masks."""
-        matrix, shift = self.movement(drawn, (mask.shape[2], mask.shape[1]))
-        # Counted from VOID, the zeros that come in from outside are void. Differences up to 255 are exact as floats.
-        from_void = (mask[:, None] - VOID).to(matrix.dtype)
+    def move(self, pixels: Tensor, drawn: Mapping[str, Tensor], kind: Kind) -> Tensor:
+        """Return what belongs to the images, moved as they are."""
+        if kind.moves != "nearest":
+            return self(pixels, drawn)
+        matrix, shift = self.movement(drawn, (pixels.shape[2], pixels.shape[1]))
+        # Counted from void, the zeros that come in from outside are void. Small whole numbers are exact as floats.
+        from_void = (pixels[:, None] - kind.void).to(matrix.dtype)
         moved = resample(from_void, matrix, shift, padding=self.padding, mode="nearest")
-        return moved[:, 0].to(mask.dtype) + VOID
-
-    def on_target(self, target: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
-        """Return the moved targets."""
-        return self(target, drawn)
+        return moved[:, 0].to(pixels.dtype) + kind.void
 
 
 class Rotation(Warp):
