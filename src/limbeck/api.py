@@ -91,7 +91,7 @@ def distill(
     images = _data(data, shape)
     cls = _method(method, options)
     weighed = dict(weights or {})
-    Scheduled(weighed, cls.losses)  # names a wrong loss
+    Scheduled(weighed, cls.losses())  # names a wrong loss
     require("distill: seeds", seeds >= 1, "a whole number of at least 1", seeds)
     require(
         "distill: features", features is None or isinstance(features, FeatureExtractor), "a FeatureExtractor", features

@@ -23,11 +23,13 @@ class LogitLoss(nn.Module, ABC):
 
     Attributes:
         needs_label: Whether `forward` needs the labels. A loss around another one needs what that one needs.
+        couples: Whether it compares the samples of a batch with one another: micro-batches change such a loss.
     """
 
     room: ClassVar[str] = "logit losses"
 
     needs_label: bool = False
+    couples: bool = False
 
     @abstractmethod
     def forward(self, student: Tensor, teacher: Tensor, label: Tensor | None = None) -> Tensor:
@@ -52,11 +54,13 @@ class FeatureLoss(nn.Module, ABC):
 
     Attributes:
         paths: Module path in the student for each module path of the teacher, {student path: teacher path}.
+        couples: Whether it compares the samples of a batch with one another: micro-batches change such a loss.
     """
 
     room: ClassVar[str] = "feature losses"
 
     paths: Mapping[str, str]
+    couples: ClassVar[bool] = False
     needs_label: ClassVar[bool] = False
     needs_index: ClassVar[bool] = False
 

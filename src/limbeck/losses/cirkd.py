@@ -64,6 +64,8 @@ class Cirkd(FeatureLoss):
         RecipeError: A number is out of its range.
     """
 
+    couples = True
+
     def __init__(self, paths: Mapping[str, str], pool: int = 1, temperature: float = 0.1) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)

@@ -71,6 +71,8 @@ class CorrelationCongruence(FeatureLoss):
         RecipeError: `gamma` is not above 0, or `order` below 1.
     """
 
+    couples = True
+
     def __init__(self, paths: Mapping[str, str], gamma: float = 0.4, order: int = 2) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)

@@ -75,6 +75,8 @@ class Dist(LogitLoss):
         RecipeError: A number is out of its range.
     """
 
+    couples = True
+
     def __init__(self, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0) -> None:
         super().__init__()
         _check(beta, gamma, temperature)

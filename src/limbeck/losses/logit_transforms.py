@@ -98,7 +98,7 @@ class Standardised(LogitLoss):
 
     def __init__(self, loss: LogitLoss) -> None:
         super().__init__()
-        self.loss, self.needs_label = loss, loss.needs_label
+        self.loss, self.needs_label, self.couples = loss, loss.needs_label, loss.couples
 
     def forward(self, student: Tensor, teacher: Tensor, label: Tensor | None = None) -> Tensor:
         """Return what the loss gives for the standardised logits."""
@@ -125,7 +125,7 @@ class Sharpened(LogitLoss):
     def __init__(self, loss: LogitLoss, temperature: float = 0.5) -> None:
         super().__init__()
         positive(temperature, "Sharpened.temperature")
-        self.loss, self.needs_label = loss, loss.needs_label
+        self.loss, self.needs_label, self.couples = loss, loss.needs_label, loss.couples
         self.temperature = temperature
 
     def forward(self, student: Tensor, teacher: Tensor, label: Tensor | None = None) -> Tensor:
@@ -157,7 +157,7 @@ class TopK(LogitLoss):
         _check_top_k(k, remainder, temperature)
         if any(isinstance(part, Standardised) for part in loss.modules()):
             raise RecipeError("TopK.loss: expected a loss that does not standardise; put Standardised around TopK")
-        self.loss, self.needs_label = loss, loss.needs_label
+        self.loss, self.needs_label, self.couples = loss, loss.needs_label, loss.couples
         self.k, self.remainder, self.temperature = k, remainder, temperature
 
     def forward(self, student: Tensor, teacher: Tensor, label: Tensor | None = None) -> Tensor:

@@ -105,6 +105,8 @@ class MultiLevel(LogitLoss):
         RecipeError: There is no temperature, or a number is out of its range.
     """
 
+    couples = True
+
     def __init__(
         self,
         temperatures: tuple[float, ...] = (2.0, 3.0, 4.0, 5.0, 6.0),

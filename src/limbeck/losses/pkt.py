@@ -56,6 +56,8 @@ class Pkt(FeatureLoss):
         paths: Module path in the student for each module path of the teacher, {student path: teacher path}.
     """
 
+    couples = True
+
     def __init__(self, paths: Mapping[str, str]) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)

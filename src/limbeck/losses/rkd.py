@@ -85,6 +85,8 @@ class Rkd(FeatureLoss):
         RecipeError: A weight is below 0, or both are 0.
     """
 
+    couples = True
+
     def __init__(self, paths: Mapping[str, str], distance: float = 25.0, angle: float = 50.0) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)

@@ -48,6 +48,8 @@ class SimilarityPreserving(FeatureLoss):
         paths: Module path in the student for each module path of the teacher, {student path: teacher path}.
     """
 
+    couples = True
+
     def __init__(self, paths: Mapping[str, str]) -> None:
         super().__init__()
         self.paths = check_paths(self, paths)

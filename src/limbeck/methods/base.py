@@ -171,7 +171,7 @@ class Method(nn.Module, ABC):
 
     def _with_terms(self, player: str) -> nn.Module:
         own = [term for name, term in self.terms.items() if name.partition(".")[0] == player and _owns(term)]
-        return nn.ModuleList([getattr(self, player), *own]) if own else getattr(self, player)  # type: ignore[no-any-return]
+        return nn.ModuleList([getattr(self, player), *own]) if own else getattr(self, player)
 
     @abstractmethod
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:

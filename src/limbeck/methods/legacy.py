@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import nn
 
@@ -16,7 +16,7 @@ class Legacy(Method):
 
     weights: ClassVar[Mapping[str, float]]
     defaults = {}  # noqa: RUF012
-    differentiates = "once"  # type: ignore[assignment]
+    differentiates: Literal["once", "twice", "forward"] = "once"
 
     @classmethod
     def losses(cls, given: Iterable[str] = ()) -> dict[str, float]:

@@ -16,8 +16,8 @@ from limbeck.losses.base import FeatureLoss, LogitLoss
 from limbeck.losses.gather import masked_mean
 from limbeck.losses.segmentation import boundary_weights, pixel_cross_entropy, pixel_rows, weighted_kl
 from limbeck.losses.tensors import precise
-from limbeck.methods.legacy import Legacy
 from limbeck.methods.followed import Followed, FollowedLesson
+from limbeck.methods.legacy import Legacy
 from limbeck.networks.handling.adapters import feature_shapes
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.roles import Discriminator, channels_of

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from limbeck.errors import RecipeError
 from limbeck.losses.base import FeatureLoss, LogitLoss
 from limbeck.losses.tensors import precise
-from limbeck.methods.legacy import Legacy
 from limbeck.methods.followed import Followed, FollowedLesson
+from limbeck.methods.legacy import Legacy
 from limbeck.networks.handling.adapters import feature_shapes
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.types import Batch, Draw, Update

@@ -93,7 +93,7 @@ class Term(nn.Module, ABC):
         """Return the module paths that it compares, by whose they are: "student", "teacher"."""
         return {}
 
-    def join(self, cast: Cast) -> None:  # noqa: B027 (a term that needs nothing has nothing to do here)
+    def join(self, cast: Cast) -> None:
         """Refuse what cannot work, and make what the term owns; called once, by the method's constructor.
 
         Raises:
@@ -108,7 +108,7 @@ class Term(nn.Module, ABC):
         """Return whether it has anything to say in this step."""
         return True
 
-    def moved(self, step: int) -> None:  # noqa: B027
+    def moved(self, step: int) -> None:
         """Take note that its player has moved in step number `step`: once, whatever the number of micro-batches."""
 
     @abstractmethod
@@ -123,7 +123,6 @@ class SampleTerm(Term):
     def each(self, scene: Scene) -> Tensor:
         """Return the loss of each sample (N,)."""
 
-    @final
     def forward(self, scene: Scene) -> Tensor:
         """Return the mean over samples."""
         return self.each(scene).mean()

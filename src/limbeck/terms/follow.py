@@ -57,7 +57,7 @@ class FollowFeatures(Term):
     """How the student's features, or the relations of its samples, follow the teacher's.
 
     Args:
-        loss: Any loss of features, such as `Hint`, `Vid`, `Rkd` or `FeatureMatching`, with the module paths it compares.
+        loss: Any loss of features, such as `Hint`, `Rkd` or `FeatureMatching`, with the module paths it compares.
     """
 
     wants = ("teacher",)

@@ -40,14 +40,14 @@ class OutputDistance(SampleTerm):
         super().__init__()
         require("OutputDistance.to", to in ("teacher", "target", "image"), "teacher, target or image", to)
         require("OutputDistance.distance", distance in DISTANCES, f"one of {', '.join(DISTANCES)}", distance)
-        self.to: Goal = to
+        self.goal: Goal = to
         self.distance = distance
         self.wants = ("teacher",) if to == "teacher" else ()
 
     def due(self, scene: Scene) -> bool:
         """Return whether there is an image to compare with: a teacher can be followed where nobody has the target."""
-        return self.to == "teacher" or getattr(scene.batch, self.to) is not None
+        return self.goal == "teacher" or getattr(scene.batch, self.goal) is not None
 
     def each(self, scene: Scene) -> Tensor:
         """Return the distance of each image (N,)."""
-        return DISTANCES[self.distance](scene.student_output, goal_image(scene, self.to))
+        return DISTANCES[self.distance](scene.student_output, goal_image(scene, self.goal))

@@ -40,17 +40,17 @@ class Perceptual(SampleTerm):
         require("Perceptual.paths", len(paths) > 0, "module paths of the network", list(paths))
         Tap(network, paths)  # names a wrong path before anything is trained
         self.network, self.at = Frozen(network), list(paths)
-        self.to: Goal = to
+        self.goal: Goal = to
         self.wants = ("teacher",) if to == "teacher" else ()
 
     def due(self, scene: Scene) -> bool:
         """Return whether there is an image to compare with."""
-        return self.to == "teacher" or getattr(scene.batch, self.to) is not None
+        return self.goal == "teacher" or getattr(scene.batch, self.goal) is not None
 
     def each(self, scene: Scene) -> Tensor:
         """Return the distance of each image (N,)."""
         with torch.no_grad():
-            expected = features_at(self.network.network, self.at, goal_image(scene, self.to))
+            expected = features_at(self.network.network, self.at, goal_image(scene, self.goal))
         return feature_matching(features_at(self.network.network, self.at, scene.student_output), expected)
 
 
@@ -75,7 +75,7 @@ class CriticFeatures(Term):
         require("CriticFeatures.to", to in ("teacher", "target", "image"), "teacher, target or image", to)
         require("CriticFeatures.paths", len(paths) > 0, "module paths of the teacher's discriminator", list(paths))
         self.at, self.means, self.couples = list(paths), means, means
-        self.to: Goal = to
+        self.goal: Goal = to
         self.wants = ("teacher", "teacher_discriminator") if to == "teacher" else ("teacher_discriminator",)
 
     def join(self, cast: Cast) -> None:
@@ -90,6 +90,6 @@ class CriticFeatures(Term):
             return features_at(critic, self.at, *scene.shown("teacher_discriminator", image))
 
         with torch.no_grad():
-            goal = scene.once(("critic", self.to, *self.at), lambda: seen(goal_image(scene, self.to)))
+            goal = scene.once(("critic", self.goal, *self.at), lambda: seen(goal_image(scene, self.goal)))
         mine = scene.once(("critic", "student", *self.at), lambda: seen(scene.student_output))
         return mean_matching(mine, goal) if self.means else feature_matching(mine, goal).mean()

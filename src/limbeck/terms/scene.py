@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -126,7 +125,7 @@ class Scene:
         Gradients reach these inputs through the teacher, too.
         """
         there = copy(self)
-        there.batch = replace(self.batch, **inputs, taught={})
+        there.batch = self.batch.replace(drawn=None, taught={}, **inputs)
         there._made, there._moved = {}, True
         return there
 

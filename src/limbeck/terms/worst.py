@@ -36,7 +36,8 @@ class Worst(SampleTerm):
         super().__init__()
         self.term, self.attack, self.strength = term, attack, strength
         self.couples, self.differentiates = term.couples, term.differentiates
-        self.field, self.shape = "", ()
+        self.field = ""
+        self.shape: tuple[int, ...] = ()
 
     @property
     def wants(self) -> Sequence[str]:  # type: ignore[override]
