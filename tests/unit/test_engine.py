@@ -418,7 +418,7 @@ def test_a_target_follows_once_whatever_the_micro_batches_and_processes(
 
 def test_what_is_switched_off_has_not_moved(tmp_path: Path) -> None:
     method = Following()
-    weighting = Scheduled({"student.output": Schedule(1.0, start=0.5), "discriminator.output": 0.0}, Following.losses)
+    weighting = Scheduled({"student.output": Schedule(1.0, start=0.5), "discriminator.output": 0.0}, Following.losses())
     run(toy_job(tmp_path, method, steps=4, weighting=weighting), 4)
     assert method.seen == [("student", 3, False)]
 

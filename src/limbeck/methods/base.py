@@ -144,6 +144,12 @@ class Method(nn.Module, ABC):
         weights = {name: default.weight for name, default in cls.defaults.items()}
         return weights | {name: 1.0 for name in given if name not in weights}
 
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The default weight of every term that there is, by "player.term"."""
+        known = self.losses(self.terms)
+        return {name: known[name] for name in self.terms}
+
     def has(self, who: str) -> bool:
         """Return whether there is a network by that name of the constructor's argument."""
         return getattr(self, who, None) is not None

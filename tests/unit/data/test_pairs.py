@@ -271,7 +271,7 @@ def test_a_student_of_a_black_box_comes_near_it(tmp_path: Path, real: bool) -> N
         task=Generation((4,)),
         images=data.split("train"),
         training=Training(60, 32, {"student": lambda p: torch.optim.Adam(p, 1e-2)}, checkpoint_every=60),
-        weighting=Scheduled({"student.adversarial": 0.05}, Gan.losses),
+        weighting=Scheduled({"student.adversarial": 0.05}, Gan.losses()),
         seed=0,
         folder=tmp_path / "arm",
         accelerator="cpu",

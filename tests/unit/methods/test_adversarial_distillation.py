@@ -298,7 +298,7 @@ def learned(make: Callable[[nn.Module], Method], data: Glyphs, seed: int, steps:
     feed = Feed(data.split("train"), Classification(), method.draws(), None, seed=seed, batch=50)
     for step, batch_ in enumerate(feed.steps(0, steps)):
         (update,) = method.updates(batch_, step)
-        weights = type(method).losses
+        weights = method.weights
         total = sum(
             weights[f"student.{name}"] * (loss() if callable(loss) else loss)
             for name, loss in update.losses.items()

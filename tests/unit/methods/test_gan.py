@@ -84,7 +84,7 @@ def test_the_discriminator_moves_first_and_every_declared_loss_is_yielded() -> N
     attack = Pgd(1.0, 0.5, 2, "l2", random_start=False, low=None, high=None)
     updates = list(full(attack=attack, boundary=DeepFoolBoundary("half")).updates(batch(), 0))
     assert [update.player for update in updates] == ["discriminator", "student"]
-    assert names(updates) == list(Gan.losses)
+    assert names(updates) == list(Gan.losses())
 
 
 def test_without_a_teacher_it_is_the_control() -> None:

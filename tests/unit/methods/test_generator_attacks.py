@@ -202,7 +202,7 @@ def students(tmp_path: Path) -> Iterator[tuple[str, nn.Module, nn.Module]]:
             method,
             task=Generation((LATENT,), samples=16),
             images=Images(),
-            weighting=Scheduled(only | weights, Gan.losses),
+            weighting=Scheduled(only | weights, Gan.losses()),
             steps=150,
             batch=16,
             optimizers={"student": lambda p: torch.optim.Adam(p, 1e-2)},

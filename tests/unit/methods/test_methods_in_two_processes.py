@@ -101,7 +101,7 @@ def test_restorers_with_a_discriminator_and_what_a_feature_loss_owns(tmp_path: P
     draw = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (24, 1, 8, 8), generator=draw, dtype=torch.uint8)
     optimizers = {name: partial(torch.optim.SGD, lr=0.05) for name in ("student", "discriminator")}
-    rest = {"task": Restoration(Downscale(2)), "weighting": Scheduled({}, Restore.losses), "optimizers": optimizers}
+    rest = {"task": Restoration(Downscale(2)), "weighting": Scheduled({}, Restore.losses()), "optimizers": optimizers}
     follow(tmp_path, restorer, "features.regressors.0.weight", images=InMemory(image), **rest)
 
 
@@ -117,7 +117,11 @@ def test_generators_whose_batches_have_to_look_alike_on_average(tmp_path: Path) 
     image = torch.randint(0, 256, (24, 1, 8, 8), generator=draw, dtype=torch.uint8)
     optimizers = {name: partial(torch.optim.SGD, lr=0.05) for name in ("student", "discriminator")}
     weights = {"student.critic_mean": 5.0, "student.critic_feature": 0.0}
-    rest = {"task": Generation((4,), samples=8), "weighting": Scheduled(weights, Gan.losses), "optimizers": optimizers}
+    rest = {
+        "task": Generation((4,), samples=8),
+        "weighting": Scheduled(weights, Gan.losses()),
+        "optimizers": optimizers,
+    }
     follow(tmp_path, generators, "student.0.weight", images=InMemory(image), **rest)
 
 
@@ -152,7 +156,7 @@ def test_stylizers_of_several_styles(make: Callable[[], Method], remembered: str
     # Of a random network with pictures this small, styles weigh hundreds: steps that far would enlarge any rounding.
     weights = {f"student.{name}": 1e-3 for name in ("style", "gram", "statistics", "total_variation")}
     task = Stylization(STYLES, Vgg16(until="relu1_2"), **SEEN)
-    rest = {"task": task, "weighting": Scheduled(weights, Stylize.losses)}
+    rest = {"task": task, "weighting": Scheduled(weights, Stylize.losses())}
     optimizers = {"student": partial(torch.optim.SGD, lr=0.01)}
     follow(tmp_path, make, remembered, images=InMemory(image), optimizers=optimizers, batch=4, steps=4, **rest)
 
@@ -180,7 +184,7 @@ def test_segmenters_whose_processes_know_different_numbers_of_pixels(
     mask[::3] = VOID
     images = InMemory(image, None, mask.to(torch.uint8))
     optimizers = {"student": partial(torch.optim.SGD, lr=0.05)}
-    rest = {"task": Segmentation(), "weighting": Scheduled({}, type(make()).losses), "optimizers": optimizers}
+    rest = {"task": Segmentation(), "weighting": Scheduled({}, make().weights), "optimizers": optimizers}
     follow(tmp_path, make, remembered, images=images, **rest)
 
 

@@ -167,7 +167,7 @@ def taught(folder: Path, seed: int, teacher: nn.Module | None, weights: dict[str
         method,
         images=waves(),
         task=Restoration(AddNoise(60), **task),
-        weighting=Scheduled(weights, Restore.losses),
+        weighting=Scheduled(weights, Restore.losses()),
         seed=seed,
         steps=200,
         optimizers={"student": partial(torch.optim.Adam, lr=0.01)},

@@ -101,7 +101,7 @@ def learnt(
             images=images,
             task=Segmentation(),
             steps=steps,
-            weighting=Scheduled(weights, type(method).losses),
+            weighting=Scheduled(weights, method.weights),
             optimizers={"student": partial(torch.optim.Adam, lr=0.02)},
         )
     )

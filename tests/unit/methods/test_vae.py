@@ -191,7 +191,7 @@ def learned(folder: Path, method: Any, steps: int, weights: dict[str, float]) ->
         method,
         task=Reconstruction(64),
         images=blobs(),
-        weighting=Scheduled(weights, type(method).losses),
+        weighting=Scheduled(weights, method.weights),
         steps=steps,
         batch=32,
         warmup=10,
