@@ -40,17 +40,21 @@ from limbeck.losses.mgd import Mgd
 from limbeck.losses.pairwise_structure import PairwiseStructure
 from limbeck.losses.rkd import Rkd
 from limbeck.losses.vid import Vid
-from limbeck.methods.adversarial import AdversarialMethod, AdversarialTraining, Ard, Iad, Rslad, Trades
+from limbeck.methods.adversarial import AdversarialMethod, AdversarialTraining
 from limbeck.methods.adversarial_segment import AdversarialSegment
+from limbeck.methods.ard import Ard
 from limbeck.methods.base import Method
 from limbeck.methods.boundary_distillation import BoundaryDistillation
 from limbeck.methods.gan import Gan
+from limbeck.methods.iad import Iad
 from limbeck.methods.mutual import Mutual
 from limbeck.methods.pseudo_label import PseudoLabel
 from limbeck.methods.restore import Restore
+from limbeck.methods.rslad import Rslad
 from limbeck.methods.segment import Segment
 from limbeck.methods.stylize import Stylize
 from limbeck.methods.supervised import Supervised
+from limbeck.methods.trades import Trades
 from limbeck.methods.vae import Vae
 from limbeck.methods.vq import Vq
 from limbeck.networks.autoencoders.vae import ConvVae, ResidualVae, SpatialVae
@@ -71,6 +75,7 @@ from limbeck.tasks.segmentation import Segmentation
 from limbeck.tasks.stylization import Stylization
 from limbeck.terms.adversarial import RealFake
 from limbeck.terms.base import Term
+from limbeck.terms.cross_entropy import CrossEntropy
 from limbeck.terms.follow import FollowFeatures
 from limbeck.terms.output_distance import OutputDistance
 from limbeck.terms.penalties import R1, GradientPenalty
@@ -155,13 +160,12 @@ def classifier(width: int) -> SmallCnn:
     return SmallCnn(width, channels=1, size=8, classes=3)
 
 
-def supervised(taught: bool, **options: Any) -> Method:
-    made = {name: value() if callable(value) else value for name, value in options.items()}
-    return Supervised(classifier(2), classifier(3) if taught else None, **made)
+def supervised_case(**terms: Any) -> Case:
+    def build(taught: bool) -> Method:
+        made = {f"student.{name}": term() for name, term in terms.items()}
+        return Supervised(classifier(2), classifier(3) if taught else None, terms=made)
 
-
-def supervised_case(**options: Any) -> Case:
-    return Case(partial(supervised, **options), Classification(), {})
+    return Case(build, Classification(), {})
 
 
 def adversarial_case(cls: type[AdversarialMethod], weights: dict[str, float] | None = None, **options: Any) -> Case:
@@ -277,7 +281,7 @@ CASES: dict[type[Method], dict[str, Case]] = {
         ),
     },
     Supervised: {
-        "plain": supervised_case(label_smoothing=0.1),
+        "plain": supervised_case(cross_entropy=partial(CrossEntropy, 0.1)),
         "logits": supervised_case(logits=Kd),
         "adapters and relations": supervised_case(features=partial(Hint, {"blocks.1": "blocks.1"}), relations=RKD),
         "drawn masks": supervised_case(logits=Kd, features=partial(Mgd, {"blocks.2": "blocks.2"})),
@@ -402,7 +406,9 @@ def teachable(method: type[Method] | Method) -> bool:
 def updates(case: Case, method: Method) -> Iterator[Update]:
     """Yield the updates of the first steps of a method that nobody trains."""
     for step in range(STEPS):
-        yield from method.updates(case.batch(method, step), step)
+        for update in method.updates(case.batch(method, step), step):
+            yield update
+            method.moved(update.player, step)
 
 
 def numbers(case: Case, method: Method) -> dict[str, list[Tensor]]:

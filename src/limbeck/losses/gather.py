@@ -38,6 +38,11 @@ class _Gather(torch.autograd.Function):
         return total[own_part(len(total) // distributed.get_world_size())]
 
 
+def processes() -> int:
+    """Return how many processes train together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
 def own_part(count: int) -> slice:
     """Return where the `count` samples of this process stand in what `gathered` returns."""
     rank = distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0

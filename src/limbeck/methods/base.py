@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, nearest_or_all
+from limbeck.losses.base import FeatureLoss, LogitLoss
 from limbeck.networks.handling.adapters import feature_shapes
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.terms.base import Answers, Term, blank
+from limbeck.terms.follow import as_term
 from limbeck.terms.scene import Scene
 from limbeck.types import Batch, Draw, Update
+
+Terms = Mapping[str, Term | LogitLoss | FeatureLoss | None]
+"""Terms by "player.term"; a loss of logits or features is one that follows the teacher's, None takes a default away."""
 
 ORDER = ("once", "twice", "forward")  # how a method is differentiated, the most demanding last
 
@@ -47,6 +52,7 @@ class Method(nn.Module, ABC):
         answers: What the student says.
         scene: The kind of scene that its terms look at.
         needs: The fields of a batch that it cannot do without.
+        moved_arguments: How arguments of earlier versions are spelt now, below `terms`.
         terms: The terms by "player.term".
         left_out: Why default terms are not there, by name.
         student: The network that the method is about: it is averaged (EMA), evaluated and exported.
@@ -57,13 +63,14 @@ class Method(nn.Module, ABC):
     answers: ClassVar[Answers] = "images"
     scene: ClassVar[type[Scene]] = Scene
     needs: ClassVar[tuple[str, ...]] = ("image",)
+    moved_arguments: ClassVar[Mapping[str, str]] = {}
     student: nn.Module
 
     def cast(
         self,
         players: Mapping[str, nn.Module | None],
         teachers: Mapping[str, nn.Module | None],
-        terms: Mapping[str, Term | None] | None = None,
+        terms: Terms | None = None,
     ) -> None:
         """Take up the networks and the terms; the last thing that a constructor does, or nearly.
 
@@ -75,10 +82,12 @@ class Method(nn.Module, ABC):
         Raises:
             RecipeError: A network is both, or a term is none of this method's or cannot work.
         """
-        for name, network in teachers.items():
-            twin = next((own for own, player in players.items() if network is not None and player is network), None)
-            if twin is not None:
-                raise RecipeError(f"{name}: expected another network than the {twin} (a copy), found the same")
+        seen: dict[nn.Module, str] = {}
+        for name, network in {**players, **teachers}.items():
+            if network in seen:
+                raise RecipeError(f"{name}: expected another network than the {seen[network]} (a copy), found the same")
+            if network is not None:
+                seen[network] = name
         self.of_players = [name for name, network in players.items() if network is not None]
         for name, network in players.items():
             setattr(self, name, network)
@@ -86,7 +95,7 @@ class Method(nn.Module, ABC):
             setattr(self, name, None if network is None else Frozen(network))
         self.left_out: dict[str, str] = {}
         self._terms = nn.ModuleDict()
-        given = dict(terms or {})
+        given = {name: None if term is None else as_term(term) for name, term in (terms or {}).items()}
         for name in given:
             self._check_name(name)
         wanted = {n: d.make() for n, d in self.defaults.items() if n not in given} | given
@@ -126,6 +135,7 @@ class Method(nn.Module, ABC):
         for who in term.wants:
             if not self.has(who):
                 raise RecipeError(f"{kind} needs a {who}, and there is none")
+        term.who = player
         term.join(self)
         self._terms[name.replace(".", "/")] = term
 
@@ -201,6 +211,21 @@ class Method(nn.Module, ABC):
         for name, term in self.terms.items():
             if name.partition(".")[0] == player:
                 term.moved(step)
+
+    def enter(self, batch: Batch, step: int, learners: Collection[str] = ("student",)) -> Scene:
+        """Return the scene of a step.
+
+        Args:
+            batch: The batch.
+            step: The number of the step.
+            learners: The players that move by it; others run without a gradient.
+
+        Raises:
+            RecipeError: The batch lacks what the method needs.
+        """
+        for name in self.needs:
+            batch.need(name, type(self).__name__)
+        return self.scene(self, batch, step, learners)
 
     def update_of(self, player: str, scene: Scene) -> Update:
         """Return the update of a player: those of its terms that have anything to say in this step."""

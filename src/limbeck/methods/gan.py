@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from limbeck.data.base import Augmentation
 from limbeck.errors import RecipeError, require
-from limbeck.methods.base import Default, Method
+from limbeck.methods.base import Default, Method, Terms
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.terms.adversarial import Adversarial, RealFake
-from limbeck.terms.base import Term, blank
+from limbeck.terms.base import blank
 from limbeck.terms.output_distance import OutputDistance
-from limbeck.terms.scene import Scene
 from limbeck.terms.soft_label import SoftLabel
 from limbeck.types import Batch, Draw, Update
 
@@ -57,6 +56,24 @@ class Gan(Method):
         "student.adversarial": Default(Adversarial),
         "student.output": Default(OutputDistance),
     }
+    moved_arguments: ClassVar[Mapping[str, str]] = {
+        "loss": "discriminator.real_fake: {class_path: RealFake, init_args: {loss: ...}}",
+        "penalty": "discriminator.penalty: {class_path: R1, init_args: {weight: ..., every: ...}}, or GradientPenalty",
+        "penalty_weight": "discriminator.penalty: {class_path: R1, init_args: {weight: ...}}",
+        "penalty_interval": "discriminator.penalty: {class_path: R1, init_args: {every: ...}}",
+        "alpha": "discriminator.soft_label: {class_path: SoftLabel, init_args: {alpha: ...}}",
+        "temperature": "discriminator.soft_label: {class_path: SoftLabel, init_args: {temperature: ...}}",
+        "calibration": "discriminator.soft_label: {class_path: SoftLabel, init_args: {calibration: ...}}",
+        "features": "student.feature: {class_path: FeatureMatching, init_args: {paths: ...}}",
+        "critic_features": "student.critic_feature: {class_path: CriticFeatures, init_args: {paths: ...}}",
+        "output": "student.output: {class_path: OutputDistance, init_args: {distance: ...}}",
+        "feature_network": "student.perceptual: {class_path: Perceptual, init_args: {network: ..., paths: ...}}",
+        "perceptual_paths": "student.perceptual: {class_path: Perceptual, init_args: {network: ..., paths: ...}}",
+        "attack": "student.worst_output: {class_path: Worst, init_args: {term: OutputDistance, attack: ...}}",
+        "strength": "student.worst_output: {class_path: Worst, init_args: {term: ..., attack: ..., strength: ...}}",
+        "boundary": "discriminator.boundary: {class_path: BoundarySoftLabel, init_args: {search: ...}}",
+        "black_box": "student.output: {class_path: OutputDistance, init_args: {to: target}}",
+    }
     needs: ClassVar[tuple[str, ...]] = ("image", "latent")
 
     def __init__(
@@ -66,7 +83,7 @@ class Gan(Method):
         teacher: nn.Module | None = None,
         teacher_discriminator: nn.Module | None = None,
         *,
-        terms: Mapping[str, Term | None] | None = None,
+        terms: Terms | None = None,
         critic_steps: int = 1,
         augment: Augmentation | None = None,
     ) -> None:
@@ -83,7 +100,7 @@ class Gan(Method):
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         """Yield the discriminator's update and, on every `critic_steps`-th step, the student's."""
         student_moves = (step + 1) % self.critic_steps == 0
-        scene = Scene(self, batch, step, learns=student_moves)
+        scene = self.enter(batch, step, learners=("student",) if student_moves else ())
         yield self.update_of("discriminator", scene)
         if student_moves:
             yield self.update_of("student", scene)

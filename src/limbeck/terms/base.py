@@ -68,6 +68,7 @@ class Term(nn.Module, ABC):
 
     Attributes:
         player: Whose term it can be; None for any.
+        who: Whose term it is: the player's name, once it has joined.
         about: What the student has to say, for the term to be about it.
         scene: The kind of scene that it looks at.
         wants: The method's networks that it cannot do without, by argument.
@@ -77,6 +78,7 @@ class Term(nn.Module, ABC):
 
     room: ClassVar[str] = "terms"
     player: ClassVar[str | None] = "student"
+    who: str = "student"
     about: ClassVar[Sequence[Answers]] = ("images", "logits", "logits of pixels")
     scene: ClassVar[type[Scene]] = Scene
     wants: Sequence[str] = ()

@@ -41,7 +41,7 @@ class FollowLogits(Term):
 
     def forward(self, scene: Scene) -> Tensor:
         """Return the mean of the loss."""
-        student, teacher, label = scene.student_output, scene.teacher_output, scene.truth
+        student, teacher, label = scene.output(self.who), scene.teacher_output, scene.truth
         if not self.of_pixels:
             found: Tensor = self.loss(student, teacher, label)
             return found.mean()
@@ -50,6 +50,13 @@ class FollowLogits(Term):
         known = label != VOID
         value: Tensor = self.loss(pixel_rows(student), pixel_rows(teacher), label.where(known, 0))
         return masked_mean(value, known) if self.loss.needs_label and value.ndim else value.mean()
+
+
+def as_term(given: Term | LogitLoss | FeatureLoss) -> Term:
+    """Return a loss of logits or features as a term, and a term as it is."""
+    if isinstance(given, LogitLoss):
+        return FollowLogits(given)
+    return FollowFeatures(given) if isinstance(given, FeatureLoss) else given
 
 
 @final

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from copy import copy
 from typing import Any, Protocol, TypeVar
 
@@ -58,14 +58,14 @@ class Scene:
         stage: The method.
         batch: The batch.
         step: The number of the step, from 0.
-        learns: Whether the student moves in this step; else it runs without a gradient.
+        learners: The players that move by this scene; others run without a gradient.
 
     Attributes:
         drawn: What was drawn for the term that looks at the scene, by its own names.
     """
 
-    def __init__(self, stage: Stage, batch: Batch, step: int, *, learns: bool = True) -> None:
-        self.stage, self.batch, self.step, self.learns = stage, batch, step, learns
+    def __init__(self, stage: Stage, batch: Batch, step: int, learners: Collection[str] = ("student",)) -> None:
+        self.stage, self.batch, self.step, self.learners = stage, batch, step, learners
         self.drawn: Mapping[str, Tensor] = batch.drawn
         self._made: dict[Hashable, Any] = {}
         self._moved = False
@@ -143,6 +143,6 @@ class Scene:
         network, paths, stored = self.stage.network(who), self.stage.taps(who), self.batch.taught
         if who == "teacher" and all(path in stored for path in ("", *paths)):
             return stored[""], stored
-        with torch.set_grad_enabled(self._moved or (who != "teacher" and self.learns)), Tap(network, paths) as tap:
+        with torch.set_grad_enabled(self._moved or who in self.learners), Tap(network, paths) as tap:
             output = self.stage.call(network, self.batch)
         return output, {path: tap[path] for path in paths}

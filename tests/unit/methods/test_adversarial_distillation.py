@@ -20,18 +20,18 @@ from limbeck.errors import RecipeError
 from limbeck.methods.adversarial import (
     AdversarialMethod,
     AdversarialTraining,
-    Ard,
-    Iad,
-    Lesson,
-    Rslad,
-    Trades,
 )
+from limbeck.methods.ard import Ard
 from limbeck.methods.base import Method
+from limbeck.methods.iad import Iad
+from limbeck.methods.rslad import Rslad
 from limbeck.methods.supervised import Supervised
+from limbeck.methods.trades import Trades
 from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.networks.handling.modes import evaluating
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.robustness import Robustness
+from limbeck.terms.attacked import AttackedCrossEntropy, SoftAnswers, Stability
 from limbeck.training.feed import Feed
 from limbeck.types import Batch, Draw
 
@@ -125,7 +125,7 @@ TRUTH: dict[str, tuple[Callable[..., AdversarialMethod], Array, dict[str, Array]
         {"cross_entropy": ce(s()), "robust": kl(s(), s(0.3))},
     ),
     "ard": (
-        lambda one, two, **o: Ard(one, two, temperature=5.0, **o),
+        lambda one, two, **o: Ard(one, two, terms={"student.robust": SoftAnswers(temperature=5.0)}, **o),
         ce(s(0.2)),
         {"cross_entropy": ce(s()), "robust": 25 * kl(t() / 5, s(0.3) / 5)},
     ),
@@ -135,7 +135,12 @@ TRUTH: dict[str, tuple[Callable[..., AdversarialMethod], Array, dict[str, Array]
         {"clean": kl(t(), s()), "robust": kl(t(), s(0.3))},
     ),
     "iad": (
-        lambda one, two, **o: Iad(one, two, temperature=2.0, power=0.4, **o),
+        lambda one, two, **o: Iad(
+            one,
+            two,
+            terms={"student.robust": SoftAnswers(temperature=2.0), "student.introspection": Stability(0.4)},
+            **o,
+        ),
         ce(s(0.2)),
         {
             "cross_entropy": ce(s()),
@@ -144,7 +149,7 @@ TRUTH: dict[str, tuple[Callable[..., AdversarialMethod], Array, dict[str, Array]
         },
     ),
     "ard without teacher is adversarial training": (
-        lambda one, two, **o: Ard(one, temperature=5.0, **o),
+        lambda one, two, **o: Ard(one, terms={"student.robust": SoftAnswers(temperature=5.0)}, **o),
         ce(s(0.2)),
         {"cross_entropy": ce(s()), "robust": ce(s(0.3))},
     ),
@@ -183,11 +188,11 @@ def test_goal_and_losses_are_those_of_the_paper(name: str) -> None:
 def test_stored_answers_of_the_teacher_take_the_place_of_running_it(name: str) -> None:
     make, _, expected = TRUTH[name]
     if "without" in name or name in ("madry", "trades"):
-        assert make(Affine(0), Affine(1)).asks() == []
+        assert make(Affine(0), Affine(1)).teacher_paths() == []
         return
     teacher = Affine(1)
     method = make(Affine(0), teacher, attack=Shift())
-    assert method.asks() == [""]
+    assert method.teacher_paths() == [""]
     found = losses(method, batch(taught={"": torch.from_numpy(t())}))
     assert {key: value.item() for key, value in found.items()} == pytest.approx(
         {key: value.mean() for key, value in expected.items()}, rel=1e-10
@@ -236,8 +241,8 @@ def test_the_gradient_of_trades_flows_through_both_answers() -> None:
     student = Affine(0)
     losses(Trades(student, attack=Shift()), batch())["robust"].backward()
     by_both = student.weight.grad
-    lesson = Lesson(Trades(Affine(0), attack=Shift()), batch(), 0)
-    torch.testing.assert_close(lesson.clean, torch.from_numpy(s()))
+    scene = Trades(Affine(0), attack=Shift()).enter(batch(), 0)
+    torch.testing.assert_close(scene.student_output, torch.from_numpy(s()))
     one_sided = Affine(0)
     from_clean = torch.from_numpy(s())
     robust = one_sided(batch().image + 0.3).log_softmax(1)  # type: ignore[operator]
@@ -248,7 +253,9 @@ def test_the_gradient_of_trades_flows_through_both_answers() -> None:
 
 def test_smoothed_labels_are_learned_and_hard_ones_attacked() -> None:
     attack = Shift()
-    found = losses(AdversarialTraining(Affine(0), attack=attack, label_smoothing=0.3), batch())
+    found = losses(
+        AdversarialTraining(Affine(0), terms={"student.robust": AttackedCrossEntropy(0.3)}, attack=attack), batch()
+    )
     smooth = -(0.7 * -ce(s(0.3)) + 0.3 * log_softmax(s(0.3)).mean(1))
     assert found["robust"].item() == pytest.approx(smooth.mean(), rel=1e-10)
     assert attack.value.numpy() == pytest.approx(ce(s(0.2)), rel=1e-10)
@@ -265,12 +272,11 @@ def test_attacks_leave_no_gradients_behind() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Ard(nn.Linear(2, 2)), r"Ard: expected Linear to state its image_shape \(C, H, W\), found none"),
-        (lambda: Ard(Affine(0), temperature=0.0), "Ard.temperature: expected a number above 0, found 0.0"),
-        (lambda: Trades(Affine(0), label_smoothing=1.0), r"Trades.label_smoothing: expected a number in \[0, 1\)"),
-        (lambda: Iad(Affine(0), power=-1.0), "Iad.power: expected a number of at least 0, found -1.0"),
-        (lambda: Iad(Affine(0), temperature=-1.0), "Iad.temperature: expected a number above 0"),
-        (lambda: losses(Trades(Affine(0)), Batch(image=torch.zeros(2, 1, 2, 2))), "Trades: expected data with images"),
+        (lambda: Ard(nn.Linear(2, 2)), r"expected Linear to state its image_shape \(C, H, W\), found none"),
+        (lambda: SoftAnswers(temperature=0.0), "SoftAnswers.temperature: expected a number above 0, found 0.0"),
+        (lambda: AttackedCrossEntropy(1.0), r"CrossEntropy.label_smoothing: expected a number in \[0, 1\)"),
+        (lambda: Stability(-1.0), "Stability.power: expected a number of at least 0, found -1.0"),
+        (lambda: losses(Trades(Affine(0)), Batch(image=torch.zeros(2, 1, 2, 2))), "Trades: expected data with labels"),
     ],
 )
 def test_what_cannot_be_is_refused(make: Callable[[], object], message: str) -> None:
@@ -280,7 +286,7 @@ def test_what_cannot_be_is_refused(make: Callable[[], object], message: str) -> 
 
 def test_a_student_cannot_teach_itself() -> None:
     student = Affine(0)
-    with pytest.raises(RecipeError, match=r"Rslad\.teacher: expected another network than the student"):
+    with pytest.raises(RecipeError, match=r"teacher: expected another network than the student"):
         Rslad(student, student)
 
 

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from limbeck.attacks.boundary import Boundary, BoundarySearch, DeepFoolBoundary, Output
 from limbeck.errors import RecipeError
-from limbeck.losses.kd import softened_kl
+from limbeck.losses.kd import Kd, softened_kl
 from limbeck.methods.boundary_distillation import BoundaryDistillation
 from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.terms.stored_boundary import StoredBoundary
 from limbeck.types import Batch
 
 N = 4
@@ -42,12 +43,14 @@ class Search(BoundarySearch):
 
 def batch(value: float, which: list[int]) -> Batch:
     image = torch.full((N, 1, 2, 2), value)
-    return Batch(image=image, label=torch.arange(N) % 3, drawn={"boundary.which": torch.tensor(which)})
+    return Batch(image=image, label=torch.arange(N) % 3, drawn={"student.boundary.which": torch.tensor(which)})
 
 
 def losses(method: BoundaryDistillation, given: Batch, step: int) -> dict[str, Tensor]:
     (update,) = method.updates(given, step)
-    return {name: loss() if callable(loss) else loss for name, loss in update.losses.items()}
+    found = {name: loss() if callable(loss) else loss for name, loss in update.losses.items()}
+    method.moved("student", step)
+    return found
 
 
 def test_teacher_then_student_then_teacher_again() -> None:
@@ -60,16 +63,18 @@ def test_teacher_then_student_then_teacher_again() -> None:
     starts = [float(start.flatten()[0]) for _, start in search.asked]
     # Images of steps 0 and 2; what was stored of them, moved on; the images of step 8.
     assert starts == pytest.approx([0.1, 0.3, 0.2, 0.4, -0.9])
-    assert method.samples[:, 0, 0, 0].tolist() == pytest.approx([-0.8] * N + [0.5] * N)
-    assert int(method.written) == 5 * N
+    assert method.store.samples[:, 0, 0, 0].tolist() == pytest.approx([-0.8] * N + [0.5] * N)
+    assert int(method.store.written) == 5 * N
 
 
 def test_the_student_learns_the_teachers_answers_at_stored_samples_that_reached_a_boundary() -> None:
     student, teacher = Affine(0), Affine(1)
-    method = BoundaryDistillation(student, teacher, search=Search(), stored=100, temperature=2.0)
+    terms = {"student.boundary": StoredBoundary(2.0), "student.logits": Kd(2.0)}
+    method = BoundaryDistillation(student, teacher, terms=terms, search=Search(), stored=100)
     which = [0, 2, 5, 7]  # of the four that are stored: 0, 2, 1, 3; number 2 reached nothing
     given = batch(0.3, which)
-    found = losses(method, given, 0)
+    assert "boundary" not in losses(method, given, 0)  # what was found is learned from the next step on
+    found = losses(method, given, 1)
     samples = torch.full((N, 1, 2, 2), 0.4)
     by_hand = softened_kl(student(samples), teacher(samples), 2.0)
     assert found["boundary"].item() == pytest.approx(by_hand.sum().item() * 3 / 4 / N, rel=1e-5)
@@ -81,7 +86,7 @@ def test_the_student_learns_the_teachers_answers_at_stored_samples_that_reached_
 def test_a_batch_larger_than_the_store_fills_it_once() -> None:
     method = BoundaryDistillation(Affine(0), Affine(1), search=Search(), stored=3)
     losses(method, batch(0.3, [0, 1, 2, 2]), 0)
-    assert int(method.written) == 3 and method.reached.tolist() == [True, True, False]
+    assert int(method.store.written) == 3 and method.store.reached.tolist() == [True, True, False]
 
 
 def test_without_teacher_nothing_is_searched_or_stored() -> None:
@@ -104,11 +109,11 @@ def test_stored_samples_of_a_real_search_lie_where_the_teacher_cannot_decide() -
         optimizer.step()
     student = SmallCnn(2, channels=1, size=8, classes=3)
     method = BoundaryDistillation(student, teacher, search=DeepFoolBoundary(margin=0.05, classes=2), stored=96)
-    given = Batch(image=image, label=label, drawn={"boundary.which": torch.arange(96)})
+    given = Batch(image=image, label=label, drawn={"student.boundary.which": torch.arange(96)})
     before = teacher(image).softmax(1).topk(2).values
     losses(method, given, 0)
-    after = teacher(method.samples[method.reached]).softmax(1).topk(2).values
-    assert method.reached.float().mean() > 0.95
+    after = teacher(method.store.samples[method.store.reached]).softmax(1).topk(2).values
+    assert method.store.reached.float().mean() > 0.95
     assert (before[:, 0] - before[:, 1]).median() > 0.5
     assert (after[:, 0] - after[:, 1]).max() <= 0.051
     assert student.training and not teacher.training
@@ -117,9 +122,8 @@ def test_stored_samples_of_a_real_search_lie_where_the_teacher_cannot_decide() -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": 0.0}, "BoundaryDistillation.temperature: expected a number above 0"),
-        ({"stored": 0}, "BoundaryDistillation.stored: expected at least 1, found 0"),
-        ({"interval": 0}, "BoundaryDistillation.interval: expected at least 1, found 0"),
+        ({"stored": 0}, "stored: expected at least 1, found 0"),
+        ({"interval": 0}, "interval: expected at least 1, found 0"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, float], message: str) -> None:
@@ -128,7 +132,7 @@ def test_what_cannot_be_is_refused(options: dict[str, float], message: str) -> N
 
 
 def test_a_student_that_does_not_say_which_images_it_takes() -> None:
-    with pytest.raises(RecipeError, match="BoundaryDistillation: expected Linear to state its image_shape"):
+    with pytest.raises(RecipeError, match="expected Linear to state its image_shape"):
         BoundaryDistillation(nn.Linear(4, 3), Affine(1))
 
 

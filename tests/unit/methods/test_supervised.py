@@ -17,6 +17,7 @@ from limbeck.losses.similarity_preserving import SimilarityPreserving, similarit
 from limbeck.methods.supervised import Supervised
 from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.networks.handling.tap import Tap
+from limbeck.terms.cross_entropy import CrossEntropy
 from limbeck.types import Batch
 
 
@@ -47,7 +48,9 @@ def test_cross_entropy_by_hand(smoothing: float) -> None:
         for k in range(3)
     )
     batch = Batch(image=logits.view(2, 1, 1, 3), label=label)
-    assert loss_of(Supervised(Fixed(), label_smoothing=smoothing), batch).item() == pytest.approx(by_hand / 2, rel=1e-5)
+    assert loss_of(
+        Supervised(Fixed(), terms={"student.cross_entropy": CrossEntropy(smoothing)}), batch
+    ).item() == pytest.approx(by_hand / 2, rel=1e-5)
 
 
 def test_it_learns() -> None:
@@ -83,7 +86,7 @@ def test_the_survey_form_is_two_weights() -> None:
     torch.manual_seed(0)
     batch = Batch(image=torch.randn(6, 1, 1, 4), label=torch.arange(6) % 4)
     assert batch.image is not None and batch.label is not None
-    found = values(Supervised(Scaled(1.0), Scaled(3.0), logits=Kd(temperature=2.0)), batch)
+    found = values(Supervised(Scaled(1.0), Scaled(3.0), terms={"student.logits": Kd(temperature=2.0)}), batch)
     logits = batch.image.flatten(1)
     expected = soft_and_hard(logits, 3 * logits, batch.label, alpha=0.3, temperature=2.0).mean()
     torch.testing.assert_close(0.3 * found["cross_entropy"] + 0.7 * found["logits"], expected)
@@ -99,17 +102,19 @@ def test_features_are_read_at_the_paths_of_each_network() -> None:
     loss = SimilarityPreserving({"blocks.0": "blocks.2"})
     batch = Batch(image=torch.randn(5, 1, 8, 8), label=torch.arange(5) % 3)
     assert batch.image is not None
-    found = values(Supervised(student, teacher, features=loss), batch)["features"]
+    found = values(Supervised(student, teacher, terms={"student.features": loss}), batch)["features"]
     with Tap(student, ["blocks.0"]) as mine, Tap(teacher.eval(), ["blocks.2"]) as goal:
         student(batch.image), teacher(batch.image)
     torch.testing.assert_close(found, similarity_preserving(mine["blocks.0"], goal["blocks.2"]))
 
 
 def test_without_a_teacher_it_is_the_control() -> None:
-    alone = Supervised(classifier(2), logits=Kd(), features=Hint({"blocks.1": "blocks.1"}))
+    alone = Supervised(
+        classifier(2), terms={"student.logits": Kd(), "student.features": Hint({"blocks.1": "blocks.1"})}
+    )
     batch = Batch(image=torch.randn(4, 1, 8, 8), label=torch.arange(4) % 3)
     assert list(values(alone, batch)) == ["cross_entropy"]
-    assert alone.players()["student"] is alone.student and not alone.asks()
+    assert alone.players()["student"] is alone.student and not alone.teacher_paths()
 
 
 def test_a_student_learns_from_its_teacher_alone() -> None:
@@ -119,7 +124,7 @@ def test_a_student_learns_from_its_teacher_alone() -> None:
     student = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     with torch.no_grad():
         answers = linear(image).argmax(1)
-    method = Supervised(student, linear, logits=Kd(temperature=4.0))
+    method = Supervised(student, linear, terms={"student.logits": Kd(temperature=4.0)})
     batch = Batch(image=image[:100], label=torch.zeros(100, dtype=torch.long))  # the labels teach nothing
     optimizer = torch.optim.Adam(student.parameters(), 0.05)
     before = (student(image[100:]).argmax(1) == answers[100:]).float().mean()
@@ -134,8 +139,8 @@ def test_a_student_learns_from_its_teacher_alone() -> None:
 def test_stored_answers_stand_for_the_teacher() -> None:
     batch = Batch(image=torch.randn(4, 1, 1, 3), label=torch.arange(4) % 3)
     assert batch.image is not None
-    method = Supervised(Scaled(1.0), Scaled(2.0), logits=Kd())
-    assert method.asks() == [""]
+    method = Supervised(Scaled(1.0), Scaled(2.0), terms={"student.logits": Kd()})
+    assert method.teacher_paths() == [""]
     stored = batch.replace(taught={"": 5 * batch.image.flatten(1)})
     torch.testing.assert_close(values(method, stored)["logits"], kd_of(1.0, 5.0, batch.image))
     torch.testing.assert_close(values(method, batch)["logits"], kd_of(1.0, 2.0, batch.image))
@@ -149,7 +154,12 @@ def kd_of(student: float, teacher: float, image: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("student", "teacher", "options", "message"),
     [
-        (classifier(2), classifier(3), {"features": Hint({"blocks.9": "blocks.1"})}, r"'blocks\.9'.*did you mean"),
+        (
+            classifier(2),
+            classifier(3),
+            {"features": Hint({"blocks.9": "blocks.1"})},
+            r"terms.student.features: .*'blocks\.9'.*did you mean",
+        ),
         (classifier(2), classifier(3), {"relations": Hint({"blocks.1": "block.1"})}, r"'block\.1'.*did you mean"),
         (Fixed(), classifier(3), {"features": Hint({"": "blocks.1"})}, "expected Fixed to state its image_shape"),
     ],
@@ -158,14 +168,14 @@ def test_features_that_cannot_be_compared(
     student: nn.Module, teacher: nn.Module, options: dict[str, FeatureLoss], message: str
 ) -> None:
     with pytest.raises(RecipeError, match=message):
-        Supervised(student, teacher, **options)  # type: ignore[arg-type]
+        Supervised(student, teacher, terms={f"student.{name}": loss for name, loss in options.items()})
 
 
 def test_a_teacher_of_other_classes() -> None:
     batch = Batch(image=torch.randn(4, 1, 8, 8), label=torch.arange(4) % 3)
     other = SmallCnn(2, channels=1, size=8, classes=5)
     with pytest.raises(RecipeError, match="found 3 of the student and 5 of the teacher"):
-        values(Supervised(classifier(2), other, logits=Kd()), batch)
+        values(Supervised(classifier(2), other, terms={"student.logits": Kd()}), batch)
     network = classifier(2)
     with pytest.raises(RecipeError, match="teacher: expected another network"):
         Supervised(network, network)
@@ -173,8 +183,8 @@ def test_a_teacher_of_other_classes() -> None:
 
 def test_bad_input() -> None:
     with pytest.raises(RecipeError, match=r"label_smoothing: expected a number in \[0, 1\), found 1"):
-        Supervised(Fixed(), label_smoothing=1)
-    with pytest.raises(RecipeError, match="images and labels"):
+        CrossEntropy(1)
+    with pytest.raises(RecipeError, match="Supervised: expected data with labels"):
         next(Supervised(Fixed()).updates(Batch(image=torch.zeros(1, 1, 1, 2)), 0))
 
 
@@ -182,7 +192,7 @@ def test_two_losses_of_a_kind_draw_apart() -> None:
     """Maps of two sizes need masks of two sizes."""
     student, teacher = (SmallCnn(width, size=16, classes=3) for width in (2, 4))
     layers = [Mgd({path: path}) for path in ("blocks.0", "blocks.2")]
-    method = Supervised(student, teacher, features=layers[0], relations=layers[1])
+    method = Supervised(student, teacher, terms={"student.features": layers[0], "student.relations": layers[1]})
     draw = torch.Generator().manual_seed(0)
     drawn = {name: each.sample(4, draw) for name, each in method.draws().items()}
     assert len({values.shape for values in drawn.values()}) == 2
