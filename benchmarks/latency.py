@@ -14,7 +14,7 @@ from statistics import median
 
 from record import record
 
-from limbeck.metrics.cost import latencies_ms
+from limbeck.metrics.timing import latencies_ms
 from limbeck.recipe.reader import read_recipe
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from limbeck.data.cifar import CIFAR10
-from limbeck.metrics.cost import macs, parameters
+from limbeck.metrics.cost import parameters
+from limbeck.metrics.work import macs
 from limbeck.networks.classifiers.cifar_resnet import CifarResNet
 from limbeck.networks.classifiers.inception_v3 import InceptionV3Classifier
 from limbeck.networks.classifiers.mobilenet_v2 import MobileNetV2

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from limbeck.metrics.cost import macs, parameters
+from limbeck.metrics.cost import parameters
+from limbeck.metrics.work import macs
 
 
 def test_a_small_convolutional_network():

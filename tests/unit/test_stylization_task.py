@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import RecipeError
-from limbeck.metrics.cost import macs
+from limbeck.metrics.work import macs
 from limbeck.networks.stylizers.johnson import JohnsonStylizer
 from limbeck.tasks.stylization import Stylization
 

@@ -14,7 +14,8 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from limbeck.errors import LimbeckError
-from limbeck.metrics.cost import macs, parameters
+from limbeck.metrics.cost import parameters
+from limbeck.metrics.work import macs
 from limbeck.recipe.arm import losses_of
 from limbeck.recipe.reader import ArmRecipe, Recipe
 from limbeck.report.table import Estimate

@@ -7,7 +7,10 @@ from safetensors.torch import save_file, save_model
 from torch import nn
 
 from limbeck.errors import DataError
-from limbeck.metrics.cost import costs, file_bytes, latencies_ms, macs, parameters, peak_memory_bytes, throughputs
+from limbeck.metrics.cost import costs, parameters
+from limbeck.metrics.memory import file_bytes, peak_memory_bytes
+from limbeck.metrics.timing import latencies_ms, throughputs
+from limbeck.metrics.work import macs
 
 
 def cost(module, *args, **kwargs):
@@ -77,10 +80,10 @@ def test_what_is_too_slow_for_a_large_batch_gets_a_smaller_one(monkeypatch):
         asked.append(count)
         return (torch.zeros(count, 4),)
 
-    monkeypatch.setattr("limbeck.metrics.cost.PATIENCE", 0.05)
+    monkeypatch.setattr("limbeck.metrics.timing.PATIENCE", 0.05)
     found = cost(PerImage(), inputs_of, seconds=0.01)
     assert asked[0] == 1 and 1 <= asked[1] <= 5 and 20 < found["images_per_second"] <= 100
-    monkeypatch.setattr("limbeck.metrics.cost.PATIENCE", 0.001)
+    monkeypatch.setattr("limbeck.metrics.timing.PATIENCE", 0.001)
     cost(PerImage(), inputs_of, seconds=0.01)
     assert asked[-1] == 1
 
@@ -102,7 +105,7 @@ def test_a_large_batch_that_would_not_fit_is_made_smaller(monkeypatch):
 
 
 def test_what_takes_longer_than_the_patience_runs_once(monkeypatch):
-    monkeypatch.setattr("limbeck.metrics.cost.PATIENCE", 0.02)
+    monkeypatch.setattr("limbeck.metrics.timing.PATIENCE", 0.02)
     slow, quick = Sleeper(0.03), Sleeper(0.009)
     assert latency_ms(slow, (torch.zeros(1),), seconds=0) >= 30 and slow.calls == 1
     assert latency_ms(quick, (torch.zeros(1),), seconds=0) >= 9 and quick.calls <= 3

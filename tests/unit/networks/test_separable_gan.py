@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
-from limbeck.metrics.cost import macs, parameters
+from limbeck.metrics.cost import parameters
+from limbeck.metrics.work import macs
 from limbeck.networks.gan.dcgan import DcganGenerator
 from limbeck.networks.gan.separable_gan import SeparableGenerator
 from limbeck.networks.handling.tap import Tap

@@ -1,0 +1,103 @@
+"""The time of a network: of one sample, and of large batches; several networks are timed in turns."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from limbeck.metrics.measuring import Inputs, first_tensor, measuring
+
+PATIENCE = 20.0  # seconds after which a timing ends, whatever it has seen
+TURNS = 5  # of every network
+
+
+def latencies_ms(modules: Mapping[str, nn.Module], inputs: Inputs, seconds: float = 1.0) -> dict[str, float]:
+    """Return the median time of one forward of each module in milliseconds, taken in turns.
+
+    Args:
+        modules: The networks by name.
+        inputs: Their inputs; a batch of 1 by convention.
+        seconds: How long to go on measuring each, at least.
+    """
+    timed = _in_turns(modules, dict.fromkeys(modules, inputs), seconds)
+    return {name: 1000 * statistics.median(timing.forwards) for name, timing in timed.items()}
+
+
+def throughputs(
+    modules: Mapping[str, nn.Module], inputs: Mapping[str, Inputs], seconds: float = 1.0
+) -> dict[str, tuple[float, float]]:
+    """Return images per second of each module and the process's use of the CPU meanwhile, taken in turns.
+
+    Args:
+        modules: The networks by name.
+        inputs: The inputs of each, for a large batch.
+        seconds: How long to go on measuring each, at least.
+
+    Returns:
+        The batch size over the median time of a forward, and CPU time over elapsed time in percent: 100 is one
+        core, all threads of this process together. On a GPU it includes waiting for the device.
+    """
+    timed = _in_turns(modules, inputs, seconds)
+    return {
+        name: (len(first_tensor(inputs[name])) / statistics.median(timing.forwards), 100 * timing.cpu / timing.wall)
+        for name, timing in timed.items()
+    }
+
+
+def most_in_time(milliseconds: float) -> int:
+    """Return how many images a batch may have, of which one takes so long, for its timing to stay within patience."""
+    return int(1000 * PATIENCE / milliseconds) // (2 * TURNS)
+
+
+@dataclass
+class _Timing:
+    """Seconds of each forward that counts; and of all that ran, on the clock and on the CPU."""
+
+    forwards: list[float] = field(default_factory=list)
+    wall: float = 0.0
+    cpu: float = 0.0
+
+
+def _in_turns(modules: Mapping[str, nn.Module], inputs: Mapping[str, Inputs], seconds: float) -> dict[str, _Timing]:
+    """Time the forwards of each module in several turns; one whose patience ends has no further turn."""
+    timed = {name: _Timing() for name in modules}
+    for _ in range(TURNS):
+        for name, module in modules.items():
+            if timed[name].wall <= max(PATIENCE, seconds):
+                with measuring(module):
+                    _take_turn(module, inputs[name], seconds, timed[name])
+    return timed
+
+
+def _take_turn(module: nn.Module, inputs: Inputs, seconds: float, timing: _Timing) -> None:
+    """Run forwards for a turn's share of the seconds: one to warm up, then one at least.
+
+    What takes longer than the patience for one image, as an optimisation does, is run once: next to its time, what a
+    first forward prepares is nothing.
+    """
+    device = first_tensor(inputs).device
+    until, warm = timing.wall + seconds / TURNS, False
+    while True:
+        wall, cpu = time.perf_counter(), time.process_time()
+        module(*inputs)
+        _wait(device)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        timing.wall, timing.cpu = timing.wall + wall, timing.cpu + cpu
+        over = timing.wall > max(PATIENCE, seconds)
+        if warm or (over and not timing.forwards):
+            timing.forwards.append(wall)
+        if over or (warm and timing.wall >= until):
+            return
+        warm = True
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
