@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from toys import every_module
 
 from limbeck.metrics.base import FeatureExtractor
-from limbeck.metrics.features import ClassifierFeatures, InceptionFeatures, InceptionV3, MapFeatures
+from limbeck.metrics.features import ClassifierFeatures, InceptionFeatures, MapFeatures
+from limbeck.metrics.inception import InceptionV3
 
 
 class TinyClassifier(nn.Module):

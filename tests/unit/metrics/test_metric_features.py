@@ -5,13 +5,8 @@ import torch
 from torch import nn
 
 from limbeck.errors import DataError, RecipeError, WeightsError
-from limbeck.metrics.features import (
-    ClassifierFeatures,
-    InceptionFeatures,
-    InceptionV3,
-    MapFeatures,
-    resize_like_tensorflow1,
-)
+from limbeck.metrics.features import ClassifierFeatures, InceptionFeatures, MapFeatures, resize_like_tensorflow1
+from limbeck.metrics.inception import InceptionV3
 
 
 class Flat(nn.Module):

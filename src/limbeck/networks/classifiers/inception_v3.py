@@ -1,6 +1,6 @@
 """Inception-v3 (Szegedy et al. 2016, "Rethinking the Inception Architecture for Computer Vision"), torchvision's names.
 
-The features of FID come from another network of this family, with other poolings: see `metrics.features`.
+The features of FID come from another network of this family, with other poolings: see `metrics.inception`.
 """
 
 from __future__ import annotations
