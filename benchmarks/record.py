@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.ground.files import write_atomically
-from limbeck.report.result import hardware, versions
+from limbeck.report.machine import hardware, versions
 
 FOLDER = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
 

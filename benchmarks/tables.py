@@ -25,7 +25,8 @@ from pathlib import Path
 
 from limbeck.errors import LimbeckError
 from limbeck.ground.files import write_atomically
-from limbeck.report.result import ArmResult, Result, Verdict, number
+from limbeck.report.numbers import number
+from limbeck.report.result import ArmResult, Result, Verdict
 from limbeck.report.wording import cost_label, cost_text, interval_text, metric_features, metric_label
 
 COSTS = ("parameters", "macs", "latency_ms_batch1")

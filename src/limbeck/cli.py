@@ -216,7 +216,7 @@ def _evaluate(options: Namespace, changes: list[tuple[str, str]], command: str) 
     from dataclasses import replace  # noqa: PLC0415
 
     from limbeck.data.base import Split  # noqa: PLC0415
-    from limbeck.report.result import number  # noqa: PLC0415
+    from limbeck.report.numbers import number  # noqa: PLC0415
 
     if options.split is not None:
         known = get_args(Split)

@@ -15,7 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from limbeck.errors import LimbeckError
 from limbeck.ground.files import write_atomically
 from limbeck.report import plots
-from limbeck.report.result import Quality, Result, number
+from limbeck.report.numbers import number
+from limbeck.report.result import Quality, Result
 from limbeck.report.statistics import base_name, better
 from limbeck.report.wording import (
     cautions,

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
-import os
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-import limbeck
 from limbeck.errors import LimbeckError
 from limbeck.ground.files import write_atomically
-from limbeck.ground.hardware import gpu, processor
 from limbeck.report.folders import without_folders
+from limbeck.report.numbers import decimals, finite, number
 
 Role = Literal["teacher", "control", "student", "baseline", "floor"]
 Outcome = Literal["BEATS", "LOSES", "INCONCLUSIVE", "NONE"]
-
-PACKAGES = ("torch", "lightning-fabric", "numpy", "scipy", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,7 @@ class Quality:
         """
         if not values:
             raise ValueError("quality of no values")
-        per_seed = tuple(_finite(value) for value in values)
+        per_seed = tuple(finite(value) for value in values)
         known = [value for value in per_seed if value is not None]
         whole = len(known) == len(per_seed)
         return cls(
@@ -122,9 +115,9 @@ class ArmResult:
         if self.best is not None:
             arm["best_on_validation"] = {"steps": list(self.best.steps), "quality": _qualities(self.best.quality)}
         if self.cost:
-            arm["cost"] = {name: _finite(value) for name, value in self.cost.items()}
+            arm["cost"] = {name: finite(value) for name, value in self.cost.items()}
         if self.curves:
-            arm["curves"] = {k: [[step, _finite(y)] for step, y in curve] for k, curve in self.curves.items()}
+            arm["curves"] = {k: [[step, finite(y)] for step, y in curve] for k, curve in self.curves.items()}
         if self.alarms:
             arm["alarms"] = list(self.alarms)
         if self.trained_on:
@@ -293,54 +286,9 @@ class Result:
             ) from error
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version(), "limbeck": limbeck.__version__}
-    for package in PACKAGES:
-        try:
-            found[package.replace("-", "_")] = version(package)
-        except PackageNotFoundError:
-            found[package.replace("-", "_")] = "not installed"
-    return found
-
-
-def hardware(device: str = "cpu") -> dict[str, str | int | None]:
-    """Return the processor, how many of its cores and threads were used, the GPU and the system.
-
-    Args:
-        device: Where networks ran; "cpu" has no GPU, whether the machine has one or not.
-    """
-    import torch  # noqa: PLC0415 (`compare` reads results without it)
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "cpu": processor(),
-        "cores": cores,
-        "threads": torch.get_num_threads(),
-        "gpu": gpu(device),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def number(value: float, places: int | None = None) -> str:
-    """Return `value` with three significant digits (17.5, 0.0123, 1,234), or with so many decimal places."""
-    if places is None and value != 0 and not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.2e}".replace("-", "−")
-    return f"{value:,.{decimals(value) if places is None else places}f}".replace("-", "−")
-
-
-def decimals(value: float) -> int:
-    """Return the decimal places that three significant digits of `value` need; 2 for zero, never below 0."""
-    return 2 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
-
-
 def _qualities(qualities: Mapping[str, Quality]) -> dict[str, Any]:
     return {name: asdict(quality) for name, quality in qualities.items()}
 
 
 def _read_qualities(tree: Mapping[str, Any]) -> dict[str, Quality]:
     return {name: Quality(tuple(q["per_seed"]), q["mean"], q["std"]) for name, q in tree.items()}
-
-
-def _finite(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None

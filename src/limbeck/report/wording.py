@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from limbeck.report.result import ArmResult, Result, Verdict, decimals, number
+from limbeck.report.numbers import decimals, number
+from limbeck.report.result import ArmResult, Result, Verdict
 from limbeck.report.statistics import base_name, better
 
 ACRONYMS = {"fid", "rfid", "kid", "is", "psnr", "ssim", "ms", "lpips", "mse", "auc", "nll", "ece", "kl", "f1"}

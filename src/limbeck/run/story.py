@@ -23,7 +23,8 @@ from limbeck.networks.given.weights import save_weights
 from limbeck.networks.roles import Fitted
 from limbeck.recipe.reader import FeatureArm, Recipe, canonical
 from limbeck.report.html import write_report
-from limbeck.report.result import ArmResult, Best, Budget, DataUsed, Quality, Result, Role, hardware, versions
+from limbeck.report.machine import hardware, versions
+from limbeck.report.result import ArmResult, Best, Budget, DataUsed, Quality, Result, Role
 from limbeck.report.statistics import judge
 from limbeck.report.wording import headline, main_metric_of
 from limbeck.run.arm import Arm, Setting

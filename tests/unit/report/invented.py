@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from limbeck.report.result import ArmResult, Budget, DataUsed, Quality, Result, Role, hardware, versions
+from limbeck.report.machine import hardware, versions
+from limbeck.report.result import ArmResult, Budget, DataUsed, Quality, Result, Role
 from limbeck.report.statistics import judge
 
 DIRECTIONS = {"fid": "lower", "precision": "higher", "entropy": "none"}

@@ -10,7 +10,9 @@ import torch
 
 import limbeck
 from limbeck.errors import LimbeckError
-from limbeck.report.result import ArmResult, Quality, Result, hardware, number, versions
+from limbeck.report.machine import hardware, versions
+from limbeck.report.numbers import number
+from limbeck.report.result import ArmResult, Quality, Result
 
 
 def test_a_result_survives_its_file(result, tmp_path):
