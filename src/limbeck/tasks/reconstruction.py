@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -20,11 +20,20 @@ from limbeck.metrics.image import WINDOW, bounded_psnr, ssim
 from limbeck.networks.roles import Autoencoder, VariationalAutoencoder, unwrap
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.disagreement import Disagreement
-from limbeck.tasks.real_images import CHUNK, DIRECTIONS, WATCHED, RealImages, diversity, images_of, some
+from limbeck.tasks.latents import (
+    COLUMNS,
+    ROWS,
+    active,
+    chunks,
+    drawn,
+    interpolations,
+    mapped,
+    place_of,
+    posteriors,
+    traversals,
+)
+from limbeck.tasks.real_images import DIRECTIONS, WATCHED, RealImages, diversity, images_of, some
 from limbeck.types import Draw
-
-ACTIVE = 0.01  # variance of its posterior mean over the data above which a unit is active (Burda et al. 2016, 5.2)
-ROWS, COLUMNS = 8, 8
 
 
 class Reconstruction(Task):
@@ -128,7 +137,7 @@ class Reconstruction(Task):
     ) -> dict[str, float]:
         """Return the metrics named above, of up to `samples` images of the split."""
         image = self._images(data, split, samples or self.samples)
-        rebuilt = _mapped(network, image)
+        rebuilt = mapped(network, image)
         metrics = {"psnr": float(bounded_psnr(rebuilt, image).mean())} | _similar("ssim", rebuilt, image)
         if features is not None:
             metrics[f"rfid[{features.name}]"] = self._real.fid(rebuilt, data, split, features)
@@ -136,7 +145,7 @@ class Reconstruction(Task):
         if isinstance(network, VariationalAutoencoder):
             metrics |= self._bound(network, image, seed)
             if self.sampled:
-                made = _samples(network, samples or self.samples, generator(seed, "prior"))
+                made = drawn(network, samples or self.samples, generator(seed, "prior"))
                 metrics["diversity"] = diversity(made[:WATCHED])
                 if features is not None:
                     metrics |= self._real.compare(made, data, split, features)
@@ -157,7 +166,7 @@ class Reconstruction(Task):
         """Return a warning when the posterior has collapsed: no value of the latent says anything of the image."""
         if not isinstance(network, VariationalAutoencoder):
             return None
-        if _active(_posteriors(network, self._images(data, "train", WATCHED))[0]):
+        if active(posteriors(network, self._images(data, "train", WATCHED))[0]):
             return None
         return "the posterior has collapsed: no latent unit depends on the image; lower the weight of student.kl"
 
@@ -165,7 +174,7 @@ class Reconstruction(Task):
         """Return images above their reconstructions; samples, interpolations and, of vectors, traversals."""
         images = data.split(data.reference_split)
         image = images_of(images.read(some(4 * COLUMNS, len(images))))  # whole rows: a few images come again
-        rebuilt = _mapped(network, image)
+        rebuilt = mapped(network, image)
         pairs = [
             part
             for both in zip(torch.split(image, COLUMNS), torch.split(rebuilt, COLUMNS), strict=True)
@@ -174,11 +183,11 @@ class Reconstruction(Task):
         pictures = [Picture("images, and below them their reconstructions", torch.cat(pairs).clamp(-1, 1), COLUMNS)]
         if isinstance(network, VariationalAutoencoder):
             if self.sampled:
-                made = _samples(network, ROWS * COLUMNS, generator(seed, "preview"))
+                made = drawn(network, ROWS * COLUMNS, generator(seed, "preview"))
                 pictures.append(Picture("samples of the prior", made.clamp(-1, 1), COLUMNS))
-            pictures.append(_interpolations(network, image))
+            pictures.append(interpolations(network, image))
             if len(network.latent_shape) == 1:
-                pictures.append(_traversals(network, self._images(data, "train", WATCHED), image[:1]))
+                pictures.append(traversals(network, self._images(data, "train", WATCHED), image[:1]))
         return pictures
 
     def _images(self, data: Data, split: Split, count: int) -> Tensor:
@@ -186,14 +195,14 @@ class Reconstruction(Task):
         return images_of(images.read(some(min(count, len(images)), len(images))))
 
     def _bound(self, network: VariationalAutoencoder, image: Tensor, seed: int) -> dict[str, float]:
-        mean, log_variance = _posteriors(network, image)
+        mean, log_variance = posteriors(network, image)
         divergence = kl_from_prior(mean, log_variance).flatten(1).sum(1)
-        found = {"kl": float(divergence.mean()), "active_units": float(_active(mean))}
+        found = {"kl": float(divergence.mean()), "active_units": float(active(mean))}
         if self.bits:
             scaled, kind = hasattr(network, "log_scale"), type(network).__name__
             require("task.bits", scaled, "networks with a scale of their pixels (log_scale)", kind, "; set bits: false")
             draw = generator(seed, "posterior")
-            parts = _chunks(image, mean, log_variance)
+            parts = chunks(image, mean, log_variance)
             nats = torch.cat([self._log_likelihood(network, draw, *part) for part in parts])
             found["bits_per_dim"] = float(-nats.mean()) / (image[0].numel() * math.log(2))
         return found
@@ -203,7 +212,7 @@ class Reconstruction(Task):
         self, network: VariationalAutoencoder, draw: torch.Generator, image: Tensor, mean: Tensor, log_variance: Tensor
     ) -> Tensor:
         """Return the bound on log p(x) (N,), in nats: log 1/K Σ p(x | z) p(z) / q(z | x), or the ELBO."""
-        device, terms = _device(network), []
+        device, terms = place_of(network), []
         for _ in range(self.importance):
             noise = torch.randn(mean.shape, generator=draw)
             latent = mean + (log_variance / 2).exp() * noise
@@ -215,17 +224,17 @@ class Reconstruction(Task):
         return torch.stack(terms).logsumexp(0) - math.log(self.importance)
 
     def _fidelity(self, network: nn.Module, teacher: nn.Module, image: Tensor, rebuilt: Tensor) -> dict[str, float]:
-        goal = _mapped(teacher, image)
+        goal = mapped(teacher, image)
         found = {"psnr_to_teacher": float(bounded_psnr(rebuilt, goal).mean())} | _similar(
             "ssim_to_teacher", rebuilt, goal
         )
         pair = [n for n in (network, teacher) if isinstance(n, Autoencoder)]
         if len({autoencoder.latent_shape for autoencoder in pair}) == 1 and len(pair) == 2:
             for name, (encoder, decoder) in (("encoder", pair), ("decoder", pair[::-1])):
-                swapped = _mapped(partial(_through, encoder, decoder), image, _device(network))
+                swapped = mapped(partial(_through, encoder, decoder), image, place_of(network))
                 found[f"{name}_swap_psnr_to_teacher"] = float(bounded_psnr(swapped, image).mean())
         if self.disagreement is not None:
-            found |= self.disagreement.measure(network, teacher, image.to(_device(network)), bounds=(-1.0, 1.0))
+            found |= self.disagreement.measure(network, teacher, image.to(place_of(network)), bounds=(-1.0, 1.0))
         return found
 
     def _decoder_gaps(
@@ -233,52 +242,18 @@ class Reconstruction(Task):
     ) -> dict[str, float]:
         if self.latent_disagreement is None or network.latent_shape != teacher.latent_shape:
             return {}
-        latent = Draw(network.latent_shape).sample(count, generator(seed, "latents")).to(_device(network))
+        latent = Draw(network.latent_shape).sample(count, generator(seed, "latents")).to(place_of(network))
         gaps = self.latent_disagreement.measure(network.decode, teacher.decode, latent, place=on_shell)
         return {name.replace("gap", "decoder_gap"): gap for name, gap in gaps.items()}
-
-
-def _device(network: nn.Module) -> torch.device:
-    return next(iter(network.parameters()), torch.empty(0)).device
-
-
-def _chunks(*tensors: Tensor, size: int = CHUNK) -> Iterator[tuple[Tensor, ...]]:
-    return zip(*(torch.split(tensor, size) for tensor in tensors), strict=True)
-
-
-@torch.no_grad()
-def _mapped(network: Callable[[Tensor], Tensor], value: Tensor, device: torch.device | None = None) -> Tensor:
-    """Return what a network makes of inputs, a chunk at a time, on the CPU."""
-    if device is None:
-        assert isinstance(network, nn.Module)
-        device = _device(network)
-    return torch.cat([network(part.to(device)).float().cpu() for part in torch.split(value, CHUNK)])
 
 
 def _through(encoder: Autoencoder, decoder: Autoencoder, image: Tensor) -> Tensor:
     return decoder.decode(encoder.encode(image))
 
 
-@torch.no_grad()
-def _posteriors(network: VariationalAutoencoder, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return means and log variances of all images, on the CPU."""
-    parts = [network.posterior(part.to(_device(network))) for part in torch.split(image, CHUNK)]
-    mean, log_variance = (torch.cat([part[i].float().cpu() for part in parts]) for i in (0, 1))
-    return mean, log_variance
-
-
-def _active(mean: Tensor) -> int:
-    """Return how many values of the latent vary with the image, from posterior means (N, ...)."""
-    return int((mean.var(0) > ACTIVE).sum())
-
-
-def _samples(network: VariationalAutoencoder, count: int, draw: torch.Generator) -> Tensor:
-    return _mapped(network.decode, Draw(network.latent_shape).sample(count, draw), _device(network))
-
-
 def _similar(name: str, image: Tensor, reference: Tensor) -> dict[str, float]:
     """Return the SSIM where its window fits in."""
-    parts = _chunks(image, reference) if min(image.shape[-2:]) >= WINDOW else iter(())
+    parts = chunks(image, reference) if min(image.shape[-2:]) >= WINDOW else iter(())
     found = [ssim(*part) for part in parts]
     return {name: float(torch.cat(found).mean())} if found else {}
 
@@ -291,23 +266,3 @@ def _parameters(network: nn.Module) -> dict[str, float]:
         for name, part in parts.items()
         if isinstance(part, nn.Module)
     }
-
-
-def _interpolations(network: VariationalAutoencoder, image: Tensor) -> Picture:
-    """Return a row for each pair of images: from the posterior mean of one to that of the other."""
-    mean = _posteriors(network, image[: 2 * ROWS])[0]
-    one, other = mean[0::2], mean[1::2]
-    steps = torch.linspace(0, 1, COLUMNS).view(-1, *[1] * (mean.ndim - 1))
-    latent = torch.cat([torch.lerp(a, b, steps) for a, b in zip(one, other, strict=True)])
-    made = _mapped(network.decode, latent, _device(network))
-    return Picture("interpolations between two images", made.clamp(-1, 1), COLUMNS)
-
-
-def _traversals(network: VariationalAutoencoder, many: Tensor, image: Tensor) -> Picture:
-    """Return a row for each of the most active units: one image with that unit from -3 to 3."""
-    units = _posteriors(network, many)[0].var(0).topk(min(ROWS, network.latent_shape[0])).indices
-    latent = _posteriors(network, image)[0].repeat(len(units) * COLUMNS, 1)
-    rows = torch.arange(len(latent))
-    latent[rows, units.repeat_interleave(COLUMNS)] = torch.linspace(-3, 3, COLUMNS).repeat(len(units))
-    made = _mapped(network.decode, latent, _device(network))
-    return Picture("the most active units, each from -3 to 3", made.clamp(-1, 1), COLUMNS)
