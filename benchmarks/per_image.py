@@ -18,7 +18,7 @@ import torch
 from scipy.stats import t as student_t
 
 from limbeck.recipe.reader import read_recipe
-from limbeck.run.story import tell
+from limbeck.run.preparing import tell
 from limbeck.tasks.restoration import Restoration
 
 

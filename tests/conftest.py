@@ -12,5 +12,5 @@ from limbeck.metrics.cost import costs
 def _short_timings() -> Iterator[None]:
     """Time the networks of whole runs for a moment and two images: no test of a run looks at its times."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("limbeck.run.story.costs", partial(costs, batch=2, seconds=0.02))
+        patch.setattr("limbeck.run.assessing.costs", partial(costs, batch=2, seconds=0.02))
         yield

@@ -360,7 +360,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         # To measure it takes seconds.
         patch.setattr(
-            "limbeck.run.story.costs", lambda networks, inputs: {name: {"parameters": 1.0} for name in networks}
+            "limbeck.run.assessing.costs", lambda networks, inputs: {name: {"parameters": 1.0} for name in networks}
         )
         assert main(["run", str(folder / "tiny.yaml"), "--out", str(folder / "runs/tiny"), *CPU]) == 0
     return folder

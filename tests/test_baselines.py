@@ -13,7 +13,8 @@ from limbeck.data.tensors import TensorImages
 from limbeck.errors import DataError
 from limbeck.networks.roles import Fitted
 from limbeck.recipe.reader import read_recipe
-from limbeck.run.story import _fitted, run
+from limbeck.run.preparing import fitted
+from limbeck.run.story import run
 from limbeck.tasks.classification import Classification
 
 RECIPE = """
@@ -53,7 +54,7 @@ def test_fitted_baselines_are_measured_beside_the_arms(tmp_path: Path) -> None:
     found = {name: arm.quality["top1"].mean or 0.0 for name, arm in result.arms.items() if arm.role == "baseline"}
     assert set(found) == {"hog", "graph", "untrained"}
     assert found["hog"] > 0.85 and found["hog"] > found["untrained"]  # chance is a third
-    graph = _fitted(recipe.baselines["graph"].build(), recipe.data.build()).eval()
+    graph = fitted(recipe.baselines["graph"].build(), recipe.data.build()).eval()
     alone = Classification().evaluate(graph, recipe.data.build(), split="test", seed=0)
     assert {name: quality.mean for name, quality in result.arms["graph"].quality.items()} == pytest.approx(alone)
     assert set(result.arms["hog"].quality) == set(result.arms["student"].quality)
@@ -68,7 +69,7 @@ def test_a_baseline_is_fitted_to_at_most_as_many_training_images_as_it_says() ->
     data = Glyphs(size=16, train=50, validation=8, test=8, channels=1, classes="AB")
     some, again, everything = Remembers(20), Remembers(20), Remembers(1000)
     for network in (some, again, everything):
-        assert _fitted(network, data) is network
+        assert fitted(network, data) is network
     image, label = some.given
     assert len(image) == len(label) == 20 and len(everything.given[0]) == 50
     assert torch.equal(image, again.given[0]) and torch.equal(image, everything.given[0][:20])
@@ -78,6 +79,6 @@ def test_a_baseline_is_fitted_to_at_most_as_many_training_images_as_it_says() ->
 def test_other_baselines_are_left_alone_and_labels_are_needed() -> None:
     network = nn.Identity()
     bare = TensorImages(torch.zeros(20, 1, 8, 8))
-    assert _fitted(network, bare) is network
+    assert fitted(network, bare) is network
     with pytest.raises(DataError, match="tensors: expected images with labels"):
-        _fitted(Remembers(5), bare)
+        fitted(Remembers(5), bare)

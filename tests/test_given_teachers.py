@@ -20,7 +20,7 @@ from limbeck.networks.given.weights import save_weights
 from limbeck.networks.stylizers.fast_style import FastStyle
 from limbeck.networks.stylizers.johnson import JohnsonStylizer
 from limbeck.recipe.reader import Recipe, read_recipe
-from limbeck.run.story import tell
+from limbeck.run.preparing import tell
 
 RECIPE = """
 name: onnx

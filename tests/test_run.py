@@ -16,7 +16,9 @@ from limbeck.errors import RecipeError
 from limbeck.ground.hardware import machine
 from limbeck.recipe.reader import read_recipe
 from limbeck.report.result import Result
-from limbeck.run.story import run, tell
+from limbeck.run.evaluation import evaluate
+from limbeck.run.preparing import tell
+from limbeck.run.story import run
 
 RECIPE = """
 name: tiny
@@ -108,7 +110,7 @@ def test_arms_are_known_by_what_their_task_teaches_and_by_no_more(folder: Path) 
 def test_more_processes_than_devices_are_refused_before_anything_is_trained(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("limbeck.run.story.device_of", lambda accelerator: torch.device("cuda"))
+    monkeypatch.setattr("limbeck.run.setting.device_of", lambda accelerator: torch.device("cuda"))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     recipe = read_recipe(folder / "tiny.yaml", [("student.training.processes", "2")])
     with pytest.raises(RecipeError, match=r"student: expected at most 1 training\.processes on cuda, .*found 2"):
@@ -127,7 +129,7 @@ def test_the_checkpoint_that_was_best_on_validation_stands_beside_the_last(folde
         assert len(curve) == 15 and curve[step] == min(curve.values())
         assert (
             value
-            == arm.evaluate(tell(recipe, out, folder / "out/arms").features, arm.teacher, best=True)["fid[glyph-cnn]"]
+            == evaluate(arm, tell(recipe, out, folder / "out/arms").features, arm.teacher, best=True)["fid[glyph-cnn]"]
         )
     assert best.quality != result.arms["student"].quality
     assert Result.read(out / "result.json").arms["student"].best == best

@@ -11,7 +11,9 @@ from limbeck.cli import main
 from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.networks.given.weights import load_weights, save_weights
 from limbeck.recipe.reader import read_recipe
-from limbeck.run.story import run, tell
+from limbeck.run.evaluation import evaluate
+from limbeck.run.preparing import tell
+from limbeck.run.story import run
 
 DATA = """
 data: {class_path: Glyphs, init_args: {size: 16, train: 256, validation: 32, test: 64, channels: 1, classes: AB}}
@@ -59,7 +61,7 @@ def test_one_arm_is_trained_with_all_that_it_needs_and_measured_as_in_the_run(
     trained = sorted(path.parent.name.split("-seed")[0] for path in (tmp_path / "out/arms").glob("*/final.safetensors"))
     assert trained == ["middle", "small", "teacher"]
     story = tell(read_recipe(tmp_path / "chain.yaml"), tmp_path / "out")
-    expected = story.students["small"][0].evaluate(None, story.teacher)["agreement"]
+    expected = evaluate(story.students["small"][0], None, story.teacher)["agreement"]
     capsys.readouterr()
     assert main(["evaluate", *options, "--arm", "small"]) == 0
     said = dict(line.split() for line in capsys.readouterr().out.splitlines())

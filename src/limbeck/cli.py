@@ -17,7 +17,7 @@ from limbeck.errors import LimbeckError, RecipeError, WeightsError, nearest, req
 if TYPE_CHECKING:
     from limbeck.recipe.reader import Recipe
     from limbeck.run.arm import Arm
-    from limbeck.run.story import Story
+    from limbeck.run.preparing import Story
 
 CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
@@ -217,6 +217,7 @@ def _evaluate(options: Namespace, changes: list[tuple[str, str]], command: str) 
 
     from limbeck.data.base import Split  # noqa: PLC0415
     from limbeck.report.numbers import number  # noqa: PLC0415
+    from limbeck.run.evaluation import evaluate  # noqa: PLC0415
 
     if options.split is not None:
         known = get_args(Split)
@@ -228,7 +229,7 @@ def _evaluate(options: Namespace, changes: list[tuple[str, str]], command: str) 
         arm = replace(arm, recipe=replace(arm.recipe, training=None, load=Path(options.weights)))
     # As in a run, fidelity is that to the run's teacher, of a control and of an assistant's student, too.
     teacher = story.teacher if arm.name != "teacher" and story.teacher and story.teacher.done else None
-    for name, value in arm.evaluate(arm.features, teacher, split=options.split).items():
+    for name, value in evaluate(arm, arm.features, teacher, split=options.split).items():
         print(f"{name:<32} {number(value)}")
 
 
@@ -320,7 +321,7 @@ def _chosen(options: Namespace, changes: list[tuple[str, str]], seed: int | None
     """Return the run and its arm that --arm names, of that seed or the recipe's first."""
     from dataclasses import replace  # noqa: PLC0415
 
-    from limbeck.run.story import tell  # noqa: PLC0415
+    from limbeck.run.preparing import tell  # noqa: PLC0415
 
     recipe = _read(options, changes)
     if seed is not None:

@@ -26,7 +26,7 @@ from limbeck.ground.hardware import machine
 from limbeck.ground.randomness import seed_of
 from limbeck.methods.base import Method
 from limbeck.networks.handling.frozen import Frozen
-from limbeck.run.arm import Setting, Watcher
+from limbeck.run.setting import Setting, Watcher
 from limbeck.tasks.generation import Generation
 from limbeck.training import launch
 from limbeck.training.checkpoint import load

@@ -13,7 +13,7 @@ from limbeck.cli import main
 from limbeck.errors import CheckpointError
 from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.recipe.reader import read_recipe
-from limbeck.run.story import tell
+from limbeck.run.preparing import tell
 from limbeck.training.teacher_cache import TeacherCache, kept
 from limbeck.types import Batch
 

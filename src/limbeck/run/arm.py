@@ -7,7 +7,6 @@ is reused; a training that was interrupted goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +19,7 @@ import torch
 from torch import nn
 
 import limbeck
-from limbeck.data.base import Data, Split
 from limbeck.errors import CheckpointError, RecipeError
-from limbeck.ground.files import write_atomically
 from limbeck.ground.progress import say
 from limbeck.ground.randomness import seed_of
 from limbeck.methods.base import Method
@@ -31,58 +28,13 @@ from limbeck.networks.given.weights import load_weights, weights_hash
 from limbeck.recipe.arm import brings_weights, losses_of
 from limbeck.recipe.parts import canonical
 from limbeck.recipe.reader import ArmRecipe
-from limbeck.tasks.base import Task
+from limbeck.run.setting import Setting, Watcher
 from limbeck.training import checkpoint
 from limbeck.training.feed import Feed
-from limbeck.training.job import Job, Watched
+from limbeck.training.job import Job
 from limbeck.training.launch import fit
-from limbeck.training.options import device_of
 from limbeck.training.teacher_cache import TeacherCache, kept, of_images, of_steps
 from limbeck.weighting.scheduled import Scheduled
-
-WATCH_SAMPLES = 5000  # the most samples for the validation metrics that are taken while training
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all arms of a run share.
-
-    Attributes:
-        data: The data.
-        task: The task.
-        store: The folder of the arms.
-        accelerator: Where to train and evaluate: "auto", "cpu", "cuda" or "mps".
-    """
-
-    data: Data
-    task: Task
-    store: Path
-    accelerator: str = "auto"
-
-    @property
-    def device(self) -> torch.device:
-        """Where networks are evaluated."""
-        return device_of(self.accelerator)
-
-
-@dataclass(frozen=True)
-class Watcher:
-    """Evaluates a network on the validation split while it trains; can be sent to another process."""
-
-    setting: Setting
-    features: FeatureExtractor | None
-
-    def __call__(self, network: nn.Module) -> Watched:
-        """Return validation metrics and an alarm; checkpoints are compared by the task's main metric."""
-        task, data = self.setting.task, self.setting.data
-        most = min(WATCH_SAMPLES, getattr(task, "samples", WATCH_SAMPLES))
-        samples = min(most, len(data.split("validation")))
-        metrics = task.evaluate(network, data, split="validation", seed=0, features=self.features, samples=samples)
-        name = next((name for name in metrics if name.split("[")[0] == task.main_metric), None)
-        badness = None
-        if name is not None and math.isfinite(metrics[name]):
-            badness = metrics[name] if task.directions[task.main_metric] == "lower" else -metrics[name]
-        return Watched(metrics, task.alarm(network, data), badness)
 
 
 @dataclass(frozen=True)
@@ -217,42 +169,6 @@ class Arm:
         trained = {key.split(".")[0] for key in self.state["method"]}
         return {"student": self.network(), **{n: self.player(n) for n in self.recipe.networks if n in trained}}
 
-    def evaluate(
-        self, features: FeatureExtractor | None, teacher: Arm | None, *, best: bool = False, split: Split | None = None
-    ) -> dict[str, float]:
-        """Return the metrics against a split of the data; remembered beside the weights.
-
-        Args:
-            features: What distribution metrics compare by.
-            teacher: Whom to measure the fidelity to.
-            best: Evaluate the checkpoint that was best on the validation split, not the last.
-            split: The split; by default the data's reference split, on which results are reported.
-        """
-        task, data, device = self.setting.task, self.setting.data, self.setting.device
-        split = split or data.reference_split
-        question = {
-            "task": repr(sorted((k, v) for k, v in vars(task).items() if not k.startswith("_"))),
-            "data": data.split(split).fingerprint(),
-            "features": features.fingerprint() if features else None,
-            "teacher": teacher.hash if teacher else None,
-            "version": limbeck.__version__,
-            **({"step": self.best_step} if best and self.best_step is not None else {}),
-        }
-        known = self.folder / f"evaluation-{canonical(question)[:12]}.json"
-        if known.exists():
-            return _remembered(known)
-        say(f"{self.name} (seed {self.seed}): evaluating")
-        metrics = task.evaluate(
-            (self.network(best=True) if best else self.answering).to(device),
-            data,
-            split=split,
-            seed=0,
-            features=features,
-            teacher=teacher.answering.to(device) if teacher else None,
-        )
-        write_atomically(known, json.dumps(metrics).encode())
-        return metrics
-
     @property
     def history(self) -> list[dict[str, float]]:
         """Rows of losses and validation metrics over steps; empty for a loaded network."""
@@ -338,14 +254,6 @@ class Arm:
         taught = None if self.teacher is None else self.teacher.networks()
         with _seeded(self.seed, "method"):  # adapters and memories draw their initial values too
             return self.recipe.assemble(networks, taught)
-
-
-def _remembered(file: Path) -> dict[str, float]:
-    try:
-        metrics: dict[str, float] = json.loads(file.read_text())
-        return metrics
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: a damaged evaluation ({error}); delete it to evaluate again") from error
 
 
 @contextmanager

@@ -1,0 +1,169 @@
+"""The arms of a run: built, named and checked before any of them is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from limbeck.data.base import Data
+from limbeck.errors import DataError, LimbeckError, RecipeError
+from limbeck.ground.progress import say
+from limbeck.ground.randomness import generator
+from limbeck.metrics.base import FeatureExtractor
+from limbeck.metrics.features import ClassifierFeatures
+from limbeck.networks.roles import Fitted
+from limbeck.recipe.reader import FeatureArm, Recipe
+from limbeck.run.arm import Arm
+from limbeck.run.evaluation import evaluate
+from limbeck.run.setting import Setting
+from limbeck.tasks.classification import Classification
+from limbeck.training.options import Training
+
+
+@dataclass(frozen=True)
+class Story:
+    """The arms of a run, built but not yet trained.
+
+    Attributes:
+        recipe: What to run.
+        setting: What the arms share.
+        features: What distribution metrics compare by, or None.
+        teacher: The teacher, or None.
+        controls: For each name of a control, one arm a seed.
+        students: For each name of a student, one arm a seed.
+        control_of: The name of the control of each student that has one.
+    """
+
+    recipe: Recipe
+    setting: Setting
+    features: FeatureExtractor | None
+    teacher: Arm | None
+    controls: Mapping[str, list[Arm]]
+    students: Mapping[str, list[Arm]]
+    control_of: Mapping[str, str]
+
+    def arms(self) -> dict[str, list[Arm]]:
+        """Return all arms by name, in the order in which they train."""
+        teacher = {"teacher": [self.teacher]} if self.teacher else {}
+        return {**teacher, **self.controls, **self.students}
+
+    @cached_property
+    def baselines(self) -> dict[str, nn.Module]:
+        """The recipe's baselines by name, ready to be called, fitted to training images where they need that."""
+        task, data, device = self.setting.task, self.setting.data, self.setting.device
+        parts = self.recipe.baselines.items()
+        return {name: task.ready(fitted(part.build(), data)).to(device).eval() for name, part in parts}
+
+
+def tell(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: str = "auto") -> Story:
+    """Return the arms of a recipe; only the feature network, by which the others are measured, is trained."""
+    setting = Setting(recipe.data.build(), recipe.task.build(), arms or out / "arms", accelerator)
+    _check_splits(setting)
+    for name, arm in recipe.arms().items():
+        if arm.training is not None:
+            _check_training(name, arm.training, setting)
+    _make(setting.store)
+    features = measured_by(recipe, setting)
+    teacher = Arm("teacher", recipe.teacher, setting, recipe.seeds[0], None, features) if recipe.teacher else None
+    return Story(
+        recipe,
+        setting,
+        features,
+        teacher,
+        _controls(recipe, setting, features),
+        _students(recipe, setting, teacher, features),
+        {name: _control_names(recipe)[id(control)] for name, control in recipe.controls.items()},
+    )
+
+
+def _check_splits(setting: Setting) -> None:
+    """Read every split that the run will need: what is missing there would show at the end of a training."""
+    for part in ("train", "validation", setting.data.reference_split):
+        setting.data.split(part)
+
+
+def _check_training(name: str, training: Training, setting: Setting) -> None:
+    """Refuse a batch larger than the data, and more processes than the machine has devices."""
+    count, batch = len(setting.data.split("train")), training.batch
+    if batch > count:
+        found = f"found {batch} and {count}; make the batch smaller"
+        raise DataError(f"{name}: expected a training.batch of at most the number of training images, {found}")
+    device = setting.device.type
+    most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device)
+    if most is not None and training.processes > most:
+        found = f"found {training.processes}; make them fewer, or choose --accelerator cpu"
+        raise RecipeError(f"{name}: expected at most {most} training.processes on {device}, one a device, {found}")
+
+
+def _make(store: Path) -> None:
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LimbeckError(f"{store}: cannot be made ({error.strerror}); choose another folder with --out") from error
+
+
+def _control_names(recipe: Recipe) -> dict[int, str]:
+    """Return the name of every control by its identity: its own as a student, or "control", or whose control it is."""
+    own = {id(student): name for name, student in recipe.students.items()}  # a control may be another student
+    others = dict.fromkeys(id(control) for control in recipe.controls.values() if id(control) not in own)
+    return own | {key: "control" if len(others) == 1 else f"control of {_students_of(recipe, key)}" for key in others}
+
+
+def _controls(recipe: Recipe, setting: Setting, features: FeatureExtractor | None) -> dict[str, list[Arm]]:
+    """Return the controls that are no students themselves."""
+    names = _control_names(recipe)
+    controls = {names[id(control)]: control for control in recipe.controls.values()}
+    return {
+        name: [Arm(name, control, setting, seed, None, features) for seed in recipe.seeds]
+        for name, control in controls.items()
+        if name not in recipe.students
+    }
+
+
+def _students(
+    recipe: Recipe, setting: Setting, teacher: Arm | None, features: FeatureExtractor | None
+) -> dict[str, list[Arm]]:
+    """Return the students; one that another student teaches learns from that one's arm of the same seed."""
+    students: dict[str, list[Arm]] = {}
+    for name, student in recipe.students.items():
+        same = [teacher] * len(recipe.seeds)
+        teachers = same if student.taught_by is None else students[student.taught_by]
+        arms = zip(recipe.seeds, teachers, strict=True)
+        students[name] = [Arm(name, student, setting, seed, taught_by, features) for seed, taught_by in arms]
+    return students
+
+
+def _students_of(recipe: Recipe, control: int) -> str:
+    return ", ".join(name for name, arm in recipe.controls.items() if id(arm) == control)
+
+
+def measured_by(recipe: Recipe, setting: Setting) -> FeatureExtractor | None:
+    """Return what distribution metrics compare by: a classifier, trained here if need be, or a ready extractor."""
+    if recipe.features is None:
+        return None
+    if isinstance(recipe.features, FeatureArm):
+        labelled = replace(setting, task=Classification())
+        arm = Arm(f"features {recipe.features.name}", recipe.features.arm, labelled, recipe.seeds[0]).fit()
+        right = evaluate(arm)["top1"]
+        say(f"{recipe.features.name}: {right:.1%} right on the {setting.data.reference_split} split")
+        return ClassifierFeatures(arm.network(), recipe.features.name)
+    return recipe.features.build()
+
+
+def fitted(network: nn.Module, data: Data) -> nn.Module:
+    """Return a baseline as it is, or if it needs that fitted to training images drawn once for all runs."""
+    if isinstance(network, Fitted):
+        say(f"fitting {type(network).__name__}")
+        train = data.split("train")
+        batch = train.read(torch.randperm(len(train), generator=generator(0, "fit"))[: network.train_images])
+        truth: torch.Tensor | None = getattr(batch, network.truth)
+        if batch.image is None or truth is None:
+            what = f"{network.truth}s"
+            raise DataError(f"{data.name}: expected images with {what}, found no {what}; choose a labelled set")
+        network.fit(batch.image, truth)
+    return network

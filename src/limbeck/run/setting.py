@@ -1,0 +1,60 @@
+"""What all arms of a run share, and who watches them while they train."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from limbeck.data.base import Data
+from limbeck.metrics.base import FeatureExtractor
+from limbeck.tasks.base import Task
+from limbeck.training.job import Watched
+from limbeck.training.options import device_of
+
+WATCH_SAMPLES = 5000  # the most samples for the validation metrics that are taken while training
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all arms of a run share.
+
+    Attributes:
+        data: The data.
+        task: The task.
+        store: The folder of the arms.
+        accelerator: Where to train and evaluate: "auto", "cpu", "cuda" or "mps".
+    """
+
+    data: Data
+    task: Task
+    store: Path
+    accelerator: str = "auto"
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks are evaluated."""
+        return device_of(self.accelerator)
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Evaluates a network on the validation split while it trains; can be sent to another process."""
+
+    setting: Setting
+    features: FeatureExtractor | None
+
+    def __call__(self, network: nn.Module) -> Watched:
+        """Return validation metrics and an alarm; checkpoints are compared by the task's main metric."""
+        task, data = self.setting.task, self.setting.data
+        most = min(WATCH_SAMPLES, getattr(task, "samples", WATCH_SAMPLES))
+        samples = min(most, len(data.split("validation")))
+        metrics = task.evaluate(network, data, split="validation", seed=0, features=self.features, samples=samples)
+        name = next((name for name in metrics if name.split("[")[0] == task.main_metric), None)
+        badness = None
+        if name is not None and math.isfinite(metrics[name]):
+            badness = metrics[name] if task.directions[task.main_metric] == "lower" else -metrics[name]
+        return Watched(metrics, task.alarm(network, data), badness)
