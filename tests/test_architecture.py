@@ -38,11 +38,12 @@ LEVELS = (
     "training report",
     "recipe",
     "run",
+    "commands",
     "cli api federated app",
 )
 LEVEL = {room: number for number, level in enumerate(LEVELS) for room in level.split()}
 # Their modules are parts of one thing, or built on one another; circles there are none all the same.
-MACHINES = {"ground", "training", "report", "recipe", "run", "cli", "api", "baselines"}
+MACHINES = {"ground", "training", "report", "recipe", "run", "cli", "commands", "api", "baselines"}
 FABRIC = {"training.launch", "training.engine", "run.estimate"}
 FORBIDDEN = {"torchvision", "timm", "lpips", "piq", "cleanfid", "open_clip", "torch_fidelity"}
 LATE = {"lightning_fabric", "matplotlib", "skimage", "onnx", "onnxruntime", "transformers"}

@@ -243,7 +243,7 @@ WORDS = [
     says("sample tiny.yaml --pairs -5", "--pairs: expected a whole number of at least 1, found -5"),
     says("sample tiny.yaml --pairs few", "--pairs: expected a whole number, found 'few'"),
     says("sample tiny.yaml --pairs 5 --to a.png", "--to: expected a file that ends in .safetensors", "found a.png"),
-    says("list nonsense", "list nonsense: no such room or class; data, augmentations"),
+    says("list nonsense", "list nonsense: no such room or class; attack strengths, attacks"),
     says("list DcganGenerater", "no such room or class (did you mean 'DcganGenerator'?)"),
     says("compare", "required: compare.results"),
     says("compare runs/absent", "runs/absent: could not be read", "expected a result.json"),

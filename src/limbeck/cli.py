@@ -1,4 +1,4 @@
-"""The verbs of the command line. Bad input is one clear line and exit status 2; what is heavy is imported late."""
+"""The command line: its words become a verb and its options. Bad input is one clear line and exit status 2."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ import errno
 import os
 import re
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
+from typing import NoReturn
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser
 
 from limbeck import __version__
-from limbeck.errors import LimbeckError, RecipeError, WeightsError, nearest, require
-
-if TYPE_CHECKING:
-    from limbeck.recipe.reader import Recipe
-    from limbeck.run.arm import Arm
-    from limbeck.run.preparing import Story
+from limbeck.commands import VERBS
+from limbeck.errors import LimbeckError, RecipeError
 
 CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
@@ -27,22 +22,10 @@ DOTTED = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 
 def main(argv: list[str] | None = None) -> int:
     """Run a verb and return the exit status: 0, 1 (an out-of-date or failed check), 2 (bad input), 130 (stopped)."""
-    words = sys.argv[1:] if argv is None else argv
-    # OpenMP threads that spin for long while they wait make a step several times slower as soon as anything else runs
-    # beside it, and threads that sleep at once slow it down always (docs/decisions/0007). torch reads this when it
-    # is imported.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    _let_threads_rest()
     sys.path.insert(0, "")  # so that a class_path reaches modules in the working directory, as with `python -m`
     try:
-        words, changes = split_changes(words)
-        parser = _parser()
-        options = parser.parse_args(words)
-        verb = options.verb
-        if verb is None:
-            parser.print_help()
-            return 0
-        VERBS[verb](options[verb], changes, " ".join(["limbeck", *(sys.argv[1:] if argv is None else argv)]))
+        _obey(sys.argv[1:] if argv is None else argv)
     except LimbeckError as error:
         print(f"limbeck: {error}", file=sys.stderr)
         return 130 if type(error).__name__ == "Interrupted" else 2
@@ -55,6 +38,28 @@ def main(argv: list[str] | None = None) -> int:
         print(f"limbeck: {place}: cannot be written ({error.strerror}); free space or choose another", file=sys.stderr)
         return 2
     return 0
+
+
+def _let_threads_rest() -> None:
+    """Let OpenMP threads spin for a short while when they wait, unless the environment says how they wait.
+
+    Threads that spin for long make a step several times slower as soon as anything else runs beside it, and threads
+    that sleep at once slow it down always (docs/decisions/0007). torch reads this when it is imported.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
+def _obey(words: list[str]) -> None:
+    """Run the verb that the words name; print the help where they name none."""
+    command = " ".join(["limbeck", *words])
+    words, changes = split_changes(words)
+    parser = _parser()
+    options = parser.parse_args(words)
+    if options.verb is None:
+        parser.print_help()
+    else:
+        VERBS[options.verb](options[options.verb], changes, command)
 
 
 class _Parser(ArgumentParser):
@@ -168,187 +173,3 @@ def _recipe(parser: ArgumentParser) -> None:
     parser.add_argument("recipe", type=str, help="YAML file")
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--data-root", type=str | None, help="folder of data sets; else LIMBECK_DATA")
-
-
-def _read(options: Namespace, changes: list[tuple[str, str]]) -> Recipe:
-    from limbeck.recipe.reader import read_recipe  # noqa: PLC0415 (torch is heavy, and `limbeck --help` needs none)
-    from limbeck.training.options import device_of  # noqa: PLC0415
-
-    if options.data_root:
-        os.environ["LIMBECK_DATA"] = options.data_root
-    device_of(options.accelerator)
-    if options.get("seeds") is not None:
-        changes = [*changes, ("seeds", str(options.seeds))]
-    return read_recipe(options.recipe, changes)
-
-
-def _out(options: Namespace, recipe: Recipe) -> Path:
-    return Path(options.out or Path("runs") / recipe.name)
-
-
-def _arms(options: Namespace) -> Path | None:
-    return Path(options.arms) if options.arms else None
-
-
-def _run(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
-    from limbeck.run.story import run  # noqa: PLC0415
-
-    recipe = _read(options, changes)
-    run(recipe, _out(options, recipe), arms=_arms(options), accelerator=options.accelerator, command=command)
-
-
-def _train(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
-    from limbeck.ground.progress import say  # noqa: PLC0415
-    from limbeck.networks.given.weights import save_weights  # noqa: PLC0415
-
-    if options.to is not None and Path(options.to).suffix != ".safetensors":
-        raise RecipeError(f"--to: expected a file that ends in .safetensors, found {options.to}")
-    _, arm = _chosen(options, changes, options.seed)
-    for each in arm.chain():
-        each.fit()
-    say(f"{arm.name}: {arm.folder}")
-    if options.to is not None:
-        save_weights(arm.network(), options.to)
-        say(f"{arm.name}: {options.to}")
-
-
-def _evaluate(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
-    from dataclasses import replace  # noqa: PLC0415
-
-    from limbeck.data.base import Split  # noqa: PLC0415
-    from limbeck.report.numbers import number  # noqa: PLC0415
-    from limbeck.run.evaluation import evaluate  # noqa: PLC0415
-
-    if options.split is not None:
-        known = get_args(Split)
-        require("--split", options.split in known, ", ".join(known), options.split, nearest(options.split, known))
-    story, arm = _chosen(options, changes, options.seed)
-    if options.weights is not None:
-        if not Path(options.weights).is_file():
-            raise WeightsError(f"--weights: no such file: {options.weights}")
-        arm = replace(arm, recipe=replace(arm.recipe, training=None, load=Path(options.weights)))
-    # As in a run, fidelity is that to the run's teacher, of a control and of an assistant's student, too.
-    teacher = story.teacher if arm.name != "teacher" and story.teacher and story.teacher.done else None
-    for name, value in evaluate(arm, arm.features, teacher, split=options.split).items():
-        print(f"{name:<32} {number(value)}")
-
-
-def _compare(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
-    from limbeck.report.result import Result  # noqa: PLC0415
-    from limbeck.report.table import comparison  # noqa: PLC0415
-
-    paths = [Path(p) / "result.json" if Path(p).is_dir() else Path(p) for p in options.results]
-    names = [_run_name(path) for path in paths]
-    alike = {name for name in names if names.count(name) > 1}
-    shown = [str(path.parent) if name in alike else name for name, path in zip(names, paths, strict=True)]
-    _print(comparison({name: Result.read(path) for name, path in zip(shown, paths, strict=True)}))
-
-
-def _run_name(path: Path) -> str:
-    return path.parent.name if path.name == "result.json" else path.stem
-
-
-def _sample(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
-    from limbeck.ground.files import write_atomically  # noqa: PLC0415
-    from limbeck.report.plots import image_grid  # noqa: PLC0415
-    from limbeck.run.sampling import write_pairs  # noqa: PLC0415
-
-    file = Path(options.to or ("samples.png" if options.pairs is None else "pairs.safetensors"))
-    _, arm = _chosen(options, changes)
-    if options.pairs is not None:
-        write_pairs(arm, options.pairs, options.seed, file)
-    else:
-        pictures = arm.setting.task.preview(arm.network(), arm.setting.data, options.seed)
-        picture = next((p for p in pictures if p.title.startswith("samples")), pictures[0])
-        write_atomically(file, image_grid(picture.images, picture.columns))
-    print(file)
-
-
-def _apply(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
-    from limbeck.run.applying import apply_to, exported, in_style  # noqa: PLC0415
-    from limbeck.training.options import device_of  # noqa: PLC0415
-
-    if options.out is None:
-        raise RecipeError("--out: expected a folder for the results, found none")
-    device = device_of(options.accelerator)
-    network = in_style(exported(Path(options.model)), options.style)
-    for file in apply_to(network, Path(options.source), Path(options.out), device, _tile(options.tile)):
-        print(file)
-
-
-def _tile(word: str | None) -> int | Literal["auto"] | None:
-    """Return what --tile says."""
-    if word is None:
-        return None
-    if word == "auto":
-        return "auto"
-    if not word.removeprefix("-").isdecimal():
-        raise RecipeError(f"--tile: expected a whole number, null or auto, found {word!r}")
-    return int(word)
-
-
-def _check(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
-    from limbeck.report.table import costs  # noqa: PLC0415
-    from limbeck.run.estimate import estimate  # noqa: PLC0415
-
-    _print(costs(estimate(_read(options, changes), options.accelerator)))
-
-
-def _list(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
-    from limbeck.recipe.catalogue import catalogue, describe, rooms  # noqa: PLC0415
-
-    classes = {c.__name__: (room, c) for room, base in rooms().items() for c in catalogue(base)}
-    if options.what in classes:
-        entry = describe(classes[options.what][1])
-        print(f"{entry.name}  ({entry.path})\n{entry.summary}\n")
-        for a in entry.arguments:
-            print(f"  {a.name}: {a.type}{'' if a.required else f' = {a.default!r}'}\n      {a.doc}")
-        return
-    names = list(rooms())
-    if options.what is not None and options.what not in names:
-        known = [*names, *classes]
-        raise RecipeError(
-            f"list {options.what}: no such room or class{nearest(options.what, known)}; {', '.join(names)}"
-        )
-    for room in [options.what] if options.what else names:
-        print(room)
-        for name, (where, cls) in classes.items():
-            if where == room:
-                print(f"  {name:<24} {describe(cls).summary}")
-
-
-def _chosen(options: Namespace, changes: list[tuple[str, str]], seed: int | None = None) -> tuple[Story, Arm]:
-    """Return the run and its arm that --arm names, of that seed or the recipe's first."""
-    from dataclasses import replace  # noqa: PLC0415
-
-    from limbeck.run.preparing import tell  # noqa: PLC0415
-
-    recipe = _read(options, changes)
-    if seed is not None:
-        require("--seed", seed >= 0, "a whole number of at least 0", seed)
-        recipe = replace(recipe, seeds=(recipe.seeds[0], seed))
-    story = tell(recipe, _out(options, recipe), _arms(options), options.accelerator)
-    arms = story.arms()
-    if options.arm not in arms:
-        raise RecipeError(f"--arm {options.arm}: no such arm{nearest(options.arm, arms)}; there is {', '.join(arms)}")
-    if seed is None:
-        return story, arms[options.arm][0]
-    return story, replace(arms[options.arm][-1], seed=seed)  # of the teacher there is but one, of the first seed
-
-
-def _print(table: Any) -> None:
-    from rich.console import Console  # noqa: PLC0415
-
-    Console(markup=False, emoji=False).print(table)
-
-
-VERBS = {
-    "run": _run,
-    "train": _train,
-    "evaluate": _evaluate,
-    "compare": _compare,
-    "sample": _sample,
-    "apply": _apply,
-    "check": _check,
-    "list": _list,
-}
