@@ -35,7 +35,8 @@ from limbeck.training.checkpoint import Checkpoints, load
 from limbeck.training.job import Job
 from limbeck.training.launch import fit
 from limbeck.training.options import Training
-from limbeck.weighting.scheduled import Schedule, Scheduled
+from limbeck.weighting.schedule import Schedule
+from limbeck.weighting.scheduled import Scheduled
 
 STEPS = 120
 EVERY = 10  # steps between two checkpoints

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -21,15 +21,16 @@ from torch import Tensor, nn
 
 from limbeck.data.base import Data, InMemory, Split
 from limbeck.data.side_by_side import COLOURS
-from limbeck.methods.base import Method
+from limbeck.methods.base import Default, Method
 from limbeck.networks.roles import ProbabilisticRestorer, Segmenter
 from limbeck.tasks.base import Picture, Task
+from limbeck.terms.base import Term
 from limbeck.training.checkpoint import load
 from limbeck.training.job import Job
 from limbeck.training.launch import fit
 from limbeck.training.options import Training
 from limbeck.types import VOID, Batch, Draw, Update
-from limbeck.weighting.base import Weighting
+from limbeck.weighting.scheduled import Scheduled
 
 
 def every_module(*packages: str) -> list[str]:
@@ -43,10 +44,16 @@ def every_module(*packages: str) -> list[str]:
     return found
 
 
-class ToyGan(Method):
-    """A two-player game with everything that is hard for a loop: noise, dropout, R1, a graph kept over a yield."""
+class Bare(Method):
+    """A method without terms, for tests of the engine: its losses stand in `updates`."""
 
-    losses = {"discriminator.real_fake": 1.0, "discriminator.r1": 1.0, "student.adversarial": 1.0}  # noqa: RUF012
+    defaults: ClassVar[Mapping[str, Default]] = {}
+    terms: Mapping[str, Term] = {}
+    differentiates: Literal["once", "twice", "forward"] = "once"
+
+
+class ToyGan(Bare):
+    """A two-player game with everything that is hard for a loop: noise, dropout, R1, a graph kept over a yield."""
 
     def __init__(self, width: int = 8, penalty: bool = True, batch_norm: bool = True, dropout: float = 0.1) -> None:
         super().__init__()
@@ -162,8 +169,11 @@ class ToyTask(Task):
     main_metric = "mean"  # type: ignore[assignment]
 
 
-class Plain(Weighting):
+class Plain(Scheduled):
     """Every loss with weight one."""
+
+    def __init__(self) -> None:
+        super().__init__({}, {})
 
     def weight(self, loss: str, progress: float) -> float:
         return 1.0

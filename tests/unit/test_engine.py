@@ -17,7 +17,20 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
-from toys import Dying, Killed, Stopped, Streamed, ToyGan, differences, resumed, toy_images, toy_job, trained
+from toys import (
+    Bare,
+    Dying,
+    Killed,
+    Plain,
+    Stopped,
+    Streamed,
+    ToyGan,
+    differences,
+    resumed,
+    toy_images,
+    toy_job,
+    trained,
+)
 
 from limbeck.data.base import InMemory
 from limbeck.data.tensors import TensorImages
@@ -26,7 +39,7 @@ from limbeck.ground.hardware import machine
 from limbeck.ground.randomness import seed_of
 from limbeck.methods.base import Method
 from limbeck.networks.handling.frozen import Frozen
-from limbeck.run.setting import Setting, Watcher
+from limbeck.run.arm import Setting, Watcher
 from limbeck.tasks.generation import Generation
 from limbeck.training import launch
 from limbeck.training.checkpoint import load
@@ -34,7 +47,8 @@ from limbeck.training.engine import Engine
 from limbeck.training.job import Job, Watched
 from limbeck.training.launch import Interrupted, fit
 from limbeck.types import Batch, Update
-from limbeck.weighting.scheduled import Schedule, Scheduled
+from limbeck.weighting.schedule import Schedule
+from limbeck.weighting.scheduled import Scheduled
 
 SGD = {"student": partial(torch.optim.SGD, lr=0.1), "discriminator": partial(torch.optim.SGD, lr=0.1)}
 
@@ -47,10 +61,8 @@ class Numbers(nn.Module):
         self.value = nn.Parameter(torch.tensor(values))
 
 
-class Following(Method):
+class Following(Bare):
     """A student that moves every second step, and a target that follows it (EMA)."""
-
-    losses = {"discriminator.output": 1.0, "student.output": 1.0}  # noqa: RUF012
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +89,7 @@ class Following(Method):
             self.target.lerp_(self.student.weight, 0.5)
 
 
-class Slope(Method):
+class Slope(Bare):
     """Attention whose derivative along its input, in forward mode, is to be small."""
 
     differentiates = "forward"
@@ -104,7 +116,7 @@ class Slope(Method):
         return nn.functional.scaled_dot_product_attention(query, key, value)
 
 
-class Scripted(Method):
+class Scripted(Bare):
     """A method whose updates are a function of it, the batch and the step."""
 
     def __init__(self, script: Callable[[Any, Batch, int], Iterator[Update]], **players: nn.Module) -> None:
@@ -418,8 +430,8 @@ def test_a_target_follows_once_whatever_the_micro_batches_and_processes(
 
 def test_what_is_switched_off_has_not_moved(tmp_path: Path) -> None:
     method = Following()
-    weighting = Scheduled({"student.output": Schedule(1.0, start=0.5), "discriminator.output": 0.0}, Following.losses())
-    run(toy_job(tmp_path, method, steps=4, weighting=weighting), 4)
+    weights: dict[str, float | Schedule] = {"student.output": Schedule(1.0, start=0.5), "discriminator.output": 0.0}
+    run(toy_job(tmp_path, method, steps=4, weighting=Scheduled(weights, dict.fromkeys(weights, 1.0))), 4)
     assert method.seen == [("student", 3, False)]
 
 
@@ -538,6 +550,19 @@ def test_an_optimiser_of_an_unknown_player(tmp_path: Path) -> None:
         engine_of(job)
 
 
+def test_a_parameter_that_no_player_trains(tmp_path: Path) -> None:
+    method = Scripted(downhill, student=Numbers(0.0))
+    method.add_module("logits", Numbers(4.0))  # a learned temperature, say
+    with pytest.raises(RecipeError, match=r"^Scripted: expected .* none of student trains logits\.value; let "):
+        engine_of(toy_job(tmp_path, method))
+    method.logits.requires_grad_(False)
+    engine_of(toy_job(tmp_path, method))
+    weighting = Plain()
+    weighting.temperature = nn.Parameter(torch.ones(()))
+    with pytest.raises(RecipeError, match=r"^Plain: .* none of student trains temperature; "):
+        engine_of(toy_job(tmp_path, method, weighting=weighting))
+
+
 def test_a_batch_larger_than_the_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"training\.batch: 128 samples, but the data has only 64"):
         fit(toy_job(tmp_path, batch=128))
@@ -576,7 +601,8 @@ except Interrupted as stopped:
 
 @pytest.mark.parametrize(("step", "said"), [(5, "step 5"), (8, "step 8, the last")])
 def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path, step: int, said: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-c", SIGTERMED, str(tmp_path / "stopped"), str(step - 1)]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert f"said: stopped after {said}; the same command goes on from there" in ended.stderr

@@ -23,7 +23,7 @@ from limbeck.recipe.parts import Mistakes, Part, canonical, checked, read_part
 from limbeck.recipe.reader import ArmRecipe, FeatureArm, Recipe, read_recipe
 from limbeck.training.options import Training
 from limbeck.types import Draw
-from limbeck.weighting.scheduled import Schedule
+from limbeck.weighting.schedule import Schedule
 
 ROOT = Path(__file__).parents[2]
 HERE = __name__

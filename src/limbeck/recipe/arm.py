@@ -22,7 +22,7 @@ from limbeck.recipe.catalogue import classes_in, network_arguments
 from limbeck.recipe.parts import Mistakes, Part, read_part, shown
 from limbeck.recipe.plan import ArmRecipe
 from limbeck.training.options import Training
-from limbeck.weighting.scheduled import Schedule
+from limbeck.weighting.schedule import Schedule
 
 ROLES = tuple(c for c in vars(roles).values() if isinstance(c, type) and c.__module__ == roles.__name__)
 

@@ -26,7 +26,7 @@ from limbeck.tasks.base import Task
 from limbeck.training.feed import together
 from limbeck.training.fine_tuning import copy_part, start
 from limbeck.training.options import Training
-from limbeck.weighting.scheduled import Schedule
+from limbeck.weighting.schedule import Schedule
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Engine:
         job: What to train.
 
     Raises:
-        RecipeError: An optimiser names a player that the method does not have.
+        RecipeError: An optimiser names a player that the method does not have, or no player trains a parameter.
     """
 
     def __init__(self, fabric: Fabric, job: Job) -> None:
@@ -53,8 +53,10 @@ class Engine:
             if name not in self.players:
                 known = ", ".join(self.players)
                 raise RecipeError(f"optimizers.{name}: no such player{nearest(name, self.players)}; there is {known}")
-        self.parameters = {n: [p for p in m.parameters() if p.requires_grad] for n, m in self.players.items()}
-        self.trained = list(self.method.parameters())
+        self.own = {n: [p for p in m.parameters() if p.requires_grad] for n, m in self.players.items()}
+        self.parameters = {n: [*own, *self.weighting.parameters_of(n)] for n, own in self.own.items()}
+        self.trained = [*self.method.parameters(), *self.weighting.parameters()]
+        self._refuse_untrained()
         self.optimizers = {name: self._optimizer(name) for name in self.players}
         self.rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimizers.items()}
         self.average = None if self.training.ema is None else Average(self.method.student, self.training.ema)
@@ -115,7 +117,7 @@ class Engine:
                 losses = self._evaluate(update)
             moved = update.player if losses else ""
             if losses:
-                total = self.weighting.combine(losses, self._progress) / len(generators)
+                total = self.weighting.combine(losses, self._progress, self.own[update.player]) / len(generators)
                 self._check(losses, total)
                 # Only with respect to the parameters that move: through a discriminator that judges the student,
                 # say, the gradient flows but is not wanted for its own weights.
@@ -229,13 +231,27 @@ class Engine:
 
     def _optimizer(self, player: str) -> torch.optim.Optimizer:
         factory = self.training.optimizers.get(player, torch.optim.Adam)
-        groups = grouped(self.parameters[player], self.method.student, self.training.rates)
-        if list(groups) == [1.0]:
-            return factory(self.parameters[player])
+        groups = grouped(self.own[player], self.method.student, self.training.rates)
+        weighing = self.weighting.parameters_of(player)
+        if list(groups) == [1.0] and not weighing:
+            return factory(self.own[player])
         optimizer = factory([{"params": parameters} for parameters in groups.values()])
         for group, factor in zip(optimizer.param_groups, groups, strict=True):
             group["lr"] *= factor
+        if weighing:
+            optimizer.add_param_group({"params": weighing, "weight_decay": 0.0})
         return optimizer
+
+    def _refuse_untrained(self) -> None:
+        """Refuse a parameter that would silently keep its first value."""
+        trained = {id(parameter) for parameters in self.parameters.values() for parameter in parameters}
+        for part in (self.method, self.weighting):
+            for name, parameter in part.named_parameters():
+                if parameter.requires_grad and id(parameter) not in trained:
+                    raise RecipeError(
+                        f"{type(part).__name__}: expected every parameter to be trained by a player, found that none of"
+                        f" {', '.join(self.players)} trains {name}; let its player own it, or freeze it"
+                    )
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:

@@ -56,8 +56,9 @@ def fit(job: Job) -> None:
 def _train_part(fabric: Fabric, job: Job) -> None:
     if fabric.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
-    shared = isinstance(job.method, Method)  # what arrives here shares its memory with the other processes
-    _train(fabric, replace(job, method=deepcopy(job.method)) if shared else job)
+    # What arrives here shares its memory with the other processes, which would all train the same numbers.
+    method = deepcopy(job.method) if isinstance(job.method, Method) else job.method
+    _train(fabric, replace(job, method=method, weighting=deepcopy(job.weighting)))
 
 
 def _forward(number: int) -> None:

@@ -1,79 +1,27 @@
-"""Weights that are constant, or switched on, off or up during training."""
+"""Weights that the recipe gives."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from limbeck.errors import RecipeError, nearest_or_all
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
 from limbeck.weighting.base import Weighting
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """A weight that holds during a part of the training, and is 0 outside it.
-
-    Attributes:
-        weight: The weight once it is fully on, at least 0.
-        start: Where it begins, as a fraction of the player's updates in [0, 1) ("from" in a recipe).
-        until: Where it ends, in (start, 1]; 1 is the end of the training.
-        ramp: Fraction of the training over which it rises linearly from 0, in [0, until - start].
-    """
-
-    weight: float
-    start: float = 0.0
-    until: float = 1.0
-    ramp: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise RecipeError(f"weight: expected a number of at least 0, found {self.weight}")
-        if not 0 <= self.start < self.until <= 1:
-            raise RecipeError(f"from, until: expected 0 <= from < until <= 1, found {self.start} and {self.until}")
-        if not 0 <= self.ramp <= self.until - self.start:
-            longest = self.until - self.start
-            raise RecipeError(f"ramp: expected a number in [0, {longest:g}] (until - from), found {self.ramp}")
-
-    def at(self, progress: float) -> float:
-        """Return the weight at `progress` in [0, 1]."""
-        if progress < self.start or (progress >= self.until and self.until < 1):
-            return 0.0
-        if self.ramp > 0:
-            return self.weight * min(1.0, (progress - self.start) / self.ramp)
-        return self.weight
-
-
 class Scheduled(Weighting):
-    """Gives every loss its own weight, constant or by a `Schedule`.
+    """Adds the losses up, each times its own weight, constant or by a `Schedule`.
 
     Args:
         weights: Weights by "player.loss".
-        defaults: Every loss that the method may yield with its default weight (`Method.losses`): a loss not named
-            in `weights` takes it.
+        defaults: Every loss that the method may yield with its default weight (`Method.losses`).
 
     Raises:
         RecipeError: A name in `weights` that is not in `defaults`, or a weight below 0.
     """
 
-    def __init__(self, weights: Mapping[str, float | Schedule], defaults: Mapping[str, float]) -> None:
-        super().__init__()
-        for name in weights:
-            if name not in defaults:
-                raise RecipeError(f"{name}: no such loss{nearest_or_all(name, defaults)}")
-        self._schedules: dict[str, Schedule] = {}
-        for name, weight in {**defaults, **weights}.items():
-            try:
-                self._schedules[name] = weight if isinstance(weight, Schedule) else Schedule(weight)
-            except RecipeError as error:
-                raise RecipeError(f"{name}: {error}") from None
-
-    def weight(self, loss: str, progress: float) -> float:
-        """Return the weight of `loss` ("player.loss") at `progress` in [0, 1].
-
-        Raises:
-            RecipeError: The loss has neither a weight nor a default.
-        """
-        if loss not in self._schedules:
-            raise RecipeError(f"{loss}: a loss without a weight; there are {', '.join(self._schedules)}")
-        return self._schedules[loss].at(progress)
+    def combine(self, losses: Mapping[str, Tensor], progress: float, shared: Sequence[Parameter]) -> Tensor:
+        """Return the weighted sum of the losses."""
+        return torch.stack([self.weight(name, progress) * loss for name, loss in losses.items()]).sum()

@@ -39,7 +39,7 @@ def job(folder: Path, student: SmallCnn, **options: Any) -> Job:
     method = Supervised(student)
     training = Training(**{"steps": 3, "batch": 8, "optimizers": SGD} | options)
     start(student, None, [], training)
-    images, weighting = InMemory(image, torch.arange(32) % 3), Scheduled({}, method.losses)
+    images, weighting = InMemory(image, torch.arange(32) % 3), Scheduled({}, method.losses())
     return Job(method, Classification(), images, training, weighting, seed=0, folder=folder, accelerator="cpu")
 
 

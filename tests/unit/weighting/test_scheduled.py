@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from limbeck.errors import RecipeError
-from limbeck.weighting.scheduled import Schedule, Scheduled
+from limbeck.weighting.schedule import Schedule
+from limbeck.weighting.scheduled import Scheduled
 
 DEFAULTS = {"student.output": 0.0, "student.adversarial": 1.0}
 
@@ -35,6 +37,15 @@ def test_a_step_without_ramp_is_on_at_once_and_still_on_at_the_very_end() -> Non
 def test_consecutive_schedules_never_overlap() -> None:
     first, second = Schedule(1.0, until=0.5), Schedule(1.0, start=0.5)
     assert all(first.at(i / 100) + second.at(i / 100) == 1.0 for i in range(101))
+
+
+def test_the_combination_is_the_weighted_sum_and_so_is_its_gradient() -> None:
+    weighting = Scheduled({"student.output": 2.5, "student.adversarial": Schedule(0.1, start=0.5, ramp=0.2)}, DEFAULTS)
+    losses = {name: torch.tensor(value, requires_grad=True) for name, value in zip(DEFAULTS, (2.0, 3.0), strict=True)}
+    total = weighting.combine(losses, 0.6, [])
+    assert total.shape == () and total.item() == pytest.approx(2.5 * 2 + 0.05 * 3)
+    total.backward()  # type: ignore[no-untyped-call]
+    assert [loss.grad.item() for loss in losses.values()] == pytest.approx([2.5, 0.05])  # type: ignore[union-attr]
 
 
 def test_an_unknown_loss_is_named_with_the_nearest() -> None:
