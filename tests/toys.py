@@ -105,7 +105,7 @@ class ToyPairs(Data):
         self.images, self.name, self.image_shape = images, f"{images.name}-negatives", images.image_shape
 
     def gives(self) -> tuple[str, ...]:
-        return (*super().gives(), "target")
+        return (*super().gives(), *(["label"] if self.images.classes else []), "target")
 
     def split(self, name: Split) -> InMemory:
         found = self.images.split(name)

@@ -13,7 +13,7 @@ from typing import Final, Literal, final
 import torch
 from torch import Tensor
 
-from limbeck.errors import RecipeError
+from limbeck.errors import DataError
 
 Loss = Tensor | Callable[[], Tensor]
 """A scalar, or a function that computes it: the function is called only when the loss has a weight."""
@@ -137,10 +137,11 @@ class Batch:
             who: Who needs it, as the user wrote it.
 
         Raises:
-            RecipeError: The data does not have it.
+            DataError: The data does not have it.
         """
         if name not in self.fields:
-            raise RecipeError(f"{who}: expected data with {plural([name])}, found none; choose another data set")
+            what = plural([name])
+            raise DataError(f"{who}: expected data with {what}, found none; choose a set with {what}")
         return self.fields[name]
 
     def replace(

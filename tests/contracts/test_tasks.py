@@ -245,6 +245,7 @@ class TestTask:
         feed = Feed(case.data.split("train"), task, {}, None, seed=0, batch=8)
         (batch,) = feed.steps(3, 4)
         assert len(batch) == 8 and set(batch.drawn) == set(draws)
+        assert set(batch.fields) == set(task.gives(case.data))
         assert all(batch.drawn[name].shape == (8, *draw.shape) for name, draw in draws.items())
         if "latent" in draws:
             assert batch.latent is batch.drawn["latent"]

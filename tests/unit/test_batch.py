@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 
-from limbeck.errors import RecipeError
+from limbeck.errors import DataError
 from limbeck.types import KINDS, Batch, plural
 
 
@@ -75,9 +75,9 @@ def test_it_travels_between_processes(copied) -> None:  # type: ignore[no-untype
 def test_what_has_to_be_there_is_given_or_refused_in_one_line() -> None:
     batch = full()
     assert batch.need("depth", "Fuse") is batch.fields["depth"]
-    with pytest.raises(RecipeError) as error:
+    with pytest.raises(DataError) as error:
         batch.need("label", "Supervised")
-    assert str(error.value) == "Supervised: expected data with labels, found none; choose another data set"
+    assert str(error.value) == "Supervised: expected data with labels, found none; choose a set with labels"
 
 
 def test_names_in_words() -> None:

@@ -110,7 +110,7 @@ def test_calibration_is_over_the_whole_split_and_not_a_mean_over_parts() -> None
 
 def test_data_without_labels_and_a_teacher_of_other_classes_are_refused() -> None:
     bare = TensorImages(torch.zeros(20, 1, 8, 8))
-    with pytest.raises(DataError, match="tensors: expected images with labels"):
+    with pytest.raises(DataError, match="tensors: expected data with labels, found none"):
         evaluate(Cheat(), bare)
     with pytest.raises(DataError, match=r"\(450, 6\) and the teacher's \(450, 7\)"):
         evaluate(Cheat(), data(), teacher=SmallCnn(width=2, channels=1, size=8, classes=7).eval())

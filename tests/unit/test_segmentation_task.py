@@ -147,7 +147,10 @@ def test_bad_input() -> None:
     class Unmasked(Halves):
         mask_classes = ()
 
-    with pytest.raises(DataError, match="halves: expected images with masks, found no masks"):
+        def split(self, name: Split) -> InMemory:
+            return InMemory(super().split(name).image)
+
+    with pytest.raises(DataError, match="halves: expected data with masks, found none; choose a set with masks"):
         Segmentation().evaluate(Fixed(8), Unmasked(), split="test", seed=0)
     for options in ({"samples": 0}, {"tile": 0}, {"overlap": -1}, {"tolerance": 0}, {"attacked": 0}):
         with pytest.raises(RecipeError, match=f"{next(iter(options))}: expected a whole number of at least"):

@@ -134,9 +134,9 @@ def _targets(part: InMemory) -> Tensor:
 def test_training_sees_the_pairs_of_the_data_as_they_are() -> None:
     batch = ToyPairs(images()).split("train").read(torch.arange(4))
     assert ImageTranslation().prepare(batch) is batch
-    with pytest.raises(DataError, match="expected images with their targets, found no targets"):
+    with pytest.raises(DataError, match="translation: expected data with targets, found none"):
         ImageTranslation().prepare(Batch(image=batch.image))
-    with pytest.raises(DataError, match="choose paired data"):
+    with pytest.raises(DataError, match="found none; choose a set with targets"):
         ImageTranslation().evaluate(Shifted(), images(), split="test", seed=0)
 
 

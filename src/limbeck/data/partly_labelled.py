@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.base import Data, Images, Split, Subset
-from limbeck.errors import DataError, RecipeError
+from limbeck.errors import RecipeError
 from limbeck.ground.randomness import generator
 from limbeck.types import VOID, Batch
 
@@ -93,10 +93,10 @@ class SomeMasks(Images):
         """
         places = self.places[indices]
         batch = self.images.read(places)
-        if batch.mask is None:
-            raise DataError("PartlyLabelled: expected images with masks, found no masks; choose a set that has them")
         gone = ~torch.isin(places, self.kept)
-        return batch.replace(mask=batch.mask.masked_fill(gone[:, None, None], VOID), index=indices)
+        return batch.replace(
+            mask=batch.need("mask", "PartlyLabelled").masked_fill(gone[:, None, None], VOID), index=indices
+        )
 
     def labels(self) -> Tensor | None:
         """Return the labels of the images, or None."""

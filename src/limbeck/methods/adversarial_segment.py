@@ -48,6 +48,7 @@ class AdversarialSegment(Legacy):
             without masks.
     """
 
+    needs = ("image", "mask")
     weights: ClassVar[Mapping[str, float]] = {
         "student.cross_entropy": 0.5,
         "student.robust": 0.5,

@@ -46,6 +46,7 @@ class PseudoLabel(Legacy):
         RecipeError: Arguments that are out of range; while training, data without masks.
     """
 
+    needs = ("image", "mask")
     weights: ClassVar[Mapping[str, float]] = {
         "student.cross_entropy": 1.0,
         "student.pseudo": 1.0,

@@ -64,6 +64,7 @@ class Segment(Legacy):
         RecipeError: Arguments that are out of range, or networks that do not fit; while training, data without masks.
     """
 
+    needs = ("image", "mask")
     weights: ClassVar[Mapping[str, float]] = {
         "discriminator.real_fake": 1.0,
         "discriminator.penalty": 1.0,

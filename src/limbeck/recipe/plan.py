@@ -20,6 +20,7 @@ from limbeck.metrics.base import FeatureExtractor
 from limbeck.networks.given.external import External
 from limbeck.networks.roles import Fitted, Segmenter, segments
 from limbeck.recipe.catalogue import network_arguments
+from limbeck.recipe.needs import check_needs
 from limbeck.recipe.parts import Mistakes, Part
 from limbeck.recipe.tree import dump
 from limbeck.tasks.base import Task
@@ -188,6 +189,8 @@ class Recipe:
                     try:
                         task.check(networks["student"], method, arm.weights)
                         together(task, {} if method is None else method.draws(), augmentation)
+                        if data is not None:  # a feature network learns as a classifier does, whatever the task
+                            check_needs(method, data.gives() if name == "features" else task.gives(data), data)
                     except LimbeckError as error:
                         mistakes.add(name, str(error))
                 control = any(arm is other for other in self.controls.values())  # its networks are its student's

@@ -161,9 +161,5 @@ def fitted(network: nn.Module, data: Data) -> nn.Module:
         say(f"fitting {type(network).__name__}")
         train = data.split("train")
         batch = train.read(torch.randperm(len(train), generator=generator(0, "fit"))[: network.train_images])
-        truth: torch.Tensor | None = getattr(batch, network.truth)
-        if batch.image is None or truth is None:
-            what = f"{network.truth}s"
-            raise DataError(f"{data.name}: expected images with {what}, found no {what}; choose a labelled set")
-        network.fit(batch.image, truth)
+        network.fit(batch.need("image", data.name), batch.need(network.truth, data.name))
     return network

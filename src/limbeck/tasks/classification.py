@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.base import Data, Split
-from limbeck.errors import DataError
 from limbeck.metrics.pictures.confusion_picture import class_picture, confusion_picture
 from limbeck.metrics.pictures.strength_picture import strength_picture
 from limbeck.metrics.recognition import (
@@ -178,9 +177,7 @@ def _some(data: Data, split: Split, most: int) -> tuple[Tensor, Tensor]:
 
 
 def _labelled(batch: Batch, data: Data) -> tuple[Tensor, Tensor]:
-    if batch.image is None or batch.label is None:
-        raise DataError(f"{data.name}: expected images with labels, found no labels; choose a labelled set")
-    return batch.image, batch.label
+    return batch.need("image", data.name), batch.need("label", data.name)
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -225,9 +225,7 @@ def _shown(data: Data) -> tuple[Tensor, Tensor]:
 
 
 def _masked(batch: Batch, data: Data) -> tuple[Tensor, Tensor]:
-    if batch.image is None or batch.mask is None or not data.mask_classes:
-        raise DataError(f"{data.name}: expected images with masks, found no masks; choose a set with masks")
-    return batch.image, batch.mask
+    return batch.need("image", data.name), batch.need("mask", data.name)
 
 
 def _differentiable(network: nn.Module, image: Tensor, mask: Tensor) -> bool:

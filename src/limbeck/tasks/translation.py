@@ -141,9 +141,7 @@ class ImageTranslation(Task):
 
 
 def _pair(batch: Batch) -> tuple[Tensor, Tensor]:
-    if batch.image is None or batch.target is None:
-        raise DataError("translation: expected images with their targets, found no targets; choose paired data")
-    return batch.image, batch.target
+    return batch.need("image", "translation"), batch.need("target", "translation")
 
 
 @torch.no_grad()

@@ -72,7 +72,7 @@ def test_bad_arguments() -> None:
     with pytest.raises(RecipeError, match=r"PartlyLabelled\.data: expected data with masks, found tensors"):
         PartlyLabelled(bare, 0.5)
     bare.mask_classes = ("a", "b")  # claims what it does not have
-    with pytest.raises(DataError, match="expected images with masks, found no masks"):
+    with pytest.raises(DataError, match="PartlyLabelled: expected data with masks, found none"):
         PartlyLabelled(bare, 0.5).split("train").read(torch.tensor([0]))
 
 
