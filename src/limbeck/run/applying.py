@@ -19,9 +19,9 @@ from limbeck.data.base import to_float
 from limbeck.data.image_files import eight_bits, list_images
 from limbeck.data.pictures import picture
 from limbeck.errors import DataError, RecipeError, WeightsError
+from limbeck.export.safetensors import Safetensors
 from limbeck.ground.files import write_atomically
 from limbeck.metrics.pictures.mask_picture import class_colours
-from limbeck.networks.given.weights import load_weights
 from limbeck.networks.handling.tiling import tiled
 from limbeck.networks.roles import Wrapper, segments, stated, unwrap
 from limbeck.recipe.reader import network_of
@@ -45,9 +45,7 @@ def exported(weights: Path) -> nn.Module:
         tree = json.loads(result.read_text(encoding="utf-8"))["recipe"]
     except (OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{result}: expected the run's result beside {weights.name}, found none") from error
-    network = network_of(tree, weights.stem)
-    load_weights(network, weights)
-    return network.eval()
+    return Safetensors(lambda: network_of(tree, weights.stem)).load(weights)
 
 
 class Painter(Wrapper):

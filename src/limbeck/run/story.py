@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from limbeck.export.base import Format
+from limbeck.export.safetensors import Safetensors
 from limbeck.ground.progress import say
-from limbeck.networks.given.external import unwrap
-from limbeck.networks.given.weights import save_weights
 from limbeck.recipe.reader import Recipe
 from limbeck.report.html import write_report
 from limbeck.report.result import Result
@@ -14,6 +14,8 @@ from limbeck.report.wording import headline, main_metric_of
 from limbeck.run.assessing import judged
 from limbeck.run.preparing import Story, tell
 from limbeck.tasks.base import Task
+
+FORMAT: Format = Safetensors()  # in which every run writes its students
 
 
 def run(recipe: Recipe, out: Path, *, arms: Path | None = None, accelerator: str = "auto", command: str = "") -> Result:
@@ -35,8 +37,7 @@ def run(recipe: Recipe, out: Path, *, arms: Path | None = None, accelerator: str
         arm.fit()
     result = judged(story)
     result.write(out / "result.json")
-    for name, (first, *_) in story.students.items():
-        save_weights(unwrap(first.network()), out / f"{name}.safetensors")
+    _export(story, out)
     _report(story, result, out, command)
     return result
 
@@ -45,6 +46,13 @@ def _main_metric(result: Result, task: Task) -> str:
     """Return the metric that the verdict is about: the task's, or without features for it another that was measured."""
     judged = (name for name, direction in task.directions.items() if direction != "none")
     return next((m for m in (task.main_metric, *judged) if main_metric_of(result, m)), task.main_metric)
+
+
+def _export(story: Story, out: Path) -> None:
+    """Write the student of every name, that of the first seed."""
+    example = story.setting.task.example(story.setting.data, 1)
+    for name, (first, *_) in story.students.items():
+        FORMAT.write(first.network(), example, out / f"{name}{FORMAT.suffix}")
 
 
 def _report(story: Story, result: Result, out: Path, command: str) -> None:
