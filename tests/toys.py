@@ -244,6 +244,27 @@ def resumed(make: Callable[..., Job], step: int) -> dict[str, Any]:
     raise AssertionError("the training was not killed")
 
 
+def killed(job: Job, step: int) -> None:
+    """Train until SIGKILL, so to speak, comes within that step (from 0): its first player has moved, nobody else."""
+    assert isinstance(job.method, Method)
+    updates = job.method.updates
+
+    def until(batch: Batch, at: int) -> Iterator[Update]:
+        for number, update in enumerate(updates(batch, at)):
+            if at == step and number > 0:
+                raise Killed
+            yield update
+        if at == step:
+            raise Killed
+
+    job.method.updates = until  # type: ignore[method-assign]
+    try:
+        fit(job)
+    except Killed:
+        return
+    raise AssertionError("the training was not killed")
+
+
 def differences(one: Any, other: Any, where: str = "") -> list[str]:
     """Return where two states are not bit-identical."""
     if isinstance(one, Tensor):

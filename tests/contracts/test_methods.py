@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor, nn
-from toys import Dying, Killed, ToyRestorer, ToySegmenter, differences, every_module, resumed, toy_job, trained
+from method_contract import (
+    MEMORY,
+    Case,
+    Trainings,
+    check_bf16,
+    check_control,
+    check_copies,
+    check_draws,
+    check_killing,
+    check_losses,
+    check_means,
+    check_micro_batches,
+    check_players,
+    check_resuming,
+    check_teachers,
+    teachable,
+    updates,
+    weighted,
+)
+from toys import ToyRestorer, ToySegmenter, every_module
 
 from limbeck.attacks.boundary import DeepFoolBoundary
 from limbeck.attacks.mixture import AttackMixture
@@ -22,7 +37,7 @@ from limbeck.attacks.noise import GaussianNoise
 from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import ScheduledStrength, SteeredStrength
 from limbeck.data.augmentations.diffaugment import DiffAugment
-from limbeck.data.base import Degradation, InMemory
+from limbeck.data.base import Degradation
 from limbeck.data.degradations.add_noise import AddNoise
 from limbeck.data.degradations.blur import Blur
 from limbeck.data.degradations.downscale import Downscale
@@ -63,10 +78,8 @@ from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.networks.classifiers.vgg import Vgg16
 from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.networks.gan.patch_discriminator import PatchDiscriminator
-from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.stylizers.adaptive_stylizer import AdaptiveStylizer
 from limbeck.networks.stylizers.johnson import JohnsonStylizer
-from limbeck.tasks.base import Task
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.generation import Generation
 from limbeck.tasks.reconstruction import Reconstruction
@@ -82,56 +95,6 @@ from limbeck.terms.penalties import R1, GradientPenalty
 from limbeck.terms.perceptual import CriticFeatures, Perceptual
 from limbeck.terms.soft_label import BoundarySoftLabel
 from limbeck.terms.worst import Worst
-from limbeck.training.feed import Feed
-from limbeck.training.job import Job
-from limbeck.types import VOID, Batch, Update
-from limbeck.weighting.scheduled import Scheduled
-
-STEPS = 4
-
-
-def images(channels: int = 1) -> InMemory:
-    draw = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (24, channels, 8, 8), generator=draw, dtype=torch.uint8)
-    mask = image[:, 0] // 86
-    mask[:, :2, :2] = VOID
-    mask[::3] = VOID  # nobody has labelled these
-    return InMemory(image, torch.arange(24) % 3, mask)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One set of options of a method.
-
-    Attributes:
-        build: Makes the method, with its teacher or without.
-        task: What makes its batches.
-        weights: Weights that switch on what is off by default.
-        channels: Channels of the images.
-    """
-
-    build: Callable[[bool], Method]
-    task: Task
-    weights: dict[str, float]
-    channels: int = 1
-
-    def method(self, taught: bool = True) -> Method:
-        torch.manual_seed(0)
-        return self.build(taught)
-
-    def job(self, folder: Path, taught: bool = True, **options: Any) -> Job:
-        method = self.method(taught)
-        rest = {
-            "images": images(self.channels),
-            "steps": STEPS,
-            "ema": 0.9,
-            "checkpoint_every": 2,
-            "task": self.task,
-        } | options
-        return toy_job(folder, method, weighting=Scheduled(self.weights, method.weights), **rest)
-
-    def batch(self, method: Method, step: int = 0) -> Batch:
-        return next(Feed(images(self.channels), self.task, method.draws(), None, seed=0, batch=8).steps(step, step + 1))
 
 
 def generator(width: int, classes: int) -> DcganGenerator:
@@ -235,12 +198,15 @@ def stylize_case(weights: dict[str, float] | None = None, **options: Any) -> Cas
     return Case(partial(stylize, **options), task, weights or {}, 3)
 
 
+KNOWN_PIXELS = "means over the pixels whose class is known"
+
+
 def segmenting(cls: type[Method], weights: dict[str, float] | None = None, **options: Any) -> Case:
     def build(taught: bool) -> Method:
         made = {name: value() if callable(value) else value for name, value in options.items()}
         return cls(ToySegmenter(3), teacher=ToySegmenter(5) if taught else None, **made)
 
-    return Case(build, Segmentation(), weights or {})
+    return Case(build, Segmentation(), weights or {}, coupled=KNOWN_PIXELS)
 
 
 SWAPPED = {"student.encoder_swap": 1.0, "student.decoder_swap": 1.0}
@@ -305,7 +271,7 @@ CASES: dict[type[Method], dict[str, Case]] = {
     Iad: {"plain": adversarial_case(Iad, {"student.cross_entropy": 0.5})},
     BoundaryDistillation: {
         "plain": Case(boundary, Classification(), {}),
-        "renewed": Case(partial(boundary, stored=12, interval=1), Classification(), {}),
+        "renewed": Case(partial(boundary, stored=12, interval=1), Classification(), {}, coupled=MEMORY),
     },
     Restore: {
         "super-resolution": restore_case(Downscale(2), {"student.spectral": 0.5}, distance="charbonnier"),
@@ -342,7 +308,9 @@ CASES: dict[type[Method], dict[str, Case]] = {
             SWAPPED, features={"encoder.trunk.stages.0": "encoder.trunk.stages.0", "decoder.latent": "decoder.latent"}
         ),
         "convolutional, smaller latent": vae_case(cls=ConvVae, latents=(2, 4), map_steps=1, likelihood="bernoulli"),
-        "spatial, smaller latent": vae_case(cls=SpatialVae, latents=(2, 3), map_steps=2, free_bits=0.01),
+        "spatial, smaller latent": replace(
+            vae_case(cls=SpatialVae, latents=(2, 3), map_steps=2, free_bits=0.01), coupled="free bits of a batch's mean"
+        ),
         "perceptual, adversarial": vae_case(
             **SEEN, likelihood="l1", discriminator=lambda: PatchDiscriminator(2, 1, 8, halvings=1)
         ),
@@ -366,8 +334,12 @@ CASES: dict[type[Method], dict[str, Case]] = {
             relations=partial(Mgd, {"body": "body"}),
             size=8,
         ),
-        "memory": segmenting(
-            Segment, features=partial(CirkdMemory, {"body": "body"}, 3, pixels=8, regions=3, pixel_anchors=6, stored=2)
+        "memory": replace(
+            segmenting(
+                Segment,
+                features=partial(CirkdMemory, {"body": "body"}, 3, pixels=8, regions=3, pixel_anchors=6, stored=2),
+            ),
+            coupled=MEMORY,
         ),
         "holistic": segmenting(Segment, discriminator=lambda: PatchDiscriminator(2, 4, 8, halvings=1)),
         "holistic, hinge": segmenting(
@@ -388,7 +360,6 @@ CASES: dict[type[Method], dict[str, Case]] = {
     Mutual: {"plain": Case(lambda taught: Mutual(classifier(2), classifier(3)), Classification(), {})},
 }
 ALL = [pytest.param(case, id=f"{cls.__name__}: {name}") for cls, cases in CASES.items() for name, case in cases.items()]
-every_case = pytest.mark.parametrize("case", ALL)
 
 
 def found() -> set[type[Method]]:
@@ -398,133 +369,58 @@ def found() -> set[type[Method]]:
     return {c for c in classes if not inspect.isabstract(c) and c.__module__ != "limbeck.methods.legacy"}
 
 
-def teachable(method: type[Method] | Method) -> bool:
-    cls = method if inspect.isclass(method) else type(method)
-    return "teacher" in inspect.signature(cls).parameters
-
-
-def updates(case: Case, method: Method) -> Iterator[Update]:
-    """Yield the updates of the first steps of a method that nobody trains."""
-    for step in range(STEPS):
-        for update in method.updates(case.batch(method, step), step):
-            yield update
-            method.moved(update.player, step)
-
-
-def numbers(case: Case, method: Method) -> dict[str, list[Tensor]]:
-    """Return every loss of the first steps that has a weight."""
-    method.train()
-    values: dict[str, list[Tensor]] = {}
-    weighting = Scheduled(case.weights, method.weights)
-    for update in updates(case, method):
-        for short, loss in update.losses.items():
-            name = f"{update.player}.{short}"
-            if weighting.weight(name, 0.0):
-                values.setdefault(name, []).append(loss() if callable(loss) else loss)
-    return values
-
-
-def frozen(method: Method) -> list[nn.Module]:
-    return [module.network for module in method.modules() if isinstance(module, Frozen)]
-
-
 def test_every_method_has_cases() -> None:
     assert found() and found() == set(CASES)
 
 
 @pytest.mark.parametrize("cls", CASES, ids=lambda cls: cls.__name__)
 def test_the_cases_yield_every_declared_loss(cls: type[Method]) -> None:
-    yielded = {name for case in CASES[cls].values() for name in numbers(case, case.method())}
+    yielded = set()
+    for case in CASES[cls].values():
+        method = case.method().train()
+        yielded |= {name for name, _ in weighted(case, method, updates(case, method))}
     assert yielded >= set(cls.losses())
 
 
-@every_case
+@pytest.fixture(scope="class", params=ALL)
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trainings:
+    """One case after the other, with its trainings."""
+    return Trainings(request.param, tmp_path_factory.mktemp("case"))
+
+
 class TestMethod:
-    def test_losses_are_declared_finite_scalars_with_a_gradient_to_their_player(self, case: Case) -> None:
-        method = case.method()
-        players = method.players()
-        values = numbers(case, method)
-        assert values and set(values) <= set(method.weights)
-        for name, losses in values.items():
-            parameters = list(players[name.split(".")[0]].parameters())
-            for loss in losses:
-                assert loss.shape == () and loss.isfinite(), name
-                slopes = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-                assert any(slope is not None and slope.abs().sum() > 0 for slope in slopes), name
+    def test_losses_are_declared_finite_scalars_with_a_gradient_to_their_player(self, runs: Trainings) -> None:
+        check_losses(runs)
 
-    def test_players_are_disjoint_and_cover_what_trains(self, case: Case) -> None:
-        method = case.method()
-        players = method.players()
-        of = {name: {id(p) for p in module.parameters()} for name, module in players.items()}
-        assert sum(len(ids) for ids in of.values()) == len(set().union(*of.values()))
-        assert set().union(*of.values()) == {id(p) for p in method.parameters() if p.requires_grad}
-        assert {id(p) for p in method.student.parameters()} <= of["student"]
-        assert {update.player for update in updates(case, method)} == set(players)
+    def test_players_are_disjoint_and_cover_what_trains(self, runs: Trainings) -> None:
+        check_players(runs)
 
-    def test_everything_random_is_declared(self, case: Case) -> None:
-        """Nothing is drawn outside of `draws`: the same on every rank, and nothing to remember for resuming."""
-        method = case.method()
-        before = torch.random.get_rng_state()
-        assert numbers(case, method)
-        assert torch.equal(torch.random.get_rng_state(), before)
+    def test_everything_random_is_declared(self, runs: Trainings) -> None:
+        check_draws(runs)
 
-    def test_teachers_never_change(self, case: Case, tmp_path: Path) -> None:
-        job = case.job(tmp_path)
-        teachers = frozen(job.method)
-        assert teachers or not teachable(job.method)
-        before = [deepcopy(teacher.state_dict()) for teacher in teachers]
-        trained(job)
-        for teacher, state in zip(teachers, before, strict=True):
-            assert differences(state, teacher.state_dict()) == []
-            assert not teacher.training
-            assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
-        assert not any(name.startswith("teacher") for name in job.method.state_dict())
+    def test_teachers_never_change(self, runs: Trainings) -> None:
+        check_teachers(runs)
 
-    def test_without_its_teacher_it_is_the_control(self, case: Case, tmp_path: Path) -> None:
-        if not teachable(case.method()):
+    def test_without_its_teacher_it_is_the_control(self, runs: Trainings) -> None:
+        if not teachable(runs.case.method()):
             pytest.skip("it takes no teacher")
-        taught, alone = case.method(), case.method(taught=False)
-        assert alone.players().keys() == taught.players().keys()
-        assert alone.student.state_dict().keys() == taught.student.state_dict().keys()
-        state = trained(case.job(tmp_path, taught=False))
-        assert state["step"] == STEPS and state["counts"]["student"] > 0
+        check_control(runs)
 
     @pytest.mark.parametrize("taught", [True, False], ids=["taught", "alone"])
-    def test_it_learns_and_resumes_with_the_same_bits(self, case: Case, tmp_path: Path, taught: bool) -> None:
-        def make(folder: str, **more: Any) -> Job:
-            return case.job(tmp_path / folder, taught, **more)
+    def test_it_learns_and_resumes_with_the_same_bits(self, runs: Trainings, taught: bool) -> None:
+        check_resuming(runs, taught)
 
-        whole = trained(make("whole"))
-        before = case.method(taught).state_dict()
-        moved = {name.split(".")[0] for name, value in whole["method"].items() if not torch.equal(value, before[name])}
-        assert moved >= set(whole["counts"])
-        assert differences(whole, resumed(partial(make, "killed"), 3)) == []
+    def test_it_works_where_it_can_be_killed_at_once(self, runs: Trainings) -> None:
+        check_killing(runs)
 
-    def test_bf16(self, case: Case, tmp_path: Path) -> None:
-        whole = trained(case.job(tmp_path / "32"))
-        half = trained(case.job(tmp_path / "bf16", precision="bf16"))
-        assert not {v.dtype for v in half["method"].values()} & {torch.bfloat16, torch.float16}
-        assert differences(whole["method"], half["method"]) != []  # it really runs in bf16
-        first, other = whole["history"][0], half["history"][0]
-        assert other == pytest.approx(first, rel=0.1, abs=0.05)
+    def test_bf16(self, runs: Trainings) -> None:
+        check_bf16(runs)
 
-    def test_micro_batches(self, case: Case, tmp_path: Path) -> None:
-        whole = trained(case.job(tmp_path / "1", batch=8))
-        parts = trained(case.job(tmp_path / "2", batch=8, micro_batches=2))
-        assert parts["counts"] == whole["counts"]
-        assert [set(row) for row in parts["history"]] == [set(row) for row in whole["history"]]
+    def test_losses_are_means_over_the_batch(self, runs: Trainings) -> None:
+        check_means(runs)
 
-    def test_a_copy_is_equal_and_independent(self, case: Case) -> None:
-        method = case.method()
-        copy = deepcopy(method)
-        expected, found = numbers(case, method), numbers(case, copy)
-        assert differences(expected, found) == []
-        assert not {id(p) for p in method.parameters()} & {id(p) for p in copy.parameters()}
-        for one, other in zip(frozen(method), frozen(copy), strict=True):
-            assert one is not other and differences(one.state_dict(), other.state_dict()) == []
+    def test_micro_batches(self, runs: Trainings) -> None:
+        check_micro_batches(runs)
 
-    def test_it_works_where_it_can_be_killed_at_once(self, case: Case, tmp_path: Path) -> None:
-        """A step that has not ended leaves nothing behind."""
-        with pytest.raises(Killed):
-            trained(case.job(tmp_path, images=Dying(images(case.channels), 0)))
-        assert not list(tmp_path.rglob("*.safetensors"))
+    def test_a_copy_is_equal_and_independent(self, runs: Trainings) -> None:
+        check_copies(runs)
