@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
+from pair import Pair
 
 from limbeck.metrics.cost import costs
 
@@ -14,3 +15,11 @@ def _short_timings() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("limbeck.run.assessing.costs", partial(costs, batch=2, seconds=0.02))
         yield
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two processes that many tests share."""
+    found = Pair(tmp_path_factory.mktemp("pair"))
+    yield found
+    found.close()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
+from pair import Pair
 from torch import Tensor
 
 from limbeck.errors import RecipeError
@@ -360,13 +360,9 @@ def test_images_beyond_the_count_are_refused() -> None:
 # Several processes
 
 
-def _relate(rank: int, folder: str) -> None:
-    """Save the gradients and banks of one of two processes, each with half of the batch."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    half = slice(rank * N // 2, (rank + 1) * N // 2)
-    torch.save(_gradients(half), Path(folder) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
+def _half(rank: int) -> dict[str, Tensor]:
+    """Return the gradients and banks of one of two processes, each with half of the batch."""
+    return _gradients(slice(rank * N // 2, (rank + 1) * N // 2))
 
 
 def _gradients(part: slice) -> dict[str, Tensor]:
@@ -388,10 +384,8 @@ def _gradients(part: slice) -> dict[str, Tensor]:
     return found
 
 
-def test_two_processes_with_half_the_batch_are_one_with_the_whole(tmp_path: Path) -> None:
-    whole = _gradients(slice(None))
-    torch.multiprocessing.spawn(_relate, (str(tmp_path),), nprocs=2)
-    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+def test_two_processes_with_half_the_batch_are_one_with_the_whole(pair: Pair) -> None:
+    whole, parts = _gradients(slice(None)), pair(_half)
     for name, expected in whole.items():
         torch.testing.assert_close((parts[0][name] + parts[1][name]) / 2, expected, rtol=1e-5, atol=1e-9)
     assert torch.equal(parts[0]["bank"], parts[1]["bank"])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pair import Pair
 from torch import Tensor
 
 from limbeck.errors import RecipeError
@@ -228,52 +227,25 @@ def test_other_classes_count_where_the_targets_probability_is_one_to_machine_pre
 
 # Several processes
 
-TWO_PROCESSES = """
-import os
-import sys
-import torch
-import torch.distributed as processes
-from limbeck.losses.dist import dist
-from limbeck.losses.multi_level import multi_level
 
-def inputs():
+def _slopes(rows: slice) -> list[tuple[Tensor, Tensor]]:
+    """Return the values and the gradients for a weight of losses of some rows of a batch of 6."""
     draw = torch.Generator().manual_seed(0)
-    return torch.randn(6, 4, generator=draw), torch.randn(4, 5, generator=draw), torch.randn(6, 5, generator=draw)
-
-def slope(loss, rows):
-    image, weight, teacher = inputs()
+    image, weight, teacher = (torch.randn(shape, generator=draw) for shape in ((6, 4), (4, 5), (6, 5)))
     weight.requires_grad_()
-    value = loss(image[rows] @ weight, teacher[rows])
-    value.backward()
-    return value.detach(), weight.grad
-
-def follow(rank, store):
-    alone = [slope(loss, slice(0, 6)) for loss in (dist, multi_level)]
-    processes.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    for loss, (value, gradient) in zip((dist, multi_level), alone):
-        mine, part = slope(loss, slice(3 * rank, 3 * rank + 3))
-        processes.all_reduce(part)  # the engine takes the mean
-        torch.testing.assert_close(mine, value)
-        torch.testing.assert_close(part / 2, gradient)
-    processes.destroy_process_group()
-    print("followed", rank, flush=True)
-    os._exit(0)  # torch's own threads abort the interpreter's way out about once in twelve times, after all is done
-
-if __name__ == "__main__":
-    follow(int(sys.argv[1]), sys.argv[2])
-"""
+    values = [loss(image[rows] @ weight, teacher[rows]) for loss in (dist, multi_level)]
+    return [(value.detach(), torch.autograd.grad(value, weight)[0]) for value in values]
 
 
-def test_losses_that_couple_a_batch_are_those_of_the_global_batch(tmp_path: object) -> None:
-    command = [sys.executable, "-c", TWO_PROCESSES]
-    started = [
-        subprocess.Popen([*command, str(rank), f"{tmp_path}/store"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for rank in range(2)
-    ]
-    for rank, process in enumerate(started):
-        said, error = process.communicate(timeout=120)
-        assert process.returncode == 0, error.decode()
-        assert f"followed {rank}" in said.decode()
+def _half(rank: int) -> list[tuple[Tensor, Tensor]]:
+    return _slopes(slice(3 * rank, 3 * rank + 3))
+
+
+def test_losses_that_couple_a_batch_are_those_of_the_global_batch(pair: Pair) -> None:
+    for (value, gradient), *halves in zip(_slopes(slice(0, 6)), *pair(_half), strict=True):
+        for own, _ in halves:
+            torch.testing.assert_close(own, value)
+        torch.testing.assert_close((halves[0][1] + halves[1][1]) / 2, gradient)  # the engine takes the mean
 
 
 # Refusals

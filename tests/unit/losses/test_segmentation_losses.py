@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
+from pair import Pair
 from torch import Tensor
 
 from limbeck.errors import RecipeError
@@ -363,12 +363,11 @@ def test_classes_beyond_the_memory_are_refused() -> None:
 # Several processes
 
 
-def _share(rank: int, folder: str) -> None:
-    """Save the gradients and memories of one of two processes, each with half of the batch."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save(_gradients(own_part(N // 2)), Path(folder) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
+def _half(rank: int) -> dict[str, Tensor]:
+    """Return the gradients and memories of one of two processes, each with half of the batch."""
+    part = own_part(N // 2)
+    assert part.start == rank * N // 2
+    return _gradients(part)
 
 
 def _gradients(part: slice) -> dict[str, Tensor]:
@@ -391,10 +390,8 @@ def _gradients(part: slice) -> dict[str, Tensor]:
     return found | {f"buffer {name}": buffer for name, buffer in held.memories[0].named_buffers()}
 
 
-def test_two_processes_with_half_the_batch_are_one_with_the_whole(tmp_path: Path) -> None:
-    whole = _gradients(slice(None))
-    torch.multiprocessing.spawn(_share, (str(tmp_path),), nprocs=2)
-    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+def test_two_processes_with_half_the_batch_are_one_with_the_whole(pair: Pair) -> None:
+    whole, parts = _gradients(slice(None)), pair(_half)
     assert (masks()[:2] != VOID).sum() != (masks()[2:] != VOID).sum()
     for name, expected in whole.items():
         if name.startswith("buffer"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from pair import Pair, train
 from torch import Tensor, nn
 from toys import ToyRestorer, ToySegmenter, toy_job, trained
 
@@ -40,6 +41,7 @@ from limbeck.tasks.reconstruction import Reconstruction
 from limbeck.tasks.restoration import Restoration
 from limbeck.tasks.segmentation import Segmentation
 from limbeck.tasks.stylization import Stylization
+from limbeck.training.checkpoint import load
 from limbeck.types import VOID
 from limbeck.weighting.scheduled import Scheduled
 
@@ -77,18 +79,18 @@ def autoencoder() -> Method:
     return Vae(student, teacher=teacher, free_bits=0.05, map_steps=3, **options)
 
 
-@pytest.mark.parametrize("remembered", ["map.basis", "strength.strength"])
-def test_two_processes_follow_one_autoencoder(remembered: str, tmp_path: Path) -> None:
+def test_two_processes_follow_one_autoencoder(pair: Pair, tmp_path: Path) -> None:
     image = torch.randint(0, 256, (32, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     # Adam would make steps of the rounding in gradients that are 0: those of biases before a normalisation.
     optimizers = {"student": partial(torch.optim.SGD, lr=0.05)}
-    follow(tmp_path, autoencoder, remembered, images=InMemory(image), task=Reconstruction(8), optimizers=optimizers)
+    rest = {"images": InMemory(image), "task": Reconstruction(8), "optimizers": optimizers}
+    follow(pair, tmp_path, autoencoder, "map.basis", "strength.strength", **rest)
 
 
 @pytest.mark.parametrize(("make", "remembered"), [(boundary, "samples"), (steered, "strength.strength")])
-def test_two_processes_follow_one(make: Callable[[], Method], remembered: str, tmp_path: Path) -> None:
+def test_two_processes_follow_one(make: Callable[[], Method], remembered: str, pair: Pair, tmp_path: Path) -> None:
     image = torch.randint(0, 256, (32, 1, 6, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    follow(tmp_path, make, remembered, images=InMemory(image, torch.arange(32) % 3), task=Classification())
+    follow(pair, tmp_path, make, remembered, images=InMemory(image, torch.arange(32) % 3), task=Classification())
 
 
 def restorer() -> Method:
@@ -97,12 +99,12 @@ def restorer() -> Method:
     return Restore(student, critic, teacher, features=Hint({"body": "body"}))
 
 
-def test_restorers_with_a_discriminator_and_what_a_feature_loss_owns(tmp_path: Path) -> None:
+def test_restorers_with_a_discriminator_and_what_a_feature_loss_owns(pair: Pair, tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (24, 1, 8, 8), generator=draw, dtype=torch.uint8)
     optimizers = {name: partial(torch.optim.SGD, lr=0.05) for name in ("student", "discriminator")}
     rest = {"task": Restoration(Downscale(2)), "weighting": Scheduled({}, Restore.losses()), "optimizers": optimizers}
-    follow(tmp_path, restorer, "features.regressors.0.weight", images=InMemory(image), **rest)
+    follow(pair, tmp_path, restorer, "features.regressors.0.weight", images=InMemory(image), **rest)
 
 
 def generators() -> Method:
@@ -112,7 +114,7 @@ def generators() -> Method:
     return Gan(student, next(critics), teacher, next(critics), critic_features=["blocks.0"])
 
 
-def test_generators_whose_batches_have_to_look_alike_on_average(tmp_path: Path) -> None:
+def test_generators_whose_batches_have_to_look_alike_on_average(pair: Pair, tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (24, 1, 8, 8), generator=draw, dtype=torch.uint8)
     optimizers = {name: partial(torch.optim.SGD, lr=0.05) for name in ("student", "discriminator")}
@@ -122,7 +124,7 @@ def test_generators_whose_batches_have_to_look_alike_on_average(tmp_path: Path) 
         "weighting": Scheduled(weights, Gan.losses()),
         "optimizers": optimizers,
     }
-    follow(tmp_path, generators, "student.0.weight", images=InMemory(image), **rest)
+    follow(pair, tmp_path, generators, "student.0.weight", images=InMemory(image), **rest)
 
 
 STYLES = ["gravel.png", "brick.png"]
@@ -150,7 +152,7 @@ def of_several_teachers() -> Method:
     ("make", "remembered"),
     [(embedded, "features.regressors.0.weight"), (of_several_teachers, "student.members.1.output.weight")],
 )
-def test_stylizers_of_several_styles(make: Callable[[], Method], remembered: str, tmp_path: Path) -> None:
+def test_stylizers_of_several_styles(make: Callable[[], Method], remembered: str, pair: Pair, tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (24, 3, 16, 16), generator=draw, dtype=torch.uint8)
     # Of a random network with pictures this small, styles weigh hundreds: steps that far would enlarge any rounding.
@@ -158,7 +160,7 @@ def test_stylizers_of_several_styles(make: Callable[[], Method], remembered: str
     task = Stylization(STYLES, Vgg16(until="relu1_2"), **SEEN)
     rest = {"task": task, "weighting": Scheduled(weights, Stylize.losses())}
     optimizers = {"student": partial(torch.optim.SGD, lr=0.01)}
-    follow(tmp_path, make, remembered, images=InMemory(image), optimizers=optimizers, batch=4, steps=4, **rest)
+    follow(pair, tmp_path, make, remembered, images=InMemory(image), optimizers=optimizers, batch=4, steps=4, **rest)
 
 
 def segmenter() -> Method:
@@ -176,7 +178,7 @@ def pseudo_labels() -> Method:
     ("make", "remembered"), [(segmenter, "followed.features.memories.0.pixels"), (pseudo_labels, "student.head.weight")]
 )
 def test_segmenters_whose_processes_know_different_numbers_of_pixels(
-    make: Callable[[], Method], remembered: str, tmp_path: Path
+    make: Callable[[], Method], remembered: str, pair: Pair, tmp_path: Path
 ) -> None:
     draw = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (24, 1, 8, 8), generator=draw, dtype=torch.uint8)
@@ -185,13 +187,17 @@ def test_segmenters_whose_processes_know_different_numbers_of_pixels(
     images = InMemory(image, None, mask.to(torch.uint8))
     optimizers = {"student": partial(torch.optim.SGD, lr=0.05)}
     rest = {"task": Segmentation(), "weighting": Scheduled({}, make().weights), "optimizers": optimizers}
-    follow(tmp_path, make, remembered, images=images, **rest)
+    follow(pair, tmp_path, make, remembered, images=images, **rest)
 
 
-def follow(tmp_path: Path, make: Callable[[], Method], remembered: str, **rest: Any) -> None:
+def follow(pair: Pair, tmp_path: Path, make: Callable[[], Method], *remembered: str, **rest: Any) -> None:
+    """Train alone and by two processes: all ends the same, and what is `remembered` is not what it was."""
     rest = {"steps": 12, "batch": 8} | rest
-    one, two = (trained(toy_job(tmp_path / str(n), make(), processes=n, **rest)) for n in (1, 2))
-    before = make().state_dict()[remembered]
-    assert not torch.allclose(one["method"][remembered], before)
+    one = trained(toy_job(tmp_path / "1", make(), **rest))
+    job = toy_job(tmp_path / "2", make(), processes=2, **rest)
+    pair(train, job)
+    two, before = load(job.final), make().state_dict()
+    for name in remembered:
+        assert not torch.allclose(one["method"][name], before[name])
     for name, value in one["method"].items():
         torch.testing.assert_close(two["method"][name], value, rtol=1e-4, atol=1e-5, msg=name)
