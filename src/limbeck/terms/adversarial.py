@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, final
+from collections.abc import Sequence
+from typing import ClassVar, final
 
 from torch import Tensor
 
 from limbeck.errors import require
 from limbeck.losses import gan
 from limbeck.terms.base import Answers, Cast, Term
+from limbeck.terms.game import JUDGED, Game, game_of, scores
 from limbeck.terms.scene import Scene
-
-Game = Literal["logistic", "hinge", "wasserstein"]
-JUDGED: tuple[Answers, ...] = ("images", "logits of pixels")
-
-
-def game_of(terms: Mapping[str, Term]) -> Game:
-    """Return which adversarial loss a method's discriminator has: that of its `RealFake`; without one "logistic"."""
-    return next((term.loss for term in terms.values() if isinstance(term, RealFake)), "logistic")
-
-
-def scores(scene: Scene) -> tuple[Tensor, Tensor]:
-    """Return the discriminator's scores of what is real and of what the student made, without gradient to it."""
-    real = scene.once("real score", lambda: scene.score("discriminator", scene.real))
-    return real, scene.once("fake score", lambda: scene.score("discriminator", scene.fake.detach()))
 
 
 @final
@@ -46,11 +33,11 @@ class RealFake(Term):
     def __init__(self, loss: Game = "logistic") -> None:
         super().__init__()
         require("RealFake.loss", loss in gan.LOSSES, f"one of {', '.join(gan.LOSSES)}", loss)
-        self.loss: Game = loss
+        self.game: Game = loss
 
     def forward(self, scene: Scene) -> Tensor:
         """Return the loss of the scores of real and generated images."""
-        return gan.LOSSES[self.loss][0](*scores(scene))
+        return gan.LOSSES[self.game][0](*scores(scene))
 
 
 @final

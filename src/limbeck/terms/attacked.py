@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Protocol, final
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.errors import require
@@ -13,7 +14,6 @@ from limbeck.losses.kd import cross_entropy, softened_kl
 from limbeck.losses.tensors import kl_divergence, positive, precise
 from limbeck.networks.handling.modes import evaluating
 from limbeck.terms.base import Answers, Cast, SampleTerm
-from limbeck.terms.cross_entropy import CrossEntropy
 from limbeck.terms.scene import Scene
 
 
@@ -80,11 +80,13 @@ class AttackedCrossEntropy(AttackedTerm):
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.clean = CrossEntropy(label_smoothing)
+        require("AttackedCrossEntropy.label_smoothing", 0 <= label_smoothing < 1, "a number in [0, 1)", label_smoothing)
+        self.label_smoothing = label_smoothing
 
     def at(self, scene: AttackedScene) -> Tensor:
         """Return the cross-entropy of each attacked image (N,)."""
-        return self.clean.each(scene.there)
+        label = scene.batch.need("label", "AttackedCrossEntropy")
+        return F.cross_entropy(precise(scene.robust), label, label_smoothing=self.label_smoothing, reduction="none")
 
 
 @final

@@ -10,14 +10,8 @@ from torch import Tensor
 from limbeck.errors import require
 from limbeck.losses.features import DISTANCES
 from limbeck.terms.base import Answers, SampleTerm
+from limbeck.terms.goal import Goal, goal_image
 from limbeck.terms.scene import Scene
-
-Goal = Literal["teacher", "target", "image"]
-
-
-def goal_image(scene: Scene, to: Goal) -> Tensor:
-    """Return the images (N, C, H, W) to compare with: the teacher's, or a field of the batch."""
-    return scene.teacher_output if to == "teacher" else scene.batch.need(to, "a term that compares images with it")
 
 
 @final

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from limbeck.errors import require
 from limbeck.losses import gan
-from limbeck.terms.adversarial import JUDGED
 from limbeck.terms.base import Answers, Term
+from limbeck.terms.game import JUDGED
 from limbeck.terms.scene import Scene
 from limbeck.types import Draw
 

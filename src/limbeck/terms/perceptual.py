@@ -13,7 +13,7 @@ from limbeck.losses.features import feature_matching, mean_matching
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.handling.tap import Tap, features_at
 from limbeck.terms.base import Answers, Cast, SampleTerm, Term
-from limbeck.terms.output_distance import Goal, goal_image
+from limbeck.terms.goal import Goal, goal_image
 from limbeck.terms.scene import Scene
 
 

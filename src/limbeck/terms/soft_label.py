@@ -13,8 +13,8 @@ from limbeck.attacks.boundary import BoundarySearch
 from limbeck.errors import RecipeError, require
 from limbeck.losses import gan
 from limbeck.losses.soft_label import soft_label
-from limbeck.terms.adversarial import game_of, scores
 from limbeck.terms.base import Answers, Cast, Term
+from limbeck.terms.game import game_of, scores
 from limbeck.terms.scene import Scene
 
 Calibration = tuple[float, float]
