@@ -271,7 +271,7 @@ CASES: dict[type[Method], dict[str, Case]] = {
     Iad: {"plain": adversarial_case(Iad, {"student.cross_entropy": 0.5})},
     BoundaryDistillation: {
         "plain": Case(boundary, Classification(), {}),
-        "renewed": Case(partial(boundary, stored=16, interval=1), Classification(), {}, coupled=MEMORY),
+        "renewed": Case(partial(boundary, stored=24, interval=1), Classification(), {}, coupled=MEMORY),
     },
     Restore: {
         "super-resolution": restore_case(Downscale(2), {"student.spectral": 0.5}, distance="charbonnier"),
