@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import pairwise
@@ -16,14 +17,25 @@ from torch import Tensor, nn
 from limbeck.attacks.boundary import DeepFoolBoundary
 from limbeck.attacks.pgd import Pgd
 from limbeck.data.base import Augmentation
-from limbeck.errors import RecipeError
+from limbeck.errors import DataError, RecipeError
 from limbeck.losses import gan
+from limbeck.losses.base import FeatureLoss
+from limbeck.losses.feature_matching import FeatureMatching
 from limbeck.losses.features import l1
+from limbeck.losses.kd import Kd
 from limbeck.losses.soft_label import soft_label
 from limbeck.methods.gan import Gan
 from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.networks.handling.frozen import Frozen
+from limbeck.terms.adversarial import RealFake
+from limbeck.terms.base import Term
+from limbeck.terms.follow import FollowFeatures
+from limbeck.terms.output_distance import OutputDistance
+from limbeck.terms.penalties import R1, GradientPenalty
+from limbeck.terms.perceptual import CriticFeatures, Perceptual
+from limbeck.terms.soft_label import BoundarySoftLabel, SoftLabel
+from limbeck.terms.worst import Worst
 from limbeck.types import Batch, Draw, Update
 
 
@@ -56,21 +68,40 @@ def batch(count: int = 6, **more: Any) -> Batch:
     return Batch(image=image, latent=torch.randn(count, 4, generator=draw), **more)
 
 
-def full(**options: Any) -> Gan:
-    """Return a method with every loss there is."""
+def full(terms: dict[str, Term | FeatureLoss | None] | None = None, **options: Any) -> Gan:
+    """Return a method with terms of every kind, and with others in their place or beside them."""
     torch.manual_seed(0)
-    settings: dict[str, Any] = {
-        "penalty": "r1",
-        "features": {"blocks.0": "blocks.0"},
-        "critic_features": ["blocks.0"],
-        "feature_network": SmallCnn(channels=1, size=8, classes=3),
-        "perceptual_paths": ["blocks.0"],
+    networks = generator(), critic(), generator(5), critic()
+    usual: dict[str, Term | FeatureLoss | None] = {
+        "discriminator.penalty": R1(),
+        "student.feature": FeatureMatching({"blocks.0": "blocks.0"}),
+        "student.critic_feature": CriticFeatures(["blocks.0"]),
+        "student.critic_mean": CriticFeatures(["blocks.0"], means=True),
+        "student.perceptual": Perceptual(SmallCnn(channels=1, size=8, classes=3), ["blocks.0"]),
     }
-    return Gan(generator(), critic(), generator(5), critic(), **settings | options)
+    return Gan(*networks, terms=usual | (terms or {}), **options)
+
+
+def game(loss: Any) -> dict[str, Term | FeatureLoss | None]:
+    return {"discriminator.real_fake": RealFake(loss)}
 
 
 def value(loss: Tensor | Callable[[], Tensor]) -> Tensor:
     return loss() if callable(loss) else loss
+
+
+def eye_of(method: Gan) -> nn.Module:
+    """Return the network of the perceptual term."""
+    term = method.terms["student.perceptual"]
+    assert isinstance(term, Perceptual)
+    return term.network.network
+
+
+def adapter_of(method: Gan) -> nn.Module:
+    """Return the adapter of the feature term."""
+    term = method.terms["student.feature"]
+    assert isinstance(term, FollowFeatures) and isinstance(term.loss, FeatureMatching)
+    return term.loss.adapters[0]
 
 
 def names(updates: list[Update]) -> list[str]:
@@ -80,29 +111,29 @@ def names(updates: list[Update]) -> list[str]:
 # Order and laziness
 
 
-def test_the_discriminator_moves_first_and_every_declared_loss_is_yielded() -> None:
+def test_the_discriminator_moves_first_and_every_term_is_yielded() -> None:
     attack = Pgd(1.0, 0.5, 2, "l2", random_start=False, low=None, high=None)
-    updates = list(full(attack=attack, boundary=DeepFoolBoundary("half")).updates(batch(), 0))
+    more = {
+        "student.worst_output": Worst(OutputDistance(), attack),
+        "discriminator.boundary": BoundarySoftLabel(DeepFoolBoundary("half")),
+    }
+    method = full(more)
+    updates = list(method.updates(batch(), 0))
     assert [update.player for update in updates] == ["discriminator", "student"]
-    assert names(updates) == list(Gan.losses())
+    assert set(names(updates)) == set(method.terms) == set(method.weights) >= {*Gan.losses(), *more}
 
 
 def test_without_a_teacher_it_is_the_control() -> None:
-    updates = list(Gan(generator(), critic(), features={"no": "matter"}, critic_features=["any"]).updates(batch(), 0))
+    terms = {"student.feature": FeatureMatching({"no": "matter"}), "student.critic_feature": CriticFeatures(["any"])}
+    updates = list(Gan(generator(), critic(), terms=terms).updates(batch(), 0))
     assert names(updates) == ["discriminator.real_fake", "discriminator.soft_label", "student.adversarial"]
 
 
 def test_nothing_is_computed_before_it_is_asked_for() -> None:
     method = full()
     assert method.teacher is not None
-    networks = (
-        method.student,
-        method.discriminator,
-        method.teacher,
-        method.teacher_discriminator,
-        method.feature_network,
-    )
-    spies = [Calls(network) for network in networks if network is not None]
+    names = ("student", "discriminator", "teacher", "teacher_discriminator")
+    spies = [Calls(network) for network in [*map(method.network, names), eye_of(method)]]
     updates = list(method.updates(batch(), 0))
     assert [len(spy) for spy in spies] == [0, 0, 0, 0, 0]
     value(updates[1].losses["output"])  # neither a discriminator nor the feature network takes part
@@ -110,10 +141,9 @@ def test_nothing_is_computed_before_it_is_asked_for() -> None:
 
 
 def test_images_are_made_once_a_step_whatever_asks_for_them() -> None:
-    method = full(penalty="gradient_penalty")
-    assert method.teacher is not None
-    student, teacher = Calls(method.student), Calls(method.teacher)
-    given = batch(drawn={"gan.epsilon": torch.rand(6)})
+    method = full({"discriminator.penalty": GradientPenalty()})
+    student, teacher = Calls(method.student), Calls(method.network("teacher"))
+    given = batch(drawn={"discriminator.penalty.epsilon": torch.rand(6)})
     for update in method.updates(given, 0):
         for loss in update.losses.values():
             value(loss)
@@ -135,7 +165,7 @@ def test_critic_steps() -> None:
 
 
 def test_lazy_regularisation() -> None:
-    every, lazy = full(penalty_interval=1), full(penalty_interval=4)
+    every, lazy = full(), full({"discriminator.penalty": R1(every=4)})
     assert ["penalty" in next(lazy.updates(batch(), step)).losses for step in range(6)] == [
         True,
         *[False] * 3,
@@ -150,18 +180,21 @@ def test_lazy_regularisation() -> None:
 
 
 def test_values_are_those_of_the_loss_functions() -> None:
-    method = full(loss="logistic", output="l2", penalty_weight=3.0, alpha=0.3, temperature=2.0)
+    method = full(
+        {
+            "student.output": OutputDistance(distance="l2"),
+            "discriminator.penalty": R1(3.0),
+            "discriminator.soft_label": SoftLabel(0.3, 2.0),
+        }
+    )
     reference = copy.deepcopy(method)
     given = batch()
     assert given.image is not None
     found = {f"{u.player}.{name}": value(loss) for u in method.updates(given, 0) for name, loss in u.losses.items()}
 
     student, judge = reference.student, reference.discriminator
-    assert reference.teacher is not None
-    assert reference.teacher_discriminator is not None
-    assert reference.feature_network is not None
-    expert, eye = reference.teacher_discriminator.network, reference.feature_network.network
-    fake, goal = student(given.latent), reference.teacher(given.latent)
+    expert, eye = reference.network("teacher_discriminator"), eye_of(reference)
+    fake, goal = student(given.latent), reference.network("teacher")(given.latent)
     at, of_real, of_fake = {"temperature": 2.0, "alpha": 0.3}, judge(given.image), judge(fake)
     expected = {
         "discriminator.real_fake": gan.logistic_discriminator(of_real, of_fake),
@@ -175,8 +208,8 @@ def test_values_are_those_of_the_loss_functions() -> None:
         "student.perceptual": l1(eye.blocks[0](fake), eye.blocks[0](goal)).mean(),
     }
     first = partial(lambda network: network.blocks[0](given.latent[:, :, None, None], None))
-    adapted = reference.adapters[0](first(student))
-    expected["student.feature"] = l1(adapted, first(reference.teacher.network)).mean()
+    adapted = adapter_of(reference)(first(student))
+    expected["student.feature"] = l1(adapted, first(reference.network("teacher"))).mean()
     for name, loss in expected.items():
         torch.testing.assert_close(found[name], loss, msg=lambda text, name=name: f"{name}: {text}")
     assert set(found) == set(expected)
@@ -185,40 +218,55 @@ def test_values_are_those_of_the_loss_functions() -> None:
 def test_a_student_that_is_the_teacher_has_nothing_to_follow() -> None:
     teacher, expert = generator().eval(), critic()
     student = copy.deepcopy(teacher)
-    method = Gan(
-        student, copy.deepcopy(expert), teacher, expert,
-        features={"blocks.0": "blocks.0"}, critic_features=["blocks.0"], alpha=0.0,
-    )  # fmt: skip
+    terms = {
+        "student.feature": FeatureMatching({"blocks.0": "blocks.0"}),
+        "student.critic_feature": CriticFeatures(["blocks.0"]),
+        "student.critic_mean": CriticFeatures(["blocks.0"], means=True),
+        "discriminator.soft_label": SoftLabel(0.0),
+    }
+    method = Gan(student, copy.deepcopy(expert), teacher, expert, terms=terms)
     judge, follow = method.updates(batch(), 0)
     assert value(judge.losses["soft_label"]).item() == pytest.approx(0, abs=1e-6)
     assert all(value(follow.losses[name]) == 0 for name in ("output", "feature", "critic_feature", "critic_mean"))
-    assert method.players()["student"].state_dict().keys() == {f"0.{name}" for name in student.state_dict()}
+    assert method.players()["student"] is student  # features of the teacher's width need no adapter
 
 
 def test_soft_label_without_a_teacher_is_the_hard_label() -> None:
-    (judge, _) = Gan(generator(), critic(), alpha=0.2).updates(batch(), 0)
+    (judge, _) = Gan(generator(), critic(), terms={"discriminator.soft_label": SoftLabel(0.2)}).updates(batch(), 0)
     torch.testing.assert_close(value(judge.losses["soft_label"]), value(judge.losses["real_fake"]))
 
 
 def test_soft_label_needs_log_odds() -> None:
     for loss in ("hinge", "wasserstein"):
-        (judge, _) = full(loss=loss).updates(batch(), 0)
-        with pytest.raises(RecipeError, match=rf"log-odds, and those of the {loss} loss are not.*calibration"):
-            value(judge.losses["soft_label"])
-    plain = value(next(full().updates(batch(), 0)).losses["soft_label"])
-    torch.testing.assert_close(
-        value(next(full(loss="hinge", calibration=(1.0, 0.0)).updates(batch(), 0)).losses["soft_label"]), plain
+        why = rf"log-odds, and those of the {loss} loss are not.*calibration"
+        with pytest.raises(RecipeError, match=rf"terms\.discriminator\.soft_label: .*{why}"):
+            full(game(loss) | {"discriminator.soft_label": SoftLabel()})
+        method = full(game(loss))  # as a default it stays away, and says why
+        assert "discriminator.soft_label" not in method.terms
+        assert re.search(why, method.left_out["discriminator.soft_label"])
+    plain, calibrated, other = (
+        value(next(full(terms).updates(batch(), 0)).losses["soft_label"])
+        for terms in (
+            {},
+            game("hinge") | {"discriminator.soft_label": SoftLabel(calibration=(1.0, 0.0))},
+            {"discriminator.soft_label": SoftLabel(calibration=(2.0, 1.0))},
+        )
     )
-    assert value(next(full(calibration=(2.0, 1.0)).updates(batch(), 0)).losses["soft_label"]) != plain
+    torch.testing.assert_close(calibrated, plain)
+    assert other != plain
 
 
 def test_black_box_follows_the_pictures_in_the_data() -> None:
     given = batch()
     target = generator(5)(given.latent).detach()
     pairs = Batch(image=given.image, latent=given.latent, target=target)
-    method = Gan(generator(), critic(), None, critic(), critic_features=["blocks.0"], black_box=True)
+    terms = {
+        "student.output": OutputDistance("target"),
+        "student.critic_feature": CriticFeatures(["blocks.0"], to="target"),
+    }
+    method = Gan(generator(), critic(), None, critic(), terms=terms)
     (_, follow) = method.updates(pairs, 0)
-    assert list(follow.losses) == ["adversarial", "output", "critic_feature", "critic_mean"]
+    assert list(follow.losses) == ["adversarial", "output", "critic_feature"]
     torch.testing.assert_close(value(follow.losses["output"]), F.l1_loss(method.student(given.latent), target))
     assert value(follow.losses["critic_feature"]) > 0
     (_, alone) = Gan(generator(), critic()).updates(pairs, 0)  # a target is somebody else's business unless asked for
@@ -229,24 +277,24 @@ def test_black_box_follows_the_pictures_in_the_data() -> None:
 
 
 def test_gradients_reach_the_player_and_no_teacher() -> None:
-    method = full(features={"blocks.0": "blocks.0", "output": "output"})
-    teachers = (method.teacher, method.teacher_discriminator, method.feature_network)
+    method = full({"student.feature": FeatureMatching({"blocks.0": "blocks.0", "output": "output"})})
+    teachers = [method.network("teacher"), method.network("teacher_discriminator"), eye_of(method)]
     updates = list(method.updates(batch(), 0))
     reached = {
         "discriminator.real_fake": {"discriminator"}, "discriminator.soft_label": {"discriminator"},
         "discriminator.penalty": {"discriminator"}, "student.adversarial": {"student", "discriminator"},
-        "student.output": {"student"}, "student.feature": {"student", "adapters"},
+        "student.output": {"student"}, "student.feature": {"student", "student/feature"},
         "student.critic_feature": {"student"}, "student.critic_mean": {"student"}, "student.perceptual": {"student"},
     }  # fmt: skip
     for update in updates:
         for name, loss in update.losses.items():
             method.zero_grad()
             value(loss).backward(retain_graph=True)
-            moved = {key.split(".")[0] for key, p in method.named_parameters() if p.grad is not None and p.grad.any()}
+            touched = [key for key, p in method.named_parameters() if p.grad is not None and p.grad.any()]
+            moved = {key.removeprefix("_terms.").split(".")[0] for key in touched}
             assert moved == reached[f"{update.player}.{name}"], name
             for teacher in teachers:
-                assert teacher is not None
-                assert all(p.grad is None and not p.requires_grad for p in teacher.network.parameters())
+                assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
 
 
 def test_players_hold_everything_that_trains_and_nothing_twice() -> None:
@@ -254,8 +302,8 @@ def test_players_hold_everything_that_trains_and_nothing_twice() -> None:
     players = {name: {id(p) for p in module.parameters()} for name, module in method.players().items()}
     assert not players["discriminator"] & players["student"]
     assert players["discriminator"] | players["student"] == {id(p) for p in method.parameters()}
-    assert {id(p) for p in method.adapters.parameters()} < players["student"]
-    assert not any("teacher" in name or "feature_network" in name for name in method.state_dict())
+    assert {id(p) for p in adapter_of(method).parameters()} < players["student"]
+    assert not any("teacher" in name or "network" in name for name in method.state_dict())
 
 
 # Augmentation, drawing, conditions
@@ -276,8 +324,7 @@ def test_augmentation_stands_in_front_of_both_discriminators_only() -> None:
     assert method.draws() == {"shift": Draw((1, 1, 1), "uniform")}
     given = batch(drawn={"shift": torch.rand(6, 1, 1, 1)})
     judge, follow = method.updates(given, 0)
-    assert method.teacher_discriminator is not None
-    own, expert = Calls(method.discriminator), Calls(method.teacher_discriminator)
+    own, expert = Calls(method.discriminator), Calls(method.network("teacher_discriminator"))
     value(judge.losses["soft_label"])
     value(judge.losses["penalty"])
     value(follow.losses["adversarial"])
@@ -290,39 +337,40 @@ def test_augmentation_stands_in_front_of_both_discriminators_only() -> None:
 
 
 def test_draws_of_the_gradient_penalty() -> None:
-    method = full(penalty="gradient_penalty", augment=Shift())
-    assert set(method.draws()) == {"shift", "gan.epsilon"}
-    assert method.draws()["gan.epsilon"] == Draw((), "uniform")
+    between = {"discriminator.penalty": GradientPenalty()}
+    method = full(between, augment=Shift())
+    assert set(method.draws()) == {"shift", "discriminator.penalty.epsilon"}
+    assert method.draws()["discriminator.penalty.epsilon"] == Draw((), "uniform")
     assert full().differentiates == "twice"
     assert method.differentiates == "twice"
-    assert full(penalty="none").differentiates == "once"
+    assert full({"discriminator.penalty": None}).differentiates == "once"
     looks = []  # epsilon is used: 0 and 1 look at other places
     for epsilon in (torch.zeros(6), torch.ones(6)):
-        drawn = {"gan.epsilon": epsilon, "shift": torch.zeros(6, 1, 1, 1)}
-        looks.append(value(next(full(penalty="gradient_penalty").updates(batch(drawn=drawn), 0)).losses["penalty"]))
+        drawn = {"discriminator.penalty.epsilon": epsilon}
+        looks.append(value(next(full(between).updates(batch(drawn=drawn), 0)).losses["penalty"]))
     assert looks[0] != looks[1]
 
 
 def test_conditional_networks_get_the_label_and_others_do_not() -> None:
     label = torch.tensor([0, 1, 2, 0, 1, 2])
-    method = Gan(generator(classes=3), critic(), generator(classes=3), critic(classes=3), critic_features=["blocks.0"])
-    assert method.teacher is not None
-    assert method.teacher_discriminator is not None
-    spies = [Calls(n) for n in (method.student, method.discriminator, method.teacher, method.teacher_discriminator)]
+    terms = {"student.critic_feature": CriticFeatures(["blocks.0"])}
+    method = Gan(generator(classes=3), critic(), generator(classes=3), critic(classes=3), terms=terms)
+    names = ("student", "discriminator", "teacher", "teacher_discriminator")
+    spies = [Calls(method.network(name)) for name in names]
     for update in method.updates(batch(label=label), 0):
         for loss in update.losses.values():
             value(loss)
     for spy, expected in zip(spies, (True, False, True, True), strict=True):
         assert len(spy) > 0
         assert all((len(inputs) == 2 and inputs[1] is label) == expected for inputs in spy.inputs)
-    with pytest.raises(RecipeError, match="labels, which DcganGenerator is conditioned on"):
+    with pytest.raises(DataError, match="DcganGenerator, which is conditioned on labels: expected data with labels"):
         value(next(method.updates(batch(), 0)).losses["real_fake"])
 
 
 def test_somebody_elses_networks_need_no_attributes() -> None:
     make = nn.Sequential(nn.Linear(4, 64), nn.Unflatten(1, (1, 8, 8)))
     patches = nn.Conv2d(1, 1, 4, stride=4)  # a score for each of four patches
-    method = Gan(make, patches, copy.deepcopy(make), copy.deepcopy(patches), penalty="r1")
+    method = Gan(make, patches, copy.deepcopy(make), copy.deepcopy(patches), terms={"discriminator.penalty": R1()})
     for update in method.updates(batch(), 0):
         assert all(value(loss).isfinite() and value(loss).ndim == 0 for loss in update.losses.values())
 
@@ -331,26 +379,34 @@ def test_somebody_elses_networks_need_no_attributes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("make", "message"),
     [
-        ({"loss": "lsgan"}, r"gan\.loss: expected one of logistic, hinge, wasserstein, found 'lsgan'"),
-        ({"penalty": "r2"}, r"gan\.penalty: .* found 'r2'"),
-        ({"penalty_weight": -1.0}, "penalty_weight"),
-        ({"penalty_interval": 0}, "penalty_interval"),
-        ({"critic_steps": 0}, "critic_steps"),
-        ({"alpha": 1.5}, r"alpha: expected a number in \[0, 1\], found 1.5"),
-        ({"temperature": 0.0}, "temperature: expected a number above 0"),
-        ({"output": "l3"}, "output"),
-        ({"black_box": True}, "black_box: expected no teacher"),
-        ({"perceptual_paths": []}, "perceptual_paths"),
-        ({"perceptual_paths": ["blocks.99"]}, "blocks.99"),
-        ({"critic_features": ["block.0"]}, "did you mean 'blocks.0'"),
-        ({"features": {"blocks.0": "output"}}, r"'blocks.0' -> 'output': .* \(2, 4, 4\) and \(1, 8, 8\)"),
+        (lambda: RealFake("lsgan"), r"RealFake\.loss: expected one of logistic, hinge, wasserstein, found 'lsgan'"),
+        (lambda: R1(-1.0), r"R1\.weight: expected a number of at least 0, found -1\.0"),
+        (lambda: GradientPenalty(every=0), r"GradientPenalty\.every: expected a whole number of at least 1, found 0"),
+        (lambda: full(critic_steps=0), "critic_steps"),
+        (lambda: SoftLabel(1.5), r"alpha: expected a number in \[0, 1\], found 1.5"),
+        (lambda: SoftLabel(temperature=0.0), "temperature: expected a number above 0"),
+        (lambda: OutputDistance(distance="l3"), "distance: expected one of l1, l2, charbonnier, found 'l3'"),
+        (lambda: OutputDistance("truth"), "to: expected teacher, target or image, found 'truth'"),
+        (lambda: Perceptual(critic(), []), "Perceptual.paths: expected module paths"),
+        (lambda: Perceptual(critic(), ["blocks.99"]), "blocks.99"),
+        (lambda: full({"student.look": CriticFeatures(["block.0"])}), r"terms\.student\.look: .*mean 'blocks.0'"),
+        (
+            lambda: full({"student.feature": FeatureMatching({"blocks.0": "output"})}),
+            r"terms\.student\.feature: .*'blocks.0' -> 'output': .* \(2, 4, 4\) and \(1, 8, 8\)",
+        ),
+        (
+            lambda: full({"student.real_fake": RealFake()}),
+            "expected a term of the student, found RealFake, one of the disc",
+        ),
+        (lambda: full({"studnet.output": OutputDistance()}), r"terms\.studnet\.output: expected player\.NAME.*mean"),
+        (lambda: full({"student.logits": Kd()}), "FollowLogits is about logits .* and this student says images"),
     ],
 )
-def test_arguments_that_cannot_be_used(options: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_used(make: Callable[[], object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        full(**options)
+        make()
 
 
 def test_networks_that_cannot_be_used() -> None:
@@ -359,20 +415,21 @@ def test_networks_that_cannot_be_used() -> None:
         Gan(student, judge, student)
     with pytest.raises(RecipeError, match="another network than the discriminator"):
         Gan(student, judge, generator(), judge)
-    with pytest.raises(RecipeError, match="to read critic_features from"):
-        Gan(student, judge, generator(), critic_features=["blocks.0"])
-    with pytest.raises(RecipeError, match="none of a black box"):
-        Gan(student, judge, features={"blocks.0": "blocks.0"}, black_box=True)
-    with pytest.raises(RecipeError, match=r"one for discriminator\.soft_label"):
-        value(next(Gan(student, judge, generator()).updates(batch(), 0)).losses["soft_label"])
+    with pytest.raises(RecipeError, match="CriticFeatures needs a teacher_discriminator, and there is none"):
+        Gan(student, judge, generator(), terms={"student.critic_feature": CriticFeatures(["blocks.0"])})
+    method = Gan(student, judge, generator())
+    assert "the teacher's discriminator" in method.left_out["discriminator.soft_label"]
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [(Batch(image=torch.zeros(2, 1, 8, 8)), "latents"), (Batch(latent=torch.zeros(2, 4)), "batches with images")],
+    [
+        (Batch(image=torch.zeros(2, 1, 8, 8)), "latents"),
+        (Batch(latent=torch.zeros(2, 4)), "Gan: expected data with images"),
+    ],
 )
 def test_batches_without_what_is_needed(given: Batch, message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(DataError, match=message):
         value(next(Gan(generator(), critic()).updates(given, 0)).losses["real_fake"])
 
 
@@ -436,7 +493,8 @@ def test_a_student_with_a_teacher_comes_closer_than_its_control(loss: str) -> No
         goal = teacher(torch.randn(1000, 4))
 
     def distances(guide: nn.Module | None) -> tuple[float, float]:
-        method = Gan(copy.deepcopy(student), copy.deepcopy(judge), guide, loss=loss, penalty="r1", penalty_weight=0.1)
+        terms = {**game(loss), "discriminator.penalty": R1(0.1)}
+        method = Gan(copy.deepcopy(student), copy.deepcopy(judge), guide, terms=terms)
         train(method, images, 300, {"discriminator.soft_label": 0.0, "student.output": 10.0})
         with torch.no_grad():
             made = method.student(test)

@@ -14,7 +14,7 @@ from toys import toy_job, trained
 from limbeck.attacks.boundary import Boundary, BoundarySearch, DeepFoolBoundary
 from limbeck.attacks.latent import on_shell
 from limbeck.attacks.pgd import Pgd
-from limbeck.attacks.strength import FixedStrength
+from limbeck.attacks.strength import FixedStrength, Strength
 from limbeck.data.base import InMemory
 from limbeck.errors import RecipeError
 from limbeck.methods.gan import Gan
@@ -23,6 +23,10 @@ from limbeck.networks.autoencoders.vae import ResidualVae
 from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.tasks.disagreement import Disagreement
 from limbeck.tasks.generation import Generation
+from limbeck.terms.base import Term
+from limbeck.terms.output_distance import OutputDistance
+from limbeck.terms.soft_label import BoundarySoftLabel
+from limbeck.terms.worst import Worst
 from limbeck.types import Batch
 from limbeck.weighting.scheduled import Scheduled
 
@@ -31,6 +35,10 @@ LATENT = 6
 
 def latent_pgd(steps: int = 5, **options: Any) -> Pgd:
     return Pgd(1.5, 0.6, steps, "l2", low=None, high=None, name="latent", **options)
+
+
+def at_worst(attack: Pgd, strength: Strength | None = None) -> dict[str, Term]:
+    return {"student.worst_output": Worst(OutputDistance(), attack, strength)}
 
 
 def generator(width: int, seed: int, spread: float = 0.5) -> DcganGenerator:
@@ -83,7 +91,7 @@ def test_on_the_shell_a_latent_keeps_its_length_and_its_new_direction() -> None:
 def test_the_worst_latents_are_worse_stay_on_the_shell_and_are_near() -> None:
     teacher = Watching(generator(3, 1).eval())
     critic = DcganDiscriminator(2, size=8)
-    gan = Gan(generator(2, 0).eval(), critic, teacher, attack=latent_pgd()).eval()
+    gan = Gan(generator(2, 0).eval(), critic, teacher, terms=at_worst(latent_pgd())).eval()
     found = losses(gan)
     assert found["student.worst_output"] > 1.02 * found["student.output"]
     start, worst = batch(gan).latent, teacher.seen[-1]
@@ -96,13 +104,13 @@ def test_a_strength_replaces_the_radius_and_none_leaves_latents_alone() -> None:
     teacher = generator(3, 1).eval()
     critic = DcganDiscriminator(2, size=8)
 
-    def worst(strength: float) -> float:
-        method = Gan(generator(2, 0).eval(), critic, teacher, attack=latent_pgd(), strength=FixedStrength(strength))
+    def at(strength: float) -> float:
+        method = Gan(generator(2, 0).eval(), critic, teacher, terms=at_worst(latent_pgd(), FixedStrength(strength)))
         return losses(method.eval())["student.worst_output"]
 
     plain = losses(Gan(generator(2, 0).eval(), critic, teacher).eval())["student.output"]
-    assert plain == pytest.approx(worst(0.0), abs=1e-6)
-    assert plain < worst(0.3) < worst(1.5)
+    assert plain == pytest.approx(at(0.0), abs=1e-6)
+    assert plain < at(0.3) < at(1.5)
 
 
 def test_boundary_samples_lie_where_the_teachers_discriminator_cannot_decide() -> None:
@@ -112,14 +120,14 @@ def test_boundary_samples_lie_where_the_teachers_discriminator_cannot_decide() -
         nn.init.normal_(parameter, std=0.4)
     seen: list[Tensor] = []
     critic.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
-    search = DeepFoolBoundary("half", margin=0.05)
-    method = Gan(generator(2, 0), critic, generator(3, 1), judge, boundary=search)
+    terms = {"discriminator.boundary": BoundarySoftLabel(DeepFoolBoundary("half", margin=0.05))}
+    method = Gan(generator(2, 0), critic, generator(3, 1), judge, terms=terms)
     assert losses(method)["discriminator.boundary"] > 0
     there = next(images for images in seen if len(images) == 32)  # real and generated ones together
     certainty = (2 * judge(there).sigmoid() - 1).abs()
     assert (certainty <= 0.05).float().mean() > 0.8
-    with pytest.raises(RecipeError, match="expected a teacher_discriminator whose boundary it is"):
-        Gan(generator(2, 0), critic, generator(3, 1), boundary=search)
+    with pytest.raises(RecipeError, match="BoundarySoftLabel needs a teacher_discriminator, and there is none"):
+        Gan(generator(2, 0), critic, generator(3, 1), terms=terms)
 
 
 def test_images_from_which_no_boundary_was_reached_teach_nothing() -> None:
@@ -134,15 +142,16 @@ def test_images_from_which_no_boundary_was_reached_teach_nothing() -> None:
 
     torch.manual_seed(0)
     critic, judge = DcganDiscriminator(2, size=8), DcganDiscriminator(2, size=8)
-    found = [
-        losses(Gan(generator(2, 0), critic, generator(3, 1), judge, boundary=Nowhere(count)))["discriminator.boundary"]
-        for count in (32, 16, 0)
-    ]
+    found = []
+    for count in (32, 16, 0):
+        terms = {"discriminator.boundary": BoundarySoftLabel(Nowhere(count))}
+        method = Gan(generator(2, 0), critic, generator(3, 1), judge, terms=terms)
+        found.append(losses(method)["discriminator.boundary"])
     assert found[0] > 0 and found[1] == pytest.approx(found[0] / 2) and found[2] == 0
 
 
 def test_without_a_teacher_nothing_is_attacked() -> None:
-    method = Gan(generator(2, 0), DcganDiscriminator(2, size=8), attack=latent_pgd())
+    method = Gan(generator(2, 0), DcganDiscriminator(2, size=8), terms=at_worst(latent_pgd()))
     assert method.draws() == {} and "student.worst_output" not in losses(method)
 
 
@@ -195,14 +204,14 @@ class Images(InMemory):
 def students(tmp_path: Path) -> Iterator[tuple[str, nn.Module, nn.Module]]:
     for name, weights in (("plain", {"student.worst_output": 0.0}), ("attacked", {"student.output": 0.5})):
         teacher, student = generator(3, 1, 0.15).eval(), generator(3, 2, 0.1)
-        method = Gan(student, DcganDiscriminator(1, size=8), teacher, attack=latent_pgd(3))
+        method = Gan(student, DcganDiscriminator(1, size=8), teacher, terms=at_worst(latent_pgd(3)))
         only = {"student.adversarial": 0.0, "discriminator.real_fake": 1.0}
         job = toy_job(
             tmp_path / name,
             method,
             task=Generation((LATENT,), samples=16),
             images=Images(),
-            weighting=Scheduled(only | weights, Gan.losses()),
+            weighting=Scheduled(only | weights, method.weights),
             steps=150,
             batch=16,
             optimizers={"student": lambda p: torch.optim.Adam(p, 1e-2)},
