@@ -16,7 +16,7 @@ from limbeck.attacks.base import Attack
 from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import FixedStrength, SteeredStrength
 from limbeck.data.glyphs import Glyphs
-from limbeck.errors import RecipeError
+from limbeck.errors import LimbeckError, RecipeError
 from limbeck.methods.adversarial import (
     AdversarialMethod,
     AdversarialTraining,
@@ -280,7 +280,7 @@ def test_attacks_leave_no_gradients_behind() -> None:
     ],
 )
 def test_what_cannot_be_is_refused(make: Callable[[], object], message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(LimbeckError, match=message):
         make()
 
 

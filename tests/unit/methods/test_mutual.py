@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from limbeck.errors import RecipeError
+from limbeck.errors import DataError, RecipeError
 from limbeck.methods.mutual import Mutual
 from limbeck.types import Batch
 
@@ -67,5 +67,5 @@ def test_bad_input() -> None:
     network = nn.Linear(2, 2)
     with pytest.raises(RecipeError, match="another network than the student"):
         Mutual(network, network)
-    with pytest.raises(RecipeError, match="Mutual: expected data with labels"):
+    with pytest.raises(DataError, match="Mutual: expected data with labels"):
         next(Mutual(nn.Linear(2, 2), nn.Linear(2, 2)).updates(Batch(image=torch.zeros(1, 1, 1, 2)), 0))

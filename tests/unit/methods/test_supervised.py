@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.errors import RecipeError
+from limbeck.errors import DataError, RecipeError
 from limbeck.losses.base import FeatureLoss
 from limbeck.losses.hint import Hint
 from limbeck.losses.kd import Kd, soft_and_hard
@@ -184,7 +184,7 @@ def test_a_teacher_of_other_classes() -> None:
 def test_bad_input() -> None:
     with pytest.raises(RecipeError, match=r"label_smoothing: expected a number in \[0, 1\), found 1"):
         CrossEntropy(1)
-    with pytest.raises(RecipeError, match="Supervised: expected data with labels"):
+    with pytest.raises(DataError, match="Supervised: expected data with labels"):
         next(Supervised(Fixed()).updates(Batch(image=torch.zeros(1, 1, 1, 2)), 0))
 
 
