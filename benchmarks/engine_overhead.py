@@ -21,7 +21,6 @@ from statistics import median
 
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from record import record
 from torch import Tensor, nn
 
@@ -34,6 +33,7 @@ from limbeck.tasks.generation import Generation
 from limbeck.training.engine import Engine
 from limbeck.training.job import Job
 from limbeck.training.options import Training
+from limbeck.training.replicas import One
 from limbeck.weighting.scheduled import Scheduled
 
 SEED = 0
@@ -57,7 +57,7 @@ class Contest:
         training = Training(STEPS, self.batch, {"student": ADAM, "discriminator": ADAM})
         task, weighting = Generation((self.latent,)), Scheduled({}, Gan.losses)
         job = Job(method, task, self.images, training, weighting, SEED, Path("nowhere"), accelerator="cpu")
-        engine = Engine(Fabric(accelerator="cpu", devices=1), job)
+        engine = Engine(One("cpu"), job)
         with Progress("engine", STEPS, shown=False) as progress:
             for batch in engine.feed.steps(0, STEPS):
                 engine.advance(batch)

@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
 from record import record
 from torch import nn
 
@@ -31,6 +30,7 @@ from limbeck.tasks.classification import Classification
 from limbeck.training.engine import Engine
 from limbeck.training.job import Job
 from limbeck.training.options import Training
+from limbeck.training.replicas import One
 from limbeck.training.teacher_cache import TeacherCache, of_images
 from limbeck.weighting.scheduled import Scheduled
 
@@ -47,7 +47,7 @@ def engine(
         method, Classification(), images, training, weighting, 0, Path("nowhere"), cache=cache, log_every=1,
         accelerator="cpu",
     )  # fmt: skip
-    return Engine(Fabric(accelerator="cpu", devices=1), job)
+    return Engine(One("cpu"), job)
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ LEVELS = (
 LEVEL = {room: number for number, level in enumerate(LEVELS) for room in level.split()}
 # Their modules are parts of one thing, or built on one another; circles there are none all the same.
 MACHINES = {"ground", "training", "report", "recipe", "run", "cli", "commands", "api", "baselines"}
-FABRIC = {"training.launch", "training.engine", "run.estimate"}
+FABRIC = {"training.launch", "training.replicas"}
 FORBIDDEN = {"torchvision", "timm", "lpips", "piq", "cleanfid", "open_clip", "torch_fidelity"}
 LATE = {"lightning_fabric", "matplotlib", "skimage", "onnx", "onnxruntime", "transformers"}
 
@@ -217,7 +217,7 @@ def test_there_are_no_circles() -> None:
     assert set(circle(sources() | feed)) == {"training.feed", "training.engine"}
 
 
-def test_only_the_engine_knows_fabric() -> None:
+def test_only_what_starts_and_joins_processes_knows_fabric() -> None:
     packages = {"lightning_fabric", "lightning", "pytorch_lightning"}
     assert importers(sources(), packages) == FABRIC
     for text in ("import lightning_fabric.utilities", "from lightning.fabric import Fabric"):

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 from toys import (
@@ -44,8 +43,10 @@ from limbeck.tasks.generation import Generation
 from limbeck.training import launch
 from limbeck.training.checkpoint import load
 from limbeck.training.engine import Engine
-from limbeck.training.job import Job, Watched
+from limbeck.training.job import Job
 from limbeck.training.launch import Interrupted, fit
+from limbeck.training.replicas import One
+from limbeck.training.watching import Watched
 from limbeck.types import Batch, Update
 from limbeck.weighting.schedule import Schedule
 from limbeck.weighting.scheduled import Scheduled
@@ -133,7 +134,7 @@ class Scripted(Bare):
 
 
 def engine_of(job: Job) -> Engine:
-    return Engine(Fabric(accelerator="cpu", devices=1), job)
+    return Engine(One("cpu"), job)
 
 
 def run(job: Job, steps: int) -> Engine:
@@ -592,6 +593,7 @@ import os, signal, sys
 from pathlib import Path
 from toys import Stopped, toy_job
 from limbeck.training.launch import Interrupted, fit
+from limbeck.training.replicas import One
 try:
     fit(toy_job(Path(sys.argv[1]), Stopped(int(sys.argv[2]), os.getpid()), checkpoint_every=100))
 except Interrupted as stopped:

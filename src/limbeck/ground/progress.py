@@ -27,38 +27,46 @@ class Progress:
     Args:
         title: What is running.
         total: Number of steps.
-        shown: False for all processes but the first.
+        first: Number of steps that were done before.
     """
 
-    def __init__(self, title: str, total: int, shown: bool = True) -> None:
-        self.title, self.total, self.shown, self.live = title, total, shown, shown and console.is_terminal
+    def __init__(self, title: str, total: int, first: int = 0) -> None:
+        self.title, self.total, self.first, self.live = title, total, first, console.is_terminal
         columns = (TextColumn("{task.description:<24}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
         self.bar = Bar(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console)
         self.drawn = 0.0
         self.row: dict[str, float] = {}
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Show it."""
         if self.live:
             self.bar.start()
-            self.task = self.bar.add_task(self.title, total=self.total, note="")
+            self.task = self.bar.add_task(self.title, total=self.total, completed=self.first, note="")
+
+    def stop(self) -> None:
+        """Let it stand as it is."""
+        if self.live:
+            self.bar.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.live:
-            self.bar.stop()
+        self.stop()
 
     def update(self, step: int, row: Mapping[str, float]) -> None:
-        """Show that `step` steps are done, and the last of each value that rows of the history have had."""
+        """Show that `step` steps are done, and the last of each value that rows have had."""
         now = time.monotonic()
         self.row.update(row)
         if self.live and (now - self.drawn > REFRESH or step == self.total):
             self.drawn = now
             self.bar.update(self.task, completed=step, note=_note(self.row))
-        elif self.shown and not self.live and step % max(1, self.total // 10) == 0:
+        elif not self.live and step % max(1, self.total // 10) == 0:
             print(f"{self.title}: {step}/{self.total} {_note(self.row)}", file=sys.stderr, flush=True)
 
 
 def _note(row: Mapping[str, float]) -> str:
-    return "  ".join(f"{name.split('.')[-1]} {value:.3g}" for name, value in list(row.items())[1:4])
+    return "  ".join(f"{name.split('.')[-1]} {value:.3g}" for name, value in list(row.items())[:3])

@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from limbeck.errors import LimbeckError
@@ -23,6 +22,7 @@ from limbeck.tasks.classification import Classification
 from limbeck.training.engine import Engine
 from limbeck.training.job import Job
 from limbeck.training.options import device_of
+from limbeck.training.replicas import One
 from limbeck.weighting.scheduled import Scheduled
 
 STEPS = 4  # the first warms up, the others are timed
@@ -73,13 +73,13 @@ def _networks(arm: ArmRecipe) -> dict[str, nn.Module]:
 
 
 def _seconds_a_step(job: Job, accelerator: str) -> float:
-    fabric = Fabric(accelerator=device_of(accelerator).type, devices=1)
-    engine = Engine(fabric, job)
+    device = device_of(accelerator)
+    engine = Engine(One(device), job)
     times = []
     for batch in engine.feed.steps(0, min(STEPS, job.training.steps)):
         start = time.perf_counter()
         engine.advance(batch)
-        if fabric.device.type == "cuda":
+        if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
     if not times:

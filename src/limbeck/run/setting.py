@@ -12,8 +12,8 @@ from torch import nn
 from limbeck.data.base import Data
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.tasks.base import Task
-from limbeck.training.job import Watched
 from limbeck.training.options import device_of
+from limbeck.training.watching import Watched
 
 WATCH_SAMPLES = 5000  # the most samples for the validation metrics that are taken while training
 

@@ -1,4 +1,4 @@
-"""The step of a training, on the devices and processes that Fabric gives.
+"""The step of a training, on one device or several.
 
 A step is a pure function of (state, seed, step number). The state is what `Engine.state` returns and nothing else
 carries over, so a run that is killed at any instant and started again ends with bit-identical weights.
@@ -12,7 +12,6 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -26,6 +25,9 @@ from limbeck.training.checkpoint import Checkpoints
 from limbeck.training.feed import Feed
 from limbeck.training.fine_tuning import grouped, hold_frozen
 from limbeck.training.job import Job
+from limbeck.training.optimizers import load_state, optimizer_of, refuse_untrained, state_of
+from limbeck.training.replicas import Replicas
+from limbeck.training.watching import Watch
 from limbeck.types import Batch, Update
 
 
@@ -33,21 +35,21 @@ class Engine:
     """The state of a training and the one step that moves it.
 
     Args:
-        fabric: Devices, processes, precision.
+        replicas: Where to train.
         job: What to train.
 
     Raises:
         RecipeError: An optimiser names a player that the method does not have, or no player trains a parameter.
     """
 
-    def __init__(self, fabric: Fabric, job: Job) -> None:
-        self.fabric, self.job, self.training = fabric, job, job.training
+    def __init__(self, replicas: Replicas, job: Job) -> None:
+        self.replicas, self.job, self.training = replicas, job, job.training
         method = job.method if isinstance(job.method, Method) else job.method()
-        self.method = method.to(fabric.device).train()
+        self.method = replicas.place(method).train()
         hold_frozen(self.method)
         if self.training.channels_last:
             self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.weighting = job.weighting.to(fabric.device)
+        self.weighting = replicas.place(job.weighting)
         self.players = self.method.players()
         for name in job.training.optimizers:
             if name not in self.players:
@@ -56,7 +58,7 @@ class Engine:
         self.own = {n: [p for p in m.parameters() if p.requires_grad] for n, m in self.players.items()}
         self.parameters = {n: [*own, *self.weighting.parameters_of(n)] for n, own in self.own.items()}
         self.trained = [*self.method.parameters(), *self.weighting.parameters()]
-        self._refuse_untrained()
+        refuse_untrained([self.method, self.weighting], self.parameters)
         self.optimizers = {name: self._optimizer(name) for name in self.players}
         self.rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimizers.items()}
         self.average = None if self.training.ema is None else Average(self.method.student, self.training.ema)
@@ -70,8 +72,8 @@ class Engine:
             job.augmentation,
             seed=job.seed,
             batch=self.training.batch,
-            rank=fabric.global_rank,
-            processes=fabric.world_size,
+            rank=replicas.rank,
+            processes=replicas.count,
             workers=self.training.workers,
             cache=job.cache,
             kinds=job.kinds,
@@ -81,12 +83,15 @@ class Engine:
         self.history: list[dict[str, float]] = []
         self.logged: dict[str, float] = {}
         self.alarms: list[str] = []
-        self.best: dict[str, Any] | None = None
+        self.watch = None if job.monitor is None else Watch(job.monitor)
         self.seconds = 0.0
-        self.machines = [machine(fabric.device.type, fabric.world_size)]
+        self.machines = [machine(replicas.device.type, replicas.count)]
 
-    def advance(self, batch: Batch) -> None:
-        """Take one step: every update that the method yields for this process's part of the batch."""
+    def advance(self, batch: Batch) -> dict[str, float]:
+        """Take one step: every update that the method yields for this process's part of the batch.
+
+        Returns what is logged at this step by name: losses, averaged over processes, and validation metrics.
+        """
         self._seed_layers()
         row: dict[str, float] = {}
         size = len(batch) // self.training.micro_batches
@@ -97,9 +102,10 @@ class Engine:
                 self._move(player)
         self.step += 1
         if row:
-            self.history.append({"step": self.step, **self._averaged_over_processes(row)})
+            row = self.replicas.mean_values(row)
+            self.history.append({"step": self.step, **row})
             self.logged.update(dict.fromkeys(row, self.step))
-        self._watch()
+        return row | self._watch()
 
     def _backward(self, generators: list[Iterator[Update]], row: dict[str, float]) -> str | None:
         """Advance each micro-batch to its next update and differentiate it.
@@ -144,12 +150,8 @@ class Engine:
 
     def _move(self, player: str) -> None:
         """Average the gradients over processes, clip them, and take the player's optimiser step."""
+        self.replicas.mean_gradients(self.parameters[player])
         gradients = [p.grad for p in self.parameters[player] if p.grad is not None]
-        if self.fabric.world_size > 1 and gradients:
-            flat = torch.cat([g.reshape(-1) for g in gradients])
-            parts = torch.split(self._mean(flat), [g.numel() for g in gradients])
-            for gradient, part in zip(gradients, parts, strict=True):
-                gradient.copy_(part.view_as(gradient))
         norm = nn.utils.get_total_norm(gradients)
         if not math.isfinite(norm.item()):  # the loss can be finite all the same: √x at 0
             raise self._stop(f"the gradient of {player}")
@@ -169,13 +171,6 @@ class Engine:
         """Return a copy of the student as it would be exported: averaged, in evaluation mode."""
         return averaged(self.method.student, self.average)
 
-    def agree(self, asked: bool) -> bool:
-        """Return whether any process was asked to stop."""
-        if self.fabric.world_size == 1:
-            return asked
-        flag = torch.tensor(float(asked), device=self.fabric.device)
-        return bool(self._mean(flag) > 0)
-
     def state(self) -> dict[str, Any]:
         """Return everything that the next step depends on."""
         self._average_buffers()
@@ -185,11 +180,11 @@ class Engine:
             "counts": self.counts,
             "method": self.method.state_dict(),
             "weighting": self.weighting.state_dict(),
-            "optimizers": {name: _with_text_keys(o.state_dict()) for name, o in self.optimizers.items()},
+            "optimizers": {name: state_of(o) for name, o in self.optimizers.items()},
             "student": self.student().state_dict(),
             "history": self.history,
             "alarms": self.alarms,
-            "best": self.best,
+            "best": None if self.watch is None else self.watch.best,
             "seconds": self.seconds,
             "machines": self.machines,
         }
@@ -206,21 +201,23 @@ class Engine:
                 f" {self.job.identity!r}); choose another folder with --out"
             )
         self.step, self.counts, self.seconds = state["step"], state["counts"], state["seconds"]
-        self.history, self.alarms, self.best = state["history"], state["alarms"], state["best"]
+        self.history, self.alarms = state["history"], state["alarms"]
+        if self.watch is not None:
+            self.watch.best = state["best"]
         # A checkpoint from before machines were noted stays without them: where it began is not known.
         self.machines = list(dict.fromkeys([*noted, *self.machines])) if (noted := state.get("machines")) else []
         self.logged = {name: row["step"] for row in self.history for name in row}
         self.method.load_state_dict(state["method"])
         self.weighting.load_state_dict(state["weighting"])
         for name, optimizer in self.optimizers.items():
-            _load_optimizer(optimizer, state["optimizers"][name])
+            load_state(optimizer, state["optimizers"][name])
         if self.average is not None:
             self.average.load_state_dict(state["student"])
 
     def _seed_layers(self) -> None:
         """Seed what layers draw themselves, such as dropout."""
-        seed = seed_of(self.job.seed, self.step, "layers", self.fabric.global_rank)
-        if self.fabric.device.type == "cpu":
+        seed = seed_of(self.job.seed, self.step, "layers", self.replicas.rank)
+        if self.replicas.device.type == "cpu":
             torch.default_generator.manual_seed(seed)  # seeding every kind of device takes a hundred times as long
         else:
             torch.manual_seed(seed)
@@ -232,26 +229,7 @@ class Engine:
     def _optimizer(self, player: str) -> torch.optim.Optimizer:
         factory = self.training.optimizers.get(player, torch.optim.Adam)
         groups = grouped(self.own[player], self.method.student, self.training.rates)
-        weighing = self.weighting.parameters_of(player)
-        if list(groups) == [1.0] and not weighing:
-            return factory(self.own[player])
-        optimizer = factory([{"params": parameters} for parameters in groups.values()])
-        for group, factor in zip(optimizer.param_groups, groups, strict=True):
-            group["lr"] *= factor
-        if weighing:
-            optimizer.add_param_group({"params": weighing, "weight_decay": 0.0})
-        return optimizer
-
-    def _refuse_untrained(self) -> None:
-        """Refuse a parameter that would silently keep its first value."""
-        trained = {id(parameter) for parameters in self.parameters.values() for parameter in parameters}
-        for part in (self.method, self.weighting):
-            for name, parameter in part.named_parameters():
-                if parameter.requires_grad and id(parameter) not in trained:
-                    raise RecipeError(
-                        f"{type(part).__name__}: expected every parameter to be trained by a player, found that none of"
-                        f" {', '.join(self.players)} trains {name}; let its player own it, or freeze it"
-                    )
+        return optimizer_of(factory, groups, self.weighting.parameters_of(player))
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:
@@ -262,11 +240,11 @@ class Engine:
         forward = self.method.differentiates == "forward"
         enabled = self.training.precision == "bf16" and not forward
         attention = sdpa_kernel(SDPBackend.MATH) if forward else nullcontext()  # fused kernels know no forward mode
-        with attention, torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=enabled):
+        with attention, torch.autocast(self.replicas.device.type, torch.bfloat16, enabled=enabled):
             yield
 
     def _place(self, batch: Batch) -> Batch:
-        batch = batch.to(self.fabric.device)
+        batch = batch.to(self.replicas.device)
         if self.training.channels_last:
             batch = batch.map(lambda t: t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t)
         return batch
@@ -285,68 +263,27 @@ class Engine:
             " (training.clip), or lower a loss's weight"
         )
 
-    def _watch(self) -> None:
+    def _watch(self) -> dict[str, float]:
+        """Return validation metrics where they are due, in the first process; tell of what is wrong."""
         every = self.training.evaluate_every or self.training.steps
-        if self.job.monitor is None or (self.step % every and self.step != self.training.steps):
-            return
+        if self.watch is None or (self.step % every and self.step != self.training.steps):
+            return {}
         self._average_buffers()
-        if self.fabric.is_global_zero:
-            found = self.job.monitor(self.student())
-            self.history.append({"step": self.step, **found.metrics})
-            alarms = [found.alarm] if found.alarm is not None else []
-            if found.badness is not None:
-                if self.best is None or found.badness < self.best["badness"]:
-                    self.best = {"badness": found.badness, "step": self.step, "student": self.student().state_dict()}
-                elif found.badness > _half_as_good(self.best["badness"]):
-                    before = self.best["step"]
-                    alarms.append(f"the student is less than half as good on the validation split as at step {before}")
+        metrics: dict[str, float] = {}
+        if self.replicas.rank == 0:
+            metrics, alarms = self.watch.look(self.student, self.step)
+            self.history.append({"step": self.step, **metrics})
             for alarm in alarms:
                 self.alarms.append(f"step {self.step}: {alarm}")
-                say(f"ALARM at {self.alarms[-1]}")
-        self.fabric.barrier()
+                for listener in self.job.listeners:
+                    listener.alarm(self.step, alarm)
+        self.replicas.wait()
+        return metrics
 
-    def _averaged_over_processes(self, row: dict[str, float]) -> dict[str, float]:
-        if self.fabric.world_size == 1 or not row:
-            return row
-        values = torch.tensor(list(row.values()), device=self.fabric.device)
-        return dict(zip(row, self._mean(values).tolist(), strict=True))
-
-    def _mean(self, tensor: Tensor) -> Tensor:
-        mean = self.fabric.all_reduce(tensor, reduce_op="mean")
-        assert isinstance(mean, Tensor)
-        return mean
-
-    @torch.no_grad()
     def _average_buffers(self) -> None:
         """Batch norm is local to a process, so its statistics are averaged before they are saved or measured."""
-        if self.fabric.world_size == 1:
-            return
         buffers = list(self.method.buffers())
         if self.average is not None:
             own = {name for name, _ in self.method.student.named_buffers()}
             buffers += [value for name, value in self.average.state_dict().items() if name in own]
-        for buffer in buffers:
-            if buffer.is_floating_point():
-                buffer.copy_(self._mean(buffer.clone()))
-
-
-def _half_as_good(badness: float) -> float:
-    """Return what is twice a distance from the best (above 0), or half a score (below 0)."""
-    return 2 * badness if badness > 0 else badness / 2
-
-
-def _with_text_keys(state: dict[str, Any]) -> dict[str, Any]:
-    """Return an optimiser's state with the numbers of its parameters as text, as a checkpoint needs."""
-    return {**state, "state": {str(number): values for number, values in state["state"].items()}}
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    optimizer.load_state_dict({**state, "state": {int(number): values for number, values in state["state"].items()}})
-    for group in optimizer.param_groups:
-        for key, value in group.items():
-            if isinstance(value, list) and key != "params":  # JSON has no tuples, and Adam's betas are one
-                group[key] = tuple(value)
-    for parameter, values in optimizer.state.items():
-        for key, value in values.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:  # the memory format of the parameter
-                values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        self.replicas.average_buffers(buffers)

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
-
-from torch import nn
 
 from limbeck.data.base import Augmentation, Images
 from limbeck.methods.base import Method
 from limbeck.tasks.base import Task
+from limbeck.training.listeners import Listener, Terminal
 from limbeck.training.options import Training
 from limbeck.training.teacher_cache import TeacherCache
+from limbeck.training.watching import Monitor
 from limbeck.types import Kind
 from limbeck.weighting.base import Weighting
-
-
-class Watched(NamedTuple):
-    """What a monitor found.
-
-    Attributes:
-        metrics: Validation metrics by name.
-        alarm: What is wrong although no loss shows it, or None.
-        badness: What the best checkpoint has least of; None where checkpoints are not compared.
-    """
-
-    metrics: dict[str, float]
-    alarm: str | None = None
-    badness: float | None = None
-
-
-Monitor = Callable[[nn.Module], Watched]
-"""Takes the student as it would be exported."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +35,9 @@ class Job:
         monitor: Called every `training.evaluate_every` steps, or None.
         cache: What the teacher says to the training images, computed beforehand, or None.
         kinds: The data's `kinds`: how the fields that it brings move with an image.
+        listeners: Told how it goes, in its first process.
         log_every: Steps between two entries of a loss in the history.
-        title: Shown beside the progress bar.
+        title: What listeners call it.
         accelerator: "auto", "cpu", "cuda" or "mps".
     """
 
@@ -71,6 +53,7 @@ class Job:
     monitor: Monitor | None = None
     cache: TeacherCache | None = None
     kinds: Mapping[str, Kind] = field(default_factory=dict)
+    listeners: Sequence[Listener] = field(default_factory=lambda: (Terminal(),))
     log_every: int = 50
     title: str = "training"
     accelerator: str = "auto"

@@ -11,18 +11,23 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from multiprocessing import active_children
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from limbeck.errors import LimbeckError, MissingExtra, TrainingError
-from limbeck.ground.progress import Progress, say
+from limbeck.ground.progress import say
 from limbeck.methods.base import Method
 from limbeck.training.checkpoint import Checkpoints, save
 from limbeck.training.engine import Engine
 from limbeck.training.job import Job
+from limbeck.training.listeners import telling
 from limbeck.training.options import device_of, native_bf16
+from limbeck.training.replicas import Copies, One, Replicas
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 FLAG_INTERVAL = 10  # steps between two looks at the other processes' signals
 
@@ -43,8 +48,10 @@ def fit(job: Job) -> None:
     if job.training.precision == "bf16" and device == "cpu" and not native_bf16():
         say(f"{job.title}: this CPU has no bfloat16 arithmetic, so that precision bf16 is slower here than 32")
     if job.training.processes == 1:
-        _train(Fabric(accelerator=device, devices=1), job)
+        _train(One(device), job)
         return
+    from lightning_fabric import Fabric  # noqa: PLC0415 (it takes seconds, and one device does without it)
+
     fabric = Fabric(accelerator=device, devices=job.training.processes, strategy="ddp_spawn")
     with _signals(_forward):
         try:
@@ -58,7 +65,7 @@ def _train_part(fabric: Fabric, job: Job) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
     # What arrives here shares its memory with the other processes, which would all train the same numbers.
     method = deepcopy(job.method) if isinstance(job.method, Method) else job.method
-    _train(fabric, replace(job, method=method, weighting=deepcopy(job.weighting)))
+    _train(Copies(fabric), replace(job, method=method, weighting=deepcopy(job.weighting)))
 
 
 def _forward(number: int) -> None:
@@ -78,36 +85,38 @@ def _of_child(error: ProcessRaisedException) -> Exception:
     return LimbeckError(message) if kind is MissingExtra else kind(message)  # that one makes its message by itself
 
 
-def _train(fabric: Fabric, job: Job) -> None:
-    engine = Engine(fabric, job)
+def _train(replicas: Replicas, job: Job) -> None:
+    engine = Engine(replicas, job)
     checkpoints = Checkpoints(job.folder / "checkpoints", warn=say)
     if (state := checkpoints.latest()) is not None:
         engine.load(state)
     asked: list[int] = []
-    shown = fabric.is_global_zero
-    with _signals(asked.append), Progress(job.title, job.training.steps, shown) as progress:
+    listeners = job.listeners if replicas.rank == 0 else ()
+    with _signals(asked.append), telling(listeners, job.title, job.training.steps, engine.step):
         started = time.perf_counter()
         for batch in engine.feed.steps(engine.step, job.training.steps):
-            engine.advance(batch)
-            progress.update(engine.step, engine.history[-1] if engine.history else {})
-            stop = engine.agree(bool(asked)) if engine.step % FLAG_INTERVAL == 0 or fabric.world_size == 1 else False
+            row = engine.advance(batch)
+            for listener in listeners:
+                listener.stepped(engine.step, row)
+            looks = replicas.count == 1 or engine.step % FLAG_INTERVAL == 0
+            stop = looks and replicas.agree(bool(asked))
             last = engine.step == job.training.steps
             if stop or last or engine.step % job.training.checkpoint_every == 0:
                 now = time.perf_counter()
                 engine.seconds, started = engine.seconds + now - started, now
                 state = engine.state()
-                if fabric.is_global_zero:
+                if replicas.rank == 0:
                     checkpoints.save(engine.step, state)
             if stop and not last:
-                fabric.barrier()  # the first process to end takes the others with it
+                replicas.wait()  # the first process to end takes the others with it
                 raise Interrupted(f"stopped after step {engine.step}; the same command goes on from there")
         state = engine.state()  # in every process, as they average their buffers for it
-        if fabric.is_global_zero:
+        if replicas.rank == 0:
             save(job.final, state)
-        if engine.agree(bool(asked)):  # during the last step: its arm is whole, but what comes after it is not wanted
-            fabric.barrier()
+        if replicas.agree(bool(asked)):  # during the last step: its arm is whole, but what comes after is not wanted
+            replicas.wait()
             raise Interrupted(f"stopped after step {engine.step}, the last; the same command goes on from there")
-    fabric.barrier()
+    replicas.wait()
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def _outputs(batches: Iterator[Batch], count: int, teacher: nn.Module, paths: Se
     inner = [path for path in paths if path]
     found: dict[str, list[Tensor]] = {path: [] for path in paths}
     teacher.eval()
-    with Tap(teacher, inner) as tap, Progress("teacher's outputs", count, shown=True) as progress:
+    with Tap(teacher, inner) as tap, Progress("teacher's outputs", count) as progress:
         for number, batch in enumerate(batches, 1):
             assert batch.image is not None
             output = teacher(batch.image.to(device))

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from limbeck.data.base import InMemory
@@ -23,6 +22,7 @@ from limbeck.training.fine_tuning import freeze, grouped, start
 from limbeck.training.job import Job
 from limbeck.training.launch import fit
 from limbeck.training.options import Training
+from limbeck.training.replicas import One
 from limbeck.weighting.scheduled import Scheduled
 
 SGD = {"student": partial(torch.optim.SGD, lr=0.1)}
@@ -81,7 +81,7 @@ def test_every_parameter_is_in_one_group_and_schedules_keep_the_ratio(tmp_path: 
     groups = grouped(list(student.parameters()), student, {"blocks.0": 0.5})
     assert sorted(map(id, [p for group in groups.values() for p in group])) == sorted(map(id, student.parameters()))
 
-    engine = Engine(Fabric(accelerator="cpu"), job(tmp_path, network(), rates={"blocks.0": 0.5}, schedule="cosine"))
+    engine = Engine(One("cpu"), job(tmp_path, network(), rates={"blocks.0": 0.5}, schedule="cosine"))
     for batch in engine.feed.steps(0, 3):
         engine.advance(batch)
         slow, fast = sorted(group["lr"] for group in engine.optimizers["student"].param_groups)
