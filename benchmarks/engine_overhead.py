@@ -25,7 +25,6 @@ from record import record
 from torch import Tensor, nn
 
 from limbeck.data.base import InMemory
-from limbeck.ground.progress import Progress
 from limbeck.ground.randomness import generator
 from limbeck.methods.gan import Gan
 from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
@@ -52,17 +51,15 @@ class Contest:
     batch: int
 
     def engine(self) -> Iterator[nn.Module]:
-        """Take a step of the engine at every `next`, as `limbeck.training.launch.fit` does."""
+        """Take a step of the engine at every `next`, as `limbeck.training.launch.fit` does for nobody who listens."""
         method = Gan(deepcopy(self.student), deepcopy(self.discriminator))
         training = Training(STEPS, self.batch, {"student": ADAM, "discriminator": ADAM})
-        task, weighting = Generation((self.latent,)), Scheduled({}, Gan.losses)
+        task, weighting = Generation((self.latent,)), Scheduled({}, Gan.losses())
         job = Job(method, task, self.images, training, weighting, SEED, Path("nowhere"), accelerator="cpu")
         engine = Engine(One("cpu"), job)
-        with Progress("engine", STEPS, shown=False) as progress:
-            for batch in engine.feed.steps(0, STEPS):
-                engine.advance(batch)
-                progress.update(engine.step, engine.history[-1] if engine.history else {})
-                yield method
+        for batch in engine.feed.steps(0, STEPS):
+            engine.advance(batch)
+            yield method
 
     def bare(self, latents: Callable[[int], Tensor]) -> Iterator[nn.Module]:
         """Take a step of the bare loop at every `next`, drawing the step's latents with `latents`."""
