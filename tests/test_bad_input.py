@@ -330,9 +330,14 @@ GIVEN = [
         "arguments.trust_remote_code: transformers is always called with trust_remote_code=False; leave it out",
         options="arguments: {trust_remote_code: true}",
     ),
+    baseline(
+        "{class_path: Import, init_args: {target: no.Such, latent_shap: [8]}}",
+        "Import has no argument 'latent_shap' (did you mean 'latent_shape'?)",
+    ),
+    imported("no.Such", "role: expected one of classifier", "(did you mean 'segmenter'?)", options="role: segmentor"),
     imported("torch.nn.Flatten", "image_size: expected a whole number", options="role: classifier, image_size: 0"),
     imported("torch.nn.Flatten", "std: expected 3 numbers beside mean", options="role: classifier, mean: [0, 0, 0]"),
-    imported("torch.nn.Flatten", "image_size: expected a network that takes images", options="image_size: 8"),
+    imported("torch.nn.Flatten", "image_size: expected an argument of a generator", options="image_size: 8"),
     imported(
         "torch.nn.Flatten",
         "image_range: expected none beside mean and std",

@@ -10,7 +10,7 @@ import inspect
 import pkgutil
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -125,7 +125,26 @@ def describe(cls: type) -> Entry:
 
 @cache
 def arguments(cls: type) -> Mapping[str, Argument]:
-    """Return the constructor's arguments by name, without `self`, `*args` and `**kwargs`."""
+    """Return the constructor's arguments by name, without `self`, `*args` and `**kwargs`.
+
+    Those that it passes on by `**kwargs` follow, where the class says to which classes (`passes_on`); each of these
+    classes takes some of them.
+    """
+    own = _own_arguments(cls)
+    takers: dict[str, list[type]] = {}
+    for taker in _passes_on(cls):
+        for name in [name for name in arguments(taker) if name not in own]:
+            takers.setdefault(name, []).append(taker)
+    return own | {name: _shared(name, classes) for name, classes in takers.items()}
+
+
+def _shared(name: str, takers: Sequence[type]) -> Argument:
+    """Return an argument that each of these classes takes, as the first describes it."""
+    first = arguments(takers[0])[name]
+    return replace(first, required=False, doc=f"{first.doc} Of {', '.join(taker.__name__ for taker in takers)}.")
+
+
+def _own_arguments(cls: type) -> dict[str, Argument]:
     init = cls.__init__  # type: ignore[misc]
     if init in (object.__init__, nn.Module.__init__):
         return {}
@@ -133,8 +152,9 @@ def arguments(cls: type) -> Mapping[str, Argument]:
         hints = get_type_hints(init)
     except (NameError, TypeError):  # somebody else's class with annotations that cannot be read: nothing is checked
         hints = {}
-    written = parse_docstring(inspect.cleandoc(cls.__doc__ or "")).params
-    docs = {p.arg_name: " ".join((p.description or "").split()) for p in written}
+    author = next(each for each in cls.__mro__ if "__init__" in vars(each))  # a base, where that has the constructor
+    written = [p for each in (cls, author) for p in parse_docstring(inspect.cleandoc(each.__doc__ or "")).params]
+    docs = {p.arg_name: " ".join((p.description or "").split()) for p in reversed(written)}
     parameters = list(inspect.signature(init).parameters.values())[1:]
     return {
         p.name: Argument(
@@ -150,11 +170,21 @@ def arguments(cls: type) -> Mapping[str, Argument]:
 
 
 def open_ended(cls: type) -> bool:
-    """Return whether the constructor takes keywords that its signature does not name."""
+    """Return whether the constructor takes keywords that neither its signature nor what it passes them on to names."""
+    return _takes_any(cls) and not _passes_on(cls)
+
+
+def _takes_any(cls: type) -> bool:
     init = cls.__init__  # type: ignore[misc]
     if init in (object.__init__, nn.Module.__init__):
         return False
     return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(init).parameters.values())
+
+
+def _passes_on(cls: type) -> tuple[type, ...]:
+    """Return the classes whose constructors get the keywords that the signature of `cls` does not name."""
+    found: tuple[type, ...] = cls.passes_on() if _takes_any(cls) and hasattr(cls, "passes_on") else ()
+    return found
 
 
 def network_arguments(cls: type) -> dict[str, Argument]:

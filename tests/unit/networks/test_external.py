@@ -2,6 +2,8 @@
 
 import copy
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,26 @@ def __getattr__(name):
 
 def nothing():
     return 3
+'''
+
+
+DEPTH = '''
+from limbeck.networks.given.called_as.base import CalledAs
+
+class AsDepth(CalledAs):
+    """Images in, how far away every pixel is out, at most `far`."""
+
+    role = "depth"
+
+    def __init__(self, image_range: tuple[float, float] = (-1.0, 1.0), *, far: float = 1.0) -> None:
+        super().__init__(image_range)
+        self.far = far
+
+    def states(self):
+        return {**super().states(), "far": self.far}
+
+    def __call__(self, module, value, label):
+        return self.far * self.tensor(module, module(self.to_theirs(value)))
 '''
 
 
@@ -124,9 +146,12 @@ def test_a_restorer_sees_and_makes_its_range() -> None:
     plain = Wrapped(nn.Identity(), role="restorer")
     assert (plain.channels, plain.inputs, plain.scale) == (3, 3, 1)
     assert stated(Wrapped(nn.Identity()), "scale", 7) == 7
-    with pytest.raises(RecipeError, match="takes images and makes none, found a restorer"):
+    with pytest.raises(
+        RecipeError,
+        match="mean: expected an argument of a restorer, found one of classifier, discrimin",
+    ):
         Wrapped(nn.Identity(), role="restorer", mean=[0.5])
-    with pytest.raises(RecipeError, match=r"Wrapped\.scale: expected a whole number of at least 1, found 0"):
+    with pytest.raises(RecipeError, match=r"AsRestorer\.scale: expected a whole number of at least 1, found 0"):
         Wrapped(nn.Identity(), role="restorer", scale=0)
 
 
@@ -242,15 +267,42 @@ def test_scripts_that_do_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"role": "painter"}, "role: expected one of generator, discriminator, classifier, segmenter, restorer, found"),
+        ({"role": "painter"}, "role: expected one of classifier, discriminator, generator, restorer, segmenter, found"),
         ({"image_range": (1.0, -1.0)}, r"image_range: expected \[low, high\] with low < high, found \[1.0, -1.0\]"),
-        ({"classes": -1}, "Wrapped.classes: expected a whole number of at least 0, found -1"),
+        ({"classes": -1}, "AsGenerator.classes: expected a whole number of at least 0, found -1"),
         ({"image_range": (0.0,)}, r"image_range: expected \[low, high\]"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         Wrapped(nn.Identity(), **options)
+
+
+def test_arguments_that_the_role_does_not_have() -> None:
+    with pytest.raises(RecipeError) as caught:  # before the target is looked for
+        Import("no.Such", role="restorer", chanels=1)
+    has = "it has image_range, image_shape, channels, inputs, scale"
+    assert str(caught.value) == (
+        f"chanels: expected an argument of a restorer, found none (did you mean 'channels'?); {has}"
+    )
+    with pytest.raises(RecipeError, match="latent_shape: expected an argument of a segmenter, found one of generator;"):
+        Wrapped(nn.Identity(), role="segmenter", latent_shape=(3,))
+
+
+def test_a_new_role_is_one_new_file(tmp_path: Path) -> None:
+    """In a process of its own: a role that has been imported stays."""
+    (tmp_path / "depth.py").write_text(DEPTH)
+    script = f"""
+import torch
+from limbeck.networks.given import called_as
+called_as.__path__.append({str(tmp_path)!r})
+from limbeck.networks.given.external import Import
+from limbeck.recipe.catalogue import arguments
+net = Import("torch.nn.Identity", role="depth", image_range=(0, 1), far=10.0)
+print(net(torch.zeros(1, 1, 1, 1)).item(), net.role, net.far, net.classes, arguments(Import)["far"].type)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert ended.stdout.split() == ["5.0", "depth", "10.0", "0", "number"]
 
 
 def test_outputs_that_the_role_does_not_promise() -> None:

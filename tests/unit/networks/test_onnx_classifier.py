@@ -203,7 +203,7 @@ def test_graphs_that_are_no_classifier(
         ({"image_shape": (3, 32, 32)}, f"image_shape: expected [3, {SIZE}, {SIZE}] as in"),
         ({"image_shape": (1, 32, 32), "image_size": SIZE}, "image_shape: expected [3, 'H', 'W'] as in"),
         ({"image_size": 32}, f"OnnxClassifier.image_size: expected [{SIZE}, {SIZE}] as in"),
-        ({"mean": [0.5, 0.5, 0.5]}, "OnnxClassifier.std: expected 3 numbers beside mean, found null"),
+        ({"mean": [0.5, 0.5, 0.5]}, "AsClassifier.std: expected 3 numbers beside mean, found null"),
         ({"mean": [0.5] * 3, "std": [0.5] * 3, "image_range": (0, 1)}, "image_range: expected none beside mean and"),
     ],
 )
@@ -254,10 +254,13 @@ def test_mean_std_and_size_of_any_network_of_somebody(image: Tensor) -> None:
     with pytest.raises(RecipeError, match="expected images of 3 channels, as mean and std have, found 1"):
         means(image[:, :1])
     refused: list[tuple[dict[str, Any], str]] = [
-        ({"mean": [0.5] * 3, "std": [0.5] * 3, "role": "generator"}, "mean: expected a network that takes images"),
-        ({"image_size": 8, "role": "generator"}, "image_size: expected a network that takes images"),
-        ({"image_size": 0, "role": "classifier"}, "Wrapped.image_size: expected a whole number of at least 1"),
-        ({"mean": [0.5] * 3, "std": [0.5] * 2, "role": "classifier"}, "Wrapped.std: expected 3 numbers above 0"),
+        (
+            {"mean": [0.5] * 3, "std": [0.5] * 3, "role": "generator"},
+            "mean: expected an argument of a generator",
+        ),
+        ({"image_size": 8, "role": "generator"}, "image_size: expected an argument of a generator"),
+        ({"image_size": 0, "role": "classifier"}, "AsClassifier.image_size: expected a whole number of at least 1"),
+        ({"mean": [0.5] * 3, "std": [0.5] * 2, "role": "classifier"}, "AsClassifier.std: expected 3 numbers above 0"),
     ]
     for options, message in refused:
         with pytest.raises(LimbeckError, match=message):

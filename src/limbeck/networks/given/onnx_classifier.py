@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import MissingExtra, RecipeError, WeightsError, in_a_line
+from limbeck.networks.given.called_as.base import called_as
 from limbeck.networks.given.external import External
 
 PRECISIONS = {"tensor(float)": torch.float32, "tensor(double)": torch.float64, "tensor(float16)": torch.float16}
@@ -139,18 +140,16 @@ class OnnxClassifier(External):
                 f"OnnxClassifier.image_shape: expected {seen} as in {weights}, found {list(image_shape)};"
                 " by `image_size` the file sees images of another size than the data's"
             )
-        super().__init__(
-            graph,
+        way = called_as(
             "classifier",
             image_range=image_range,
-            latent_shape=None,
             image_shape=image_shape,
             classes=classes or graph.classes,
-            features=None,
             mean=mean,
             std=std,
             image_size=image_size,
         )
+        super().__init__(graph, way)
 
     def features(self, image: Tensor) -> Tensor:
         """Raise: nothing within the file can be seen.
