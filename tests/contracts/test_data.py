@@ -32,7 +32,7 @@ from limbeck.data.partly_labelled import PartlyLabelled
 from limbeck.data.photo_crops import PhotoCrops
 from limbeck.data.side_by_side import Facades, SideBySide
 from limbeck.data.tensors import TensorImages
-from limbeck.types import KINDS, VOID
+from limbeck.types import KINDS, VOID, Kind
 
 MASK, TARGET = KINDS["mask"], KINDS["target"]
 
@@ -160,7 +160,9 @@ EXAMPLES: dict[type, dict[str, Callable[[Path, int], Data]]] = {
     FewImages: {
         "memory": lambda root, seed: FewImages(tensors(root, seed), 3),
         "streaming": lambda root, seed: FewImages(image_folder(streaming=True)(root, seed), 4),
-        "masks": lambda _, seed: FewImages(Glyphs(16, train=80 + seed, validation=9, test=9, classes="ABC"), 4 + seed),
+        "twins": lambda _, seed: FewImages(
+            Glyphs(16, train=80 + seed, validation=9, test=9, classes="ABC", target=True), 4 + seed
+        ),
     },
     Facades: {"facades": facades, "reverse": lambda root, seed: facades(root, seed, reverse=True)},
     ImageFolder: {"memory": image_folder(streaming=False), "streaming": image_folder(streaming=True)},
@@ -168,7 +170,11 @@ EXAMPLES: dict[type, dict[str, Callable[[Path, int], Data]]] = {
         "memory": mask_folder,
         "streaming": lambda root, seed: mask_folder(root, seed, streaming=True),
     },
-    PartlyLabelled: {"void": partly, "dropped": lambda root, seed: partly(root, seed, drop=True)},
+    PartlyLabelled: {
+        "void": partly,
+        "dropped": lambda root, seed: partly(root, seed, drop=True),
+        "pairs": lambda root, seed: PartlyLabelled(facades(root, seed), 0.5),
+    },
     SideBySide: {"folder": side_by_side},
     LatentPairs: {"alone": pairs, "beside": lambda root, seed: pairs(root, seed, beside=True)},
     PhotoCrops: {"own folders": crops, "held out": lambda root, seed: crops(root, seed, test=False)},
@@ -330,6 +336,8 @@ class TestAugmentation:
         assert moved.shape == mask.shape and moved.dtype == torch.int64
         assert {0, 100, 200} <= set(moved.unique().tolist()) <= {0, 100, 200, VOID}
         assert torch.equal(mask, before)
+        other = augmentation.move(mask, drawn(augmentation, 16), Kind("nearest", void=7))
+        assert torch.equal(other, moved.where(moved != VOID, 7))  # what comes in is void as the kind has it
         part = augmentation.move(mask[4:9], {n: value[4:9] for n, value in drawn(augmentation, 16).items()}, MASK)
         assert torch.equal(part, moved[4:9])
 
