@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from limbeck.baselines.base import Fitted
 from limbeck.data.glyphs import Glyphs
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import DataError
-from limbeck.networks.roles import Fitted
 from limbeck.recipe.reader import read_recipe
 from limbeck.run.preparing import fitted
 from limbeck.run.story import run
@@ -80,5 +80,5 @@ def test_other_baselines_are_left_alone_and_labels_are_needed() -> None:
     network = nn.Identity()
     bare = TensorImages(torch.zeros(20, 1, 8, 8))
     assert fitted(network, bare) is network
-    with pytest.raises(DataError, match="tensors: expected images with labels"):
+    with pytest.raises(DataError, match="tensors: expected data with labels, found none"):
         fitted(Remembers(5), bare)

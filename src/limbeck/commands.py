@@ -152,7 +152,7 @@ def _list(options: Namespace, changes: list[tuple[str, str]], command: str) -> N
     if options.what is not None and options.what not in offered:
         near = nearest(options.what, [*offered, *classes])
         raise RecipeError(f"list {options.what}: no such room or class{near}; {', '.join(offered)}")
-    for room in [options.what] if options.what else offered:
+    for room in [options.what] if options.what else [name for name, found in offered.items() if found]:
         print(room)
         for cls in offered[room]:
             print(f"  {cls.__name__:<24} {describe(cls).summary}")

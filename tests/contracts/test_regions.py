@@ -16,6 +16,7 @@ from scipy import ndimage
 from torch import Tensor
 from toys import every_module
 
+from limbeck.baselines.base import Regions
 from limbeck.baselines.filters import blur, lab, luminance, slopes
 from limbeck.baselines.regions.felzenszwalb import Felzenszwalb
 from limbeck.baselines.regions.kmeans_regions import KMeansRegions, clustered
@@ -26,7 +27,6 @@ from limbeck.baselines.regions.region_maps import RegionsByImage, neighbours, nu
 from limbeck.baselines.regions.slic import Slic
 from limbeck.baselines.regions.watershed import Watershed, markers
 from limbeck.errors import MissingExtra, RecipeError
-from limbeck.networks.roles import Regions
 
 skimage = pytest.importorskip("skimage", reason='needs the extra "classic"')
 from skimage import data, graph, segmentation  # noqa: E402

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 from toys import every_module
 
+from limbeck.baselines.base import Fitted
 from limbeck.errors import RecipeError
 from limbeck.networks.classifiers.mobilenet_v2 import MobileNetV2
 from limbeck.networks.classifiers.resnet import ResNet
-from limbeck.networks.roles import Fitted, Segmenter
+from limbeck.networks.roles import Segmenter
 
 N, K = 3, 4
 # What a class needs to be small; a row of several is tried in each of them.

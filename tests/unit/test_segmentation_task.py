@@ -10,10 +10,11 @@ from toys import ToySegmenter
 from limbeck.attacks.mixture import AttackMixture
 from limbeck.attacks.noise import GaussianNoise
 from limbeck.attacks.pgd import Pgd
+from limbeck.baselines.base import EdgeDetector, Fitted, Regions
 from limbeck.baselines.regions.oracle_regions import OracleRegions
 from limbeck.data.base import Data, InMemory, Split
 from limbeck.errors import DataError, RecipeError
-from limbeck.networks.roles import EdgeDetector, Fitted, Regions, Segmenter
+from limbeck.networks.roles import Segmenter
 from limbeck.tasks.segmentation import Segmentation
 from limbeck.types import VOID
 

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.baselines.base import Fitted
 from limbeck.data.base import Augmentation, Data
 from limbeck.errors import LimbeckError, RecipeError, in_a_line
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.networks.given.external import External
-from limbeck.networks.roles import Fitted, Segmenter, segments
+from limbeck.networks.roles import Segmenter, segments
 from limbeck.recipe.catalogue import network_arguments
 from limbeck.recipe.needs import check_needs
 from limbeck.recipe.parts import Mistakes, Part

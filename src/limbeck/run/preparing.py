@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from limbeck.baselines.base import Fitted
 from limbeck.data.base import Data
 from limbeck.errors import DataError, LimbeckError, RecipeError
 from limbeck.ground.progress import say
 from limbeck.ground.randomness import generator
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.features import ClassifierFeatures
-from limbeck.networks.roles import Fitted
 from limbeck.recipe.reader import FeatureArm, Recipe
 from limbeck.run.arm import Arm
 from limbeck.run.evaluation import evaluate

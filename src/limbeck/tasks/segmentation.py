@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from limbeck.attacks.base import Attack, loss_and_gradient
 from limbeck.attacks.objectives import cross_entropy
+from limbeck.baselines.base import EdgeDetector, Fitted
 from limbeck.data.base import Data, Split
 from limbeck.errors import DataError, RecipeError
 from limbeck.ground.randomness import generator
@@ -26,7 +27,7 @@ from limbeck.metrics.segmentation import (
     pixel_confusion,
 )
 from limbeck.networks.handling.tiling import tiled
-from limbeck.networks.roles import EdgeDetector, Fitted, unwrap
+from limbeck.networks.roles import unwrap
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.real_images import images_of, some
 from limbeck.types import VOID, Batch

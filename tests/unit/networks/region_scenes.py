@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from limbeck.networks.roles import Regions
+from limbeck.baselines.base import Regions
 from limbeck.types import VOID
 
 COLOURS = torch.tensor([[-0.5, -0.3, 0.6], [0.6, -0.9, -0.9], [0.4, 0.8, 0.2]])

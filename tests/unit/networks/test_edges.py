@@ -13,12 +13,12 @@ from scipy import ndimage
 from torch import Tensor
 from toys import every_module
 
+from limbeck.baselines.base import EdgeDetector
 from limbeck.baselines.edges.canny import Canny, linked
 from limbeck.baselines.edges.gradient_edges import Scharr, Sobel
 from limbeck.baselines.edges.laplacian_of_gaussian import LaplacianOfGaussian
 from limbeck.baselines.filters import blur, lab, luminance
 from limbeck.errors import RecipeError
-from limbeck.networks.roles import EdgeDetector
 
 skimage = pytest.importorskip("skimage", reason='needs the extra "classic"')
 from skimage import color, data, feature, filters  # noqa: E402

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.baselines.base import Fitted
 from limbeck.errors import MissingExtra, RecipeError
 from limbeck.networks.blocks.building import check_sizes
-from limbeck.networks.roles import Fitted
 
 BLOCK = 2  # cells along the side of a block
 

@@ -11,9 +11,9 @@ from scipy.sparse import csr_array, diags_array, eye_array
 from scipy.sparse.linalg import cg
 from torch import Tensor
 
+from limbeck.baselines.base import Fitted
 from limbeck.errors import RecipeError
 from limbeck.networks.blocks.building import check_sizes
-from limbeck.networks.roles import Fitted
 
 ROWS = 1000  # rows of a distance matrix held at once
 LEAST = 1e-6  # the least probability, so that logits are finite

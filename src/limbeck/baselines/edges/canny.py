@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from limbeck.baselines.base import EdgeDetector
 from limbeck.baselines.filters import blur, luminance, slopes
 from limbeck.errors import RecipeError
 from limbeck.losses.tensors import positive
-from limbeck.networks.roles import EdgeDetector
 
 
 @final

@@ -7,9 +7,9 @@ from typing import final
 
 from torch import Tensor
 
+from limbeck.baselines.base import EdgeDetector
 from limbeck.baselines.filters import along, gaussian, luminance, slopes
 from limbeck.losses.tensors import positive
-from limbeck.networks.roles import EdgeDetector
 
 
 @final

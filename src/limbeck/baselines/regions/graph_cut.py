@@ -11,11 +11,11 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from torch import Tensor
 
+from limbeck.baselines.base import Fitted, Regions
 from limbeck.baselines.filters import lab
 from limbeck.baselines.regions.region_classifier import RegionClassifier
 from limbeck.baselines.regions.region_maps import areas, neighbours, pooled
 from limbeck.losses.tensors import not_negative
-from limbeck.networks.roles import Fitted, Regions
 
 Whole = NDArray[np.int64]
 LARGEST = 2**29  # the sum of all energies: flows are computed in 32 bits

@@ -7,11 +7,11 @@ from typing import final
 import torch
 from torch import Tensor
 
+from limbeck.baselines.base import Regions
 from limbeck.baselines.filters import lab
 from limbeck.baselines.regions.region_maps import numbered
 from limbeck.losses.tensors import not_negative
 from limbeck.networks.blocks.building import check_sizes
-from limbeck.networks.roles import Regions
 
 
 @final

@@ -9,11 +9,11 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from limbeck.baselines.base import Regions
 from limbeck.baselines.filters import lab
 from limbeck.baselines.regions.region_maps import areas, numbered, pooled
 from limbeck.losses.tensors import positive
 from limbeck.networks.blocks.building import check_choice
-from limbeck.networks.roles import Regions
 
 STEPS = 200  # the most moves of a point
 STILL = 1e-3  # bandwidths; a point that moves less has arrived

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from limbeck.baselines.base import Regions
 from limbeck.baselines.regions.region_maps import RegionsByImage
 from limbeck.losses.tensors import positive
 from limbeck.networks.blocks.building import check_sizes
-from limbeck.networks.roles import Regions
 
 
 @final

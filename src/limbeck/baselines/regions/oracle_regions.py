@@ -7,10 +7,11 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
+from limbeck.baselines.base import Regions
 from limbeck.baselines.regions.region_maps import votes
 from limbeck.errors import RecipeError
 from limbeck.networks.blocks.building import check_sizes
-from limbeck.networks.roles import Regions, Segmenter
+from limbeck.networks.roles import Segmenter
 from limbeck.types import VOID
 
 LEAST = 1e-6  # the least probability, so that logits are finite

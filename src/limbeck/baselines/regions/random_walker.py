@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.baselines.base import Fitted, Regions
 from limbeck.baselines.regions.region_classifier import RegionClassifier
 from limbeck.baselines.regions.region_maps import areas
 from limbeck.errors import MissingExtra, RecipeError
 from limbeck.losses.tensors import positive
-from limbeck.networks.roles import Fitted, Regions
 
 LEAST = 1e-6  # the least probability, so that logits are finite
 FAINT = 1e-6

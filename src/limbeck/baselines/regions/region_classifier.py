@@ -7,12 +7,12 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 
+from limbeck.baselines.base import Fitted, Regions
 from limbeck.baselines.regions.region_features import FEATURES, region_features
 from limbeck.baselines.regions.region_maps import votes
 from limbeck.errors import RecipeError
 from limbeck.losses.tensors import not_negative
 from limbeck.networks.blocks.building import check_choice, check_sizes, sides
-from limbeck.networks.roles import Fitted, Regions
 from limbeck.types import VOID
 
 SEED = 0  # of the hidden layer's first weights: fitting is the same every time

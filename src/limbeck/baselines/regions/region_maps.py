@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.baselines.base import Regions
 from limbeck.errors import MissingExtra
 from limbeck.losses.tensors import precise
-from limbeck.networks.roles import Regions
 from limbeck.types import VOID
 
 
