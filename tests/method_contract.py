@@ -66,6 +66,7 @@ class Case:
         return self.build(taught)
 
     def job(self, folder: Path, taught: bool = True, **options: Any) -> Job:
+        known = self.method().weights  # those of terms that fall away without a teacher, too
         method = self.method(taught)
         rest = {
             "images": images(self.channels),
@@ -75,7 +76,7 @@ class Case:
             "checkpoint_every": 2,
             "task": self.task,
         } | options
-        return toy_job(folder, method, weighting=Scheduled(self.weights, method.weights), **rest)
+        return toy_job(folder, method, weighting=Scheduled(self.weights, known), **rest)
 
     def batch(self, method: Method, step: int = 0) -> Batch:
         feed = Feed(images(self.channels), self.task, method.draws(), None, seed=0, batch=BATCH)

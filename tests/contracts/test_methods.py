@@ -42,6 +42,7 @@ from limbeck.data.degradations.add_noise import AddNoise
 from limbeck.data.degradations.blur import Blur
 from limbeck.data.degradations.downscale import Downscale
 from limbeck.data.degradations.holes import Holes
+from limbeck.losses.base import FeatureLoss, LogitLoss
 from limbeck.losses.cirkd_memory import CirkdMemory
 from limbeck.losses.crd import Crd
 from limbeck.losses.cwd import Cwd
@@ -88,12 +89,14 @@ from limbeck.tasks.segmentation import Segmentation
 from limbeck.tasks.stylization import Stylization
 from limbeck.terms.adversarial import RealFake
 from limbeck.terms.base import Term
+from limbeck.terms.boundary_weighted_kl import BoundaryWeightedKl
 from limbeck.terms.cross_entropy import CrossEntropy
 from limbeck.terms.follow import FollowFeatures
 from limbeck.terms.output_distance import OutputDistance
 from limbeck.terms.penalties import R1, GradientPenalty
 from limbeck.terms.perceptual import CriticFeatures, Perceptual
 from limbeck.terms.soft_label import BoundarySoftLabel
+from limbeck.terms.unlabelled import AgreedLabels, PseudoLabels
 from limbeck.terms.worst import Worst
 
 
@@ -201,17 +204,30 @@ def stylize_case(weights: dict[str, float] | None = None, **options: Any) -> Cas
 KNOWN_PIXELS = "means over the pixels whose class is known"
 
 
-def segmenting(cls: type[Method], weights: dict[str, float] | None = None, **options: Any) -> Case:
+def segmenting(
+    cls: type[Method],
+    weights: dict[str, float] | None = None,
+    terms: Mapping[str, Callable[[], Term | FeatureLoss | LogitLoss]] | None = None,
+    **options: Any,
+) -> Case:
     def build(taught: bool) -> Method:
         made = {name: value() if callable(value) else value for name, value in options.items()}
+        if terms is not None:
+            made["terms"] = {name: term() for name, term in terms.items()}
         return cls(ToySegmenter(3), teacher=ToySegmenter(5) if taught else None, **made)
 
     return Case(build, Segmentation(), weights or {}, coupled=KNOWN_PIXELS)
 
 
+def mask_critic() -> PatchDiscriminator:
+    """Sees an image of one channel with the probabilities of three classes."""
+    return PatchDiscriminator(2, 4, 8, halvings=1)
+
+
 SWAPPED = {"student.encoder_swap": 1.0, "student.decoder_swap": 1.0}
 SEEN = {"feature_network": lambda: SmallCnn(channels=1, size=8, classes=3), "perceptual_paths": ["blocks.0"]}
 LABELLED = {"student.likelihood": 0.5, "student.soft_label": 0.5}
+BODY = {"body": "body"}
 LATENT_PGD = partial(Pgd, 1.0, 0.5, 2, "l2", low=None, high=None, name="latent")
 RKD = partial(Rkd, {"blocks.3": "blocks.3"})
 FOLLOWED = {
@@ -323,32 +339,53 @@ CASES: dict[type[Method], dict[str, Case]] = {
         ),
     },
     Segment: {
-        "logits, borders": segmenting(Segment, {"student.boundary": 0.5}, logits=Kd),
-        "logits of known pixels": segmenting(Segment, logits=Dkd),
+        "logits, borders": segmenting(Segment, {"student.boundary": 0.5}, {"student.logits": Kd}),
+        "logits of known pixels": segmenting(Segment, terms={"student.logits": Dkd}),
         "features, relations": segmenting(
-            Segment, features=partial(Cwd, {"body": "body"}), relations=partial(Ifvd, {"body": "body"})
+            Segment, terms={"student.features": partial(Cwd, BODY), "student.relations": partial(Ifvd, BODY)}
         ),
         "pairs, drawn masks": segmenting(
             Segment,
-            features=partial(PairwiseStructure, {"body": "body"}),
-            relations=partial(Mgd, {"body": "body"}),
+            terms={"student.features": partial(PairwiseStructure, BODY), "student.masked": partial(Mgd, BODY)},
             size=8,
         ),
         "memory": replace(
             segmenting(
                 Segment,
-                features=partial(CirkdMemory, {"body": "body"}, 3, pixels=8, regions=3, pixel_anchors=6, stored=2),
+                terms={"student.memory": partial(CirkdMemory, BODY, 3, pixels=8, regions=3, pixel_anchors=6, stored=2)},
             ),
             coupled=MEMORY,
         ),
-        "holistic": segmenting(Segment, discriminator=lambda: PatchDiscriminator(2, 4, 8, halvings=1)),
-        "holistic, hinge": segmenting(
-            Segment, discriminator=lambda: PatchDiscriminator(2, 4, 8, halvings=1), loss="hinge"
+        "holistic": segmenting(Segment, discriminator=mask_critic),
+        "holistic, hinge, lazy r1": segmenting(
+            Segment, terms=game("hinge") | {"discriminator.r1": partial(R1, every=3)}, discriminator=mask_critic
+        ),
+        "variational, worst borders, unlabelled": segmenting(
+            Segment,
+            {"student.worst_boundary": 0.5},
+            {
+                "student.variational": partial(Vid, BODY),
+                "student.worst_boundary": lambda: Worst(BoundaryWeightedKl(), Pgd(steps=2), SteeredStrength()),
+                "student.agreed": partial(AgreedLabels, 0.0),
+            },
+            size=8,
         ),
     },
     PseudoLabel: {
-        "teacher's masks": segmenting(PseudoLabel, threshold=0.0),
-        "views": segmenting(PseudoLabel, {"student.agreed": 1.0}, threshold=0.0),
+        "teacher's masks": segmenting(PseudoLabel, terms={"student.pseudo": partial(PseudoLabels, 0.0)}),
+        "views": segmenting(
+            PseudoLabel,
+            {"student.agreed": 1.0},
+            {"student.pseudo": partial(PseudoLabels, 0.0), "student.agreed": partial(AgreedLabels, 0.0)},
+        ),
+        "logits, features": segmenting(
+            PseudoLabel,
+            terms={
+                "student.pseudo": partial(PseudoLabels, 0.0),
+                "student.logits": Kd,
+                "student.features": partial(Hint, BODY),
+            },
+        ),
     },
     AdversarialSegment: {
         "plain": segmenting(AdversarialSegment, size=8, attack=partial(Pgd, steps=2)),

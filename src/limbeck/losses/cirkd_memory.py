@@ -134,6 +134,7 @@ class CirkdMemory(FeatureLoss):
         RecipeError: A number is out of its range.
     """
 
+    couples: ClassVar[bool] = True  # an image is compared with what the others of its batch have added
     needs_label: ClassVar[bool] = True
 
     def __init__(

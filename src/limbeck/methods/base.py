@@ -126,7 +126,9 @@ class Method(nn.Module, ABC):
             RecipeError: It cannot work here.
         """
         player, kind = name.partition(".")[0], type(term).__name__
-        if term.player not in (None, player) or player not in self.of_players:
+        if player not in self.of_players:
+            raise RecipeError(f"{kind} needs a {player}, and there is none")
+        if term.player not in (None, player):
             raise RecipeError(f"expected a term of the {player}, found {kind}, one of the {term.player}")
         if self.answers not in term.about:
             raise RecipeError(f"{kind} is about {' or '.join(term.about)}, and this student says {self.answers}")

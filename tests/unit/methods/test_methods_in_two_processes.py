@@ -21,10 +21,10 @@ from limbeck.data.degradations.downscale import Downscale
 from limbeck.losses.cirkd_memory import CirkdMemory
 from limbeck.losses.dkd import Dkd
 from limbeck.losses.hint import Hint
-from limbeck.methods.adversarial import Iad
 from limbeck.methods.base import Method
 from limbeck.methods.boundary_distillation import BoundaryDistillation
 from limbeck.methods.gan import Gan
+from limbeck.methods.iad import Iad
 from limbeck.methods.pseudo_label import PseudoLabel
 from limbeck.methods.restore import Restore
 from limbeck.methods.segment import Segment
@@ -41,6 +41,7 @@ from limbeck.tasks.reconstruction import Reconstruction
 from limbeck.tasks.restoration import Restoration
 from limbeck.tasks.segmentation import Segmentation
 from limbeck.tasks.stylization import Stylization
+from limbeck.terms.unlabelled import PseudoLabels
 from limbeck.training.checkpoint import load
 from limbeck.types import VOID
 from limbeck.weighting.scheduled import Scheduled
@@ -166,16 +167,18 @@ def test_stylizers_of_several_styles(make: Callable[[], Method], remembered: str
 def segmenter() -> Method:
     torch.manual_seed(0)
     memory = CirkdMemory({"body": "body"}, 3, pixels=12, regions=4, pixel_anchors=9, region_anchors=6, stored=2)
-    return Segment(ToySegmenter(2), teacher=ToySegmenter(3), logits=Dkd(), features=memory)
+    terms = {"student.logits": Dkd(), "student.features": memory}
+    return Segment(ToySegmenter(2), teacher=ToySegmenter(3), terms=terms)
 
 
 def pseudo_labels() -> Method:
     torch.manual_seed(0)
-    return PseudoLabel(ToySegmenter(2), ToySegmenter(3), threshold=0.35)
+    return PseudoLabel(ToySegmenter(2), ToySegmenter(3), terms={"student.pseudo": PseudoLabels(0.35)})
 
 
 @pytest.mark.parametrize(
-    ("make", "remembered"), [(segmenter, "followed.features.memories.0.pixels"), (pseudo_labels, "student.head.weight")]
+    ("make", "remembered"),
+    [(segmenter, "_terms.student/features.loss.memories.0.pixels"), (pseudo_labels, "student.head.weight")],
 )
 def test_segmenters_whose_processes_know_different_numbers_of_pixels(
     make: Callable[[], Method], remembered: str, pair: Pair, tmp_path: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from toys import ToySegmenter, toy_job, trained
 
 from limbeck.attacks.objectives import cross_entropy
 from limbeck.attacks.pgd import Pgd
+from limbeck.attacks.strength import FixedStrength
 from limbeck.data.base import InMemory, to_float
-from limbeck.errors import RecipeError
+from limbeck.errors import DataError, RecipeError
+from limbeck.losses.cirkd_memory import CirkdMemory
 from limbeck.losses.cwd import Cwd
 from limbeck.losses.dkd import Dkd
 from limbeck.losses.kd import Kd
@@ -28,6 +31,14 @@ from limbeck.networks.gan.patch_discriminator import PatchDiscriminator
 from limbeck.networks.given.external import Wrapped
 from limbeck.networks.roles import Segmenter
 from limbeck.tasks.segmentation import Segmentation
+from limbeck.terms.adversarial import Adversarial, RealFake
+from limbeck.terms.base import Term
+from limbeck.terms.boundary_weighted_kl import BoundaryWeightedKl
+from limbeck.terms.output_distance import OutputDistance
+from limbeck.terms.penalties import R1
+from limbeck.terms.pixel_cross_entropy import PixelCrossEntropy
+from limbeck.terms.unlabelled import AgreedLabels, PseudoLabels
+from limbeck.terms.worst import Worst
 from limbeck.types import VOID, Batch
 from limbeck.weighting.scheduled import Scheduled
 
@@ -111,7 +122,8 @@ def learnt(
 def test_values() -> None:
     given, mine, teacher = batch(), student(), Knows()
     assert given.image is not None and given.mask is not None
-    method = Segment(mine, teacher=teacher, logits=Kd(2.0), boundary_gain=0.0, temperature=2.0)
+    level = BoundaryWeightedKl(2.0, gain=0.0)
+    method = Segment(mine, teacher=teacher, terms={"student.logits": Kd(2.0), "student.boundary": level})
     s, t = mine(given.image).double(), teacher(given.image).double()
     log_q, log_p = (z.log_softmax(1) for z in (s, t))
     known = given.mask != VOID
@@ -125,7 +137,8 @@ def test_values() -> None:
         float(divergence.mean()), rel=1e-5
     )  # void or not: it is the teacher's
     assert found["student.boundary"] == pytest.approx(float(divergence.mean()), rel=1e-5)  # all pixels weigh the same
-    near = losses(Segment(mine, teacher=teacher, boundary_gain=9.0), given)["student.boundary"]
+    steep = {"student.boundary": BoundaryWeightedKl(gain=9.0)}
+    near = losses(Segment(mine, teacher=teacher, terms=steep), given)["student.boundary"]
     assert near != pytest.approx(found["student.boundary"], rel=1e-3)
 
 
@@ -135,14 +148,16 @@ def test_classes_count_by_their_weights() -> None:
     network = student(classes=2)
     log = network(image).log_softmax(1)[0, :, 0]
     expected = -(log[0, 0] + log[0, 1] + 4 * log[1, 2]) / 6
-    found = losses(Segment(network, class_weights=[1.0, 4.0]), Batch(image=image, mask=mask))
+    weighed = {"student.cross_entropy": PixelCrossEntropy([1.0, 4.0])}
+    found = losses(Segment(network, terms=weighed), Batch(image=image, mask=mask))
     assert found["student.cross_entropy"] == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_an_imported_network_says_by_its_image_shape_what_it_takes() -> None:
     theirs = nn.Sequential(OrderedDict(body=nn.Conv2d(1, 4, 3, padding=1), head=nn.Conv2d(4, K, 1)))
     teacher = Wrapped(theirs, "segmenter", classes=K, image_shape=(1, SIDE, SIDE))
-    found = losses(Segment(student(), teacher=teacher, features=Cwd({"body": "body"})), batch())
+    features = {"student.features": Cwd({"body": "body"})}
+    found = losses(Segment(student(), teacher=teacher, terms=features), batch())
     assert found["student.features"] > 0
     assert AdversarialSegment(teacher, size=SIDE).image_shape == (1, SIDE, SIDE)
 
@@ -150,7 +165,7 @@ def test_an_imported_network_says_by_its_image_shape_what_it_takes() -> None:
 def test_a_loss_that_needs_the_class_sees_no_void_pixel() -> None:
     given, mine = batch(), student()
     assert given.image is not None and given.mask is not None
-    method = Segment(mine, teacher=Knows(), logits=Dkd())
+    method = Segment(mine, teacher=Knows(), terms={"student.logits": Dkd()})
     known = given.mask != VOID
     rows = [z.movedim(1, 3)[known] for z in (mine(given.image), Knows()(given.image))]
     expected = Dkd()(*rows, given.mask[known]).mean()
@@ -166,7 +181,8 @@ def test_without_a_teacher_the_true_masks_are_real() -> None:
     shown: list[Tensor] = []
     given, mine = batch(), student()
     assert given.image is not None and given.mask is not None
-    losses(Segment(mine, Remembers(2, 1 + K, 8, halvings=1), loss="hinge"), given)
+    hinge = {"discriminator.real_fake": RealFake("hinge")}
+    losses(Segment(mine, Remembers(2, 1 + K, 8, halvings=1), terms=hinge), given)
     real, fake = shown[0][:, 1:], shown[1][:, 1:]
     known = given.mask != VOID
     assert torch.equal(real.argmax(1)[known], given.mask[known]) and torch.equal(
@@ -174,6 +190,77 @@ def test_without_a_teacher_the_true_masks_are_real() -> None:
     )
     assert torch.equal(real.movedim(1, 3)[~known], fake.movedim(1, 3)[~known])
     assert torch.allclose(fake, mine(given.image).softmax(1))
+
+
+def test_only_the_wasserstein_game_comes_with_a_penalty() -> None:
+    def of(terms: dict[str, Term | None]) -> Segment:
+        return Segment(student(), PatchDiscriminator(2, 1 + K, 8, halvings=1), terms=terms)
+
+    assert "discriminator.penalty" in of({}).terms and of({}).differentiates == "twice"
+    hinge = {"discriminator.real_fake": RealFake("hinge")}
+    assert "discriminator.penalty" not in of(hinge).terms and of(hinge).differentiates == "once"
+    asked = of(hinge | {"discriminator.penalty": R1()})
+    assert isinstance(asked.terms["discriminator.penalty"], R1)
+    adversarial = asked.terms["student.adversarial"]
+    assert isinstance(adversarial, Adversarial) and adversarial.loss == "hinge"
+
+
+def test_a_score_of_patches_is_their_mean() -> None:
+    """hinge(mean of patches), not mean of hinges: a patch at 3 and one at -1 make 1, where a real one costs nothing."""
+
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.level = nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.level * image.new_tensor([[3.0, -1.0]]).expand(len(image), 2)
+
+    method = Segment(student(), Halves(), terms={"discriminator.real_fake": RealFake("hinge")})
+    found = losses(method, batch())
+    assert found["discriminator.real_fake"] == pytest.approx(0 + 2)
+    assert found["student.adversarial"] == pytest.approx(-1)
+
+
+def test_what_lacks_a_discriminator_is_left_out_with_the_reason() -> None:
+    left = Segment(student(), teacher=Knows()).left_out
+    assert left == {
+        "discriminator.real_fake": "RealFake needs a discriminator, and there is none",
+        "discriminator.penalty": "GradientPenalty needs a discriminator, and there is none",
+        "student.adversarial": "Adversarial needs a discriminator, and there is none",
+    }
+
+
+def test_borders_are_followed_where_an_attack_hurts_most() -> None:
+    """The divergence at x' is above that at x; without any strength it is that at x."""
+    attack = Pgd(0.6, 0.1, 10)
+    method = Segment(
+        student(), teacher=Knows(4.0), terms={"student.worst": Worst(BoundaryWeightedKl(), attack)}, size=8
+    )
+    starts = {n: d.sample(4, torch.Generator().manual_seed(0)) for n, d in method.draws().items()}
+    found = losses(method.eval(), batch(drawn=starts))
+    assert found["student.worst"] > found["student.boundary"] + 0.1
+    calm = {"student.worst": Worst(BoundaryWeightedKl(), attack, FixedStrength(0.0))}
+    still = losses(Segment(method.student, teacher=Knows(4.0), terms=calm, size=8).eval(), batch(drawn=starts))
+    assert still["student.worst"] == pytest.approx(found["student.boundary"], rel=1e-5)
+
+
+def test_a_memory_takes_in_the_same_in_one_micro_batch_or_two() -> None:
+    torch.manual_seed(0)
+    whole = CirkdMemory({"body": "body"}, K, pixels=7, regions=3, pixel_anchors=6, stored=2)
+    whole.fit_to([(6, SIDE, SIDE)], [(4, SIDE, SIDE)])
+    parts = deepcopy(whole)
+    mine, goal = torch.randn(4, 6, SIDE, SIDE), torch.randn(4, 4, SIDE, SIDE)
+    mask, drawn = batch().mask, {n: d.sample(4, torch.Generator().manual_seed(0)) for n, d in whole.draws().items()}
+    assert mask is not None
+    before = deepcopy(dict(whole.named_buffers()))
+    whole([mine], [goal], mask, None, drawn)
+    for part in (slice(0, 2), slice(2, 4)):
+        parts([mine[part]], [goal[part]], mask[part], None, {name: value[part] for name, value in drawn.items()})
+    for name, value in whole.named_buffers():
+        torch.testing.assert_close(dict(parts.named_buffers())[name], value, msg=name)
+        assert not torch.equal(value, before[name])
+    assert whole.couples
 
 
 def test_a_teacher_helps_where_masks_are_wrong(tmp_path: Path) -> None:
@@ -185,7 +272,8 @@ def test_a_teacher_helps_where_masks_are_wrong(tmp_path: Path) -> None:
     )
     for seed in range(3):
         weights = {"student.cross_entropy": 0.1, "student.logits": 0.9}
-        taught = learnt(Segment(student(seed), teacher=Knows(), logits=Kd(2.0)), noisy, tmp_path / f"t{seed}", weights)
+        method = Segment(student(seed), teacher=Knows(), terms={"student.logits": Kd(2.0)})
+        taught = learnt(method, noisy, tmp_path / f"t{seed}", weights)
         alone = learnt(Segment(student(seed)), noisy, tmp_path / f"a{seed}", {})
         assert iou(taught) > iou(alone) + 0.1 and iou(taught) > 0.8
 
@@ -207,7 +295,7 @@ def test_only_what_is_sure_is_learnt_of_images_without_masks() -> None:
     mask = given.mask.clone()
     mask[2:] = VOID
     mine, teacher = student(), Knows(1.5)
-    found = losses(PseudoLabel(mine, teacher, threshold=0.6), batch(mask=mask))
+    found = losses(PseudoLabel(mine, teacher, terms={"student.pseudo": PseudoLabels(0.6)}), batch(mask=mask))
     sure, label = teacher(given.image[2:]).softmax(1).max(1)
     values = nn.functional.cross_entropy(mine(given.image[2:]), label, reduction="none")
     kept = sure >= 0.6
@@ -236,9 +324,14 @@ def test_views_that_do_not_agree_teach_nothing() -> None:
     plain[1] = -1
     nothing = torch.full((2, SIDE, SIDE), VOID)
     given = batch(image=plain, mask=nothing)
-    assert losses(PseudoLabel(Left(by_place=True), threshold=0.0), given)["student.agreed"] == 0
-    assert losses(PseudoLabel(Left(by_place=False)), given)["student.agreed"] > 0
-    assert losses(PseudoLabel(Left(by_place=False), threshold=0.99), given)["student.agreed"] == 0
+
+    def agreed(by_place: bool, threshold: float) -> float:
+        method = PseudoLabel(Left(by_place), terms={"student.agreed": AgreedLabels(threshold)})
+        return losses(method, given)["student.agreed"]
+
+    assert agreed(by_place=True, threshold=0.0) == 0
+    assert agreed(by_place=False, threshold=0.9) > 0
+    assert agreed(by_place=False, threshold=0.99) == 0
 
 
 def test_a_student_that_was_attacked_stands_up_to_attacks(tmp_path: Path) -> None:
@@ -268,31 +361,45 @@ def test_a_student_that_was_attacked_stands_up_to_attacks(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("make", "says"),
     [
+        (lambda: BoundaryWeightedKl(width=0), "width: expected a whole number of at least 1, found 0"),
+        (lambda: BoundaryWeightedKl(0), "temperature: expected a number above 0, found 0"),
+        (lambda: BoundaryWeightedKl(gain=-1), "gain: expected a number of at least 0, found -1"),
         (
-            lambda: Segment(student(), boundary_width=0),
-            "boundary_width: expected a whole number of at least 1, found 0",
-        ),
-        (lambda: Segment(student(), temperature=0), "temperature: expected a number above 0, found 0"),
-        (lambda: Segment(student(), loss="square"), "loss: expected one of logistic, hinge, wasserstein"),  # type: ignore[arg-type]
-        (
-            lambda: Segment(nn.Conv2d(1, 3, 1), teacher=Knows(), features=Cwd({"body": "body"})),
+            lambda: Segment(
+                nn.Conv2d(1, 3, 1),
+                teacher=Knows(),
+                terms={"student.features": Cwd({"body": "body"})},
+            ),
             "expected Conv2d to state its number of `channels`, found none",
         ),
-        (lambda: PseudoLabel(student(), threshold=1), r"threshold: expected a number in \[0, 1\), found 1"),
-        (lambda: PseudoLabel(student(), scales=[0.0]), r"scales: expected zooms above 0, found \[0.0\]"),
-        (lambda: Segment(student(), class_weights=[1.0, -1.0]), "class_weights: expected numbers of at least 0"),
+        (lambda: PseudoLabels(1), r"threshold: expected a number in \[0, 1\), found 1"),
+        (lambda: AgreedLabels(scales=[0.0]), r"scales: expected zooms above 0, found \[0.0\]"),
+        (lambda: PixelCrossEntropy([1.0, -1.0]), "class_weights: expected numbers of at least 0"),
+        (lambda: Segment(student(), size=0), "Segment.size: expected pixels of at least 1, found 0"),
+        (
+            lambda: Segment(student(), terms={"student.adversarial": Adversarial()}),
+            "terms.student.adversarial: Adversarial needs a discriminator, and there is none",
+        ),
+        (
+            lambda: Segment(student(), teacher=Knows(), terms={"student.output": OutputDistance()}),
+            "OutputDistance is about images, and this student says logits of pixels",
+        ),
         (
             lambda: list(AdversarialSegment(student(), size=4).updates(batch(), 0)),
             r"size: expected the images' \(1, 8, 8\)",
         ),
         (lambda: AdversarialSegment(student(), size=0), "size: expected pixels of at least 1, found 0"),
-        (lambda: list(Segment(student()).updates(batch(mask=None), 0)), "expected data with images and masks"),
-        (lambda: list(PseudoLabel(student()).updates(batch(mask=None), 0)), "expected data with images and masks"),
     ],
 )
 def test_bad_input(make: Any, says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         make()
+
+
+@pytest.mark.parametrize("method", [Segment, PseudoLabel])
+def test_without_masks_nothing_is_learnt(method: type[Method]) -> None:
+    with pytest.raises(DataError, match=f"{method.__name__}: expected data with masks, found none"):
+        losses(method(student()), batch(mask=None))
 
 
 def test_a_student_is_not_its_own_teacher() -> None:
