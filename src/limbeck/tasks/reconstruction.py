@@ -33,6 +33,7 @@ from limbeck.tasks.latents import (
     traversals,
 )
 from limbeck.tasks.real_images import DIRECTIONS, WATCHED, RealImages, diversity, images_of, some
+from limbeck.terms.bound import Reconstruction as Likelihood
 from limbeck.types import Draw
 
 
@@ -108,14 +109,7 @@ class Reconstruction(Task):
 
     def check(self, network: nn.Module, method: Any, weights: Mapping[str, Any]) -> None:
         """Refuse bits per dimension of an autoencoder whose scale of pixels nothing trains."""
-        likelihood = getattr(method, "likelihood", None)
-        found = None
-        if isinstance(network, VariationalAutoencoder) and not hasattr(network, "log_scale"):
-            found = f"{type(network).__name__}, which has none"
-        elif likelihood is not None and "gaussian" not in likelihood:
-            found = f"the likelihood {likelihood!r}"
-        elif likelihood is not None and weights.get("student.reconstruction", 1.0) == 0:
-            found = "student.reconstruction without weight"
+        found = _untrained(network, method, weights)
         if self.bits and found:
             raise RecipeError(f"expected a scale trained by a Gaussian likelihood, found {found}; set task.bits: false")
 
@@ -245,6 +239,23 @@ class Reconstruction(Task):
         latent = Draw(network.latent_shape).sample(count, generator(seed, "latents")).to(place_of(network))
         gaps = self.latent_disagreement.measure(network.decode, teacher.decode, latent, place=on_shell)
         return {name.replace("gap", "decoder_gap"): gap for name, gap in gaps.items()}
+
+
+def _untrained(network: nn.Module, method: Any, weights: Mapping[str, Any]) -> str | None:
+    """Return why nothing trains a network's scale of pixels, or None."""
+    if not isinstance(network, VariationalAutoencoder):
+        return None
+    if not hasattr(network, "log_scale"):
+        return f"{type(network).__name__}, which has none"
+    if method is None:
+        return None
+    terms = {name: term for name, term in method.terms.items() if isinstance(term, Likelihood)}
+    reasons = [
+        f"{name} without weight" if term.scaled else f"the likelihood {term.likelihood!r}"
+        for name, term in terms.items()
+        if not term.scaled or weights.get(name, 1.0) == 0
+    ]
+    return None if len(reasons) < len(terms) else " and ".join(reasons) or "no Reconstruction among its terms"
 
 
 def _through(encoder: Autoencoder, decoder: Autoencoder, image: Tensor) -> Tensor:

@@ -129,6 +129,14 @@ class SampleTerm(Term):
         """Return the mean over samples."""
         return self.each(scene).mean()
 
+    def attacked(self, cast: Cast) -> tuple[str, tuple[int, ...]]:
+        """Return the field of a batch that an attack on the term changes, and the shape of one sample of it."""
+        return cast.input()
+
+    def start(self, scene: Scene, field: str) -> Tensor:
+        """Return what the attack starts from (N, ...)."""
+        return scene.batch.need(field, "Worst")
+
 
 def blank(shape: Sequence[int], like: nn.Module) -> Tensor:
     """Return two samples of zeros (2, *shape) where a network's weights are."""

@@ -80,12 +80,12 @@ class Scene:
     @property
     def student_output(self) -> Tensor:
         """What the student says."""
-        return self._ran("student")[0]
+        return self.output("student")
 
     @property
     def teacher_output(self) -> Tensor:
         """What the teacher says to the same, without a gradient to it; as it was stored, where it was."""
-        return self._ran("teacher")[0]
+        return self.output("teacher")
 
     @property
     def truth(self) -> Tensor | None:

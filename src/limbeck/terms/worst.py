@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import final
 
 from torch import Tensor
@@ -10,16 +10,16 @@ from torch import Tensor
 from limbeck.attacks.base import Attack
 from limbeck.attacks.latent import on_shell
 from limbeck.attacks.strength import Strength
-from limbeck.errors import RecipeError
 from limbeck.losses.gather import gathered
 from limbeck.networks.handling.modes import evaluating
+from limbeck.terms.around import Around
 from limbeck.terms.base import Cast, SampleTerm
 from limbeck.terms.scene import Scene
 from limbeck.types import Draw
 
 
 @final
-class Worst(SampleTerm):
+class Worst(Around):
     """max over ‖δ‖ ≤ ε of a term at x + δ: adversarial training inside distillation.
 
     x is what the networks are called with: images, or latents, which an attack changes and which are then brought back
@@ -33,20 +33,10 @@ class Worst(SampleTerm):
     """
 
     def __init__(self, term: SampleTerm, attack: Attack, strength: Strength | None = None) -> None:
-        super().__init__()
-        self.term, self.attack, self.strength = term, attack, strength
-        self.couples, self.differentiates = term.couples, term.differentiates
+        super().__init__(term)
+        self.attack, self.strength = attack, strength
         self.field = ""
         self.shape: tuple[int, ...] = ()
-
-    @property
-    def wants(self) -> Sequence[str]:  # type: ignore[override]
-        """What the term wants."""
-        return self.term.wants
-
-    def paths(self) -> Mapping[str, Sequence[str]]:
-        """Return the term's paths."""
-        return self.term.paths()
 
     def join(self, cast: Cast) -> None:
         """Let the term join, and learn what is attacked.
@@ -54,27 +44,16 @@ class Worst(SampleTerm):
         Raises:
             RecipeError: The term cannot work here, or no network states the shape of its input.
         """
-        if cast.answers not in self.term.about:
-            kind = type(self.term).__name__
-            raise RecipeError(f"{kind} is about {' or '.join(self.term.about)}, and this student says {cast.answers}")
-        self.term.join(cast)
-        self.field, self.shape = cast.input()
+        super().join(cast)
+        self.field, self.shape = self.term.attacked(cast)
 
     def draws(self) -> Mapping[str, Draw]:
         """Return what the term and the attack draw."""
         return {**self.term.draws(), **self.attack.draws(self.shape)}
 
-    def due(self, scene: Scene) -> bool:
-        """Return whether the term has anything to say."""
-        return self.term.due(scene)
-
-    def moved(self, step: int) -> None:
-        """Tell the term."""
-        self.term.moved(step)
-
     def each(self, scene: Scene) -> Tensor:
         """Return the term at the worst input of each sample (N,)."""
-        start = scene.batch.need(self.field, "Worst")
+        start = self.term.start(scene, self.field)
 
         def at(value: Tensor) -> Tensor:
             return self.term.each(scene.elsewhere(**{self.field: self._plausible(value, start)}))

@@ -50,6 +50,10 @@ class Tap:
         """Return the last output of the module at `path`."""
         return self._outputs[path]
 
+    def __contains__(self, path: str) -> bool:
+        """Return whether the module at `path` has run."""
+        return path in self._outputs
+
     def __enter__(self) -> Self:
         self._handles = [m.register_forward_hook(self._keep(p)) for p, m in self._modules.items()]
         return self
