@@ -220,8 +220,8 @@ def compared(name: str, content: bytes | None, *words: str) -> Command:
 
 
 WORDS = [
-    says("rnu tiny.yaml", "invalid choice: 'rnu'", "'run'", "see limbeck --help"),
-    says("run", "required: run.recipe"),
+    says("rnu tiny.yaml", "invalid choice: 'rnu' (did you mean 'run'?)", "see limbeck --help"),
+    says("run", "required: recipe", "see limbeck run --help"),
     says("run tiny.yaml --sedes 3", "unrecognized arguments: --sedes 3", "see limbeck run --help"),
     says("run tiny.yaml --seeds", "--seeds: expected one argument"),
     says("run tiny.yaml --seeds many", "--seeds: expected a whole number, found 'many'"),
@@ -245,7 +245,7 @@ WORDS = [
     says("sample tiny.yaml --pairs 5 --to a.png", "--to: expected a file that ends in .safetensors", "found a.png"),
     says("list nonsense", "list nonsense: no such room or class; attack strengths, attacks"),
     says("list DcganGenerater", "no such room or class (did you mean 'DcganGenerator'?)"),
-    says("compare", "required: compare.results"),
+    says("compare", "required: results"),
     says("compare runs/absent", "runs/absent: could not be read", "expected a result.json"),
     says("compare runs", "runs/result.json: could not be read", "expected a result.json"),
     compared("no JSON", b"{", "expected the JSON of a result"),

@@ -16,6 +16,7 @@ from PIL import Image
 from limbeck.data.mask_folder import MaskFolder
 from limbeck.errors import DataError, LimbeckError, RecipeError
 from limbeck.recipe.reader import read_recipe
+from limbeck.recipe.rehearsal import rehearse
 
 GOOD = """
 name: toy
@@ -57,12 +58,12 @@ class Case:
     error: type[LimbeckError] = RecipeError
 
 
-def flag(key: str, value: str, *words: str, rehearse: bool = False) -> Case:
-    """A good recipe with one bad flag; `rehearse` when the mistake shows in building."""
+def flag(key: str, value: str, *words: str, rehearsed: bool = False) -> Case:
+    """A good recipe with one bad flag; `rehearsed` when the mistake shows in building."""
 
     def act(folder: Path) -> object:
         recipe = read_recipe(written(folder, GOOD), [(key, value)])
-        return recipe.rehearse() if rehearse else recipe
+        return rehearse(recipe) if rehearsed else recipe
 
     return Case(f"--{key} {value}", act, words)
 
@@ -127,8 +128,8 @@ SECTIONS = [
     flag("students", "{a/b: {}}", "students: 'a/b' cannot be a student's name"),
     flag("students", "{teacher: {}}", "students: 'teacher' cannot be a student's name"),
     flag("features.name", "null", "features.name: expected a name"),
-    flag("control", "5", "control: expected true, false or its own training, method, weights, found 5"),
-    flag("control", "{network: {}}", "control.network: unknown key", "there are training, method, weights"),
+    flag("control", "5", "control: expected true, false or its own training, method, weights, weighting, found 5"),
+    flag("control", "{network: {}}", "control.network: unknown key", "there are training, method, weights, weighting"),
     flag("student.training.steps.more", "5", "--student.training.steps.more: student.training.steps is 10"),
     flag("student..steps", "5", "--student..steps: expected a dotted path"),
     flag("student.training", "{steps: 1", "--student.training", "cannot be read as YAML"),
@@ -182,7 +183,7 @@ CLASSES = [
         "augmentation",
         "{class_path: Scale, init_args: {low: 2.0, high: 1.0}}",
         "Scale: expected 0 < low <= high, found (2.0, 1.0)",
-        rehearse=True,
+        rehearsed=True,
     ),
 ]
 
@@ -257,61 +258,67 @@ ARMS = [
         "student.start_from_teacher",
         "[student.blocks.7]",
         "start_from_teacher 'blocks.7': no such module in DcganGenerator",
-        rehearse=True,
+        rehearsed=True,
     ),
     flag(
         "student.start_from_teacher",
         "[student.blocks.0]",
         "start_from_teacher 'blocks.0': expected the same module in the teacher's network, found conv.weight: (",
-        rehearse=True,
+        rehearsed=True,
     ),
     flag("teacher", "null", "student.start_from_teacher: there is no teacher", "so the student is its own control"),
     flag("teacher.load", "teacher.safetensors", "teacher.load: no such file"),
     flag("teacher.new_layers", "[blocks.0]", "teacher.new_layers: expected a network that has `load` and `training`"),
     flag(
-        "teacher.training.freeze", "blocks.9", "training.freeze 'blocks.9': no such module", "blocks.0", rehearse=True
+        "teacher.training.freeze", "blocks.9", "training.freeze 'blocks.9': no such module", "blocks.0", rehearsed=True
     ),
-    flag("teacher.training.freeze", "output", "training.freeze: 'output' leaves nothing", rehearse=True),
-    flag("teacher.training.rates", "{blocks.9: 2}", "training.rates 'blocks.9': no such module", rehearse=True),
+    flag("teacher.training.freeze", "output", "training.freeze: 'output' leaves nothing", rehearsed=True),
+    flag("teacher.training.rates", "{blocks.9: 2}", "training.rates 'blocks.9': no such module", rehearsed=True),
     flag("teacher.training.rates", "{blocks.0: 0}", "training.rates.blocks.0: expected a factor above 0, found 0"),
     flag("students", "{small: {taught_by: middle}}", "students.small.taught_by: no student 'middle' before this one"),
     flag("teacher.load", "5", "teacher.load: expected text, found 5"),
 ]
 
 BUILDING = [
-    flag("student.network.init_args.width", "0", "student.network: DcganGenerator.width", "found 0", rehearse=True),
+    flag("student.network.init_args.width", "0", "student.network: DcganGenerator.width", "found 0", rehearsed=True),
     flag(
         "student.network",
         theirs(
             "torch.nn.ConvTranspose2d", "in_channels: 64, out_channels: 1, kernel_size: 28", "latent_shape: [64, 1, 1]"
         ),
         "student.network: expected images (1, 32, 32) (C, H, W) as in glyphs, found (1, 28, 28)",
-        rehearse=True,
+        rehearsed=True,
     ),
     flag(
         "student.network",
         theirs("torch.nn.Linear", "in_features: 63, out_features: 1024", "image_shape: [1, 32, 32]"),
         "student.network: Linear cannot be called with latents of shape (2, 64): RuntimeError: mat1 and mat2",
-        rehearse=True,
+        rehearsed=True,
     ),
     flag(
         "networks.discriminator",
         theirs("torch.nn.Conv2d", "in_channels: 3, out_channels: 1, kernel_size: 32", "role: discriminator"),
         "teacher.networks.discriminator: Conv2d cannot be called with images of shape (2, 1, 32, 32): ",
-        rehearse=True,
+        rehearsed=True,
     ),
-    flag("teacher.network.init_args.size", "33", "teacher.network: DcganGenerator.size", "power of two", rehearse=True),
-    flag("student.method.init_args.temperature", "-1.0", "student.method", "temperature", "above 0", rehearse=True),
-    flag("features.method.init_args.label_smoothing", "2", "features.method", "label_smoothing", rehearse=True),
     flag(
-        "baselines", "{mine: {class_path: Import, init_args: {target: no.Such}}}", "baselines.mine", "no", rehearse=True
+        "teacher.network.init_args.size", "33", "teacher.network: DcganGenerator.size", "power of two", rehearsed=True
+    ),
+    flag("student.method.init_args.temperature", "-1.0", "student.method", "temperature", "above 0", rehearsed=True),
+    flag("features.method.init_args.label_smoothing", "2", "features.method", "label_smoothing", rehearsed=True),
+    flag(
+        "baselines",
+        "{mine: {class_path: Import, init_args: {target: no.Such}}}",
+        "baselines.mine",
+        "no",
+        rehearsed=True,
     ),
 ]
 
 
 def baseline(network: str, *words: str) -> Case:
     """The good recipe with this network as a baseline."""
-    return flag("baselines", f"{{given: {network}}}", "baselines.given", *words, rehearse=True)
+    return flag("baselines", f"{{given: {network}}}", "baselines.given", *words, rehearsed=True)
 
 
 def imported(target: str, *words: str, options: str = "role: classifier") -> Case:
@@ -345,10 +352,12 @@ GIVEN = [
     ),
     Case(
         "a network without parameters is trained",
-        lambda folder: read_recipe(
-            written(folder, GOOD),
-            [("student.network", "{class_path: Import, init_args: {target: torch.nn.Identity}}")],
-        ).rehearse(),
+        lambda folder: rehearse(
+            read_recipe(
+                written(folder, GOOD),
+                [("student.network", "{class_path: Import, init_args: {target: torch.nn.Identity}}")],
+            )
+        ),
         ("has no parameters to train; leave out `training`",),
     ),
 ]
@@ -406,4 +415,4 @@ def test_the_table_is_large_and_its_names_are_unique() -> None:
 
 
 def test_the_recipe_that_the_cases_spoil_is_good(tmp_path: Path) -> None:
-    read_recipe(written(tmp_path, GOOD)).rehearse()
+    rehearse(read_recipe(written(tmp_path, GOOD)))

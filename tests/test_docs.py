@@ -39,6 +39,7 @@ from limbeck import cli
 from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.networks.given.weights import save_weights
 from limbeck.recipe.reader import read_recipe
+from limbeck.recipe.rehearsal import rehearse
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -165,7 +166,7 @@ def test_recipes_can_be_run(block: Block, folder: Path) -> None:
         assert cli.main(["run", "recipe.yaml", *block.says.split()]) == 0
         assert len(list(Path("runs").glob("*/report.html"))) == 1
     else:
-        read_recipe("recipe.yaml").rehearse()
+        rehearse(read_recipe("recipe.yaml"))
 
 
 @pytest.mark.parametrize("block", [*every("teacher"), *every("section")])
@@ -178,7 +179,7 @@ def test_sections_fit_the_recipe_of_their_page(block: Block, folder: Path) -> No
         assert recipe.teacher is not None
         assert (recipe.teacher.training is None) == ("training" not in sections["teacher"])
     if block.kind == "teacher":
-        recipe.rehearse()
+        rehearse(recipe)
 
 
 def test_the_example_method_is_a_method(folder: Path) -> None:

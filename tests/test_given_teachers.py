@@ -20,6 +20,7 @@ from limbeck.networks.given.weights import save_weights
 from limbeck.networks.stylizers.fast_style import FastStyle
 from limbeck.networks.stylizers.johnson import JohnsonStylizer
 from limbeck.recipe.reader import Recipe, read_recipe
+from limbeck.recipe.rehearsal import rehearse
 from limbeck.run.preparing import tell
 
 RECIPE = """
@@ -142,7 +143,7 @@ def test_an_ensemble_brings_the_weights_of_its_members(folder: Path) -> None:
         return read_recipe("onnx.yaml", [("teacher.network", json.dumps(network))])
 
     two = recipe(given, given)
-    two.rehearse()
+    rehearse(two)
     ensemble = tell(two, Path("out")).arms()["teacher"][0].network()
     alone = tell(recipe(given), Path("out")).arms()["teacher"][0].network()
     image = torch.rand(4, 3, 16, 16) * 2 - 1
@@ -181,7 +182,7 @@ def test_painters_of_one_style_each_teach_one_student(tmp_path: Path, monkeypatc
     save_weights(painters[1], "brick.safetensors")
     Path("painted.yaml").write_text(PAINTED)
     recipe = read_recipe("painted.yaml")
-    recipe.rehearse()
+    rehearse(recipe)
     teacher = tell(recipe, Path("out"), accelerator="cpu").arms()["teacher"][0].network().eval()
     image = torch.rand(2, 3, 24, 24) * 2 - 1
     expected = torch.cat([painter.eval()(one[None]) for painter, one in zip(painters, image, strict=True)])
@@ -220,7 +221,7 @@ def test_a_student_begins_as_what_it_can_hold_of_its_teacher_and_its_control_doe
     np.savez("gravel.npz", **{name: weight.detach().numpy() for name, weight in painter.named_parameters()})
     Path("cut.yaml").write_text(CUT)
     recipe = read_recipe("cut.yaml")
-    recipe.rehearse()
+    rehearse(recipe)
     arms = tell(recipe, Path("out"), accelerator="cpu").arms()
     image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -231,4 +232,4 @@ def test_a_student_begins_as_what_it_can_hold_of_its_teacher_and_its_control_doe
     assert apart("student") < apart("control") * 0.8
     Path("cut.yaml").write_text(CUT.replace("12], blocks: 2, rank", "9], blocks: 2, rank"))
     with pytest.raises(RecipeError, match=r"start_from_teacher: expected a FastStyle .* \[4, 8, 9\], the last"):
-        read_recipe("cut.yaml").rehearse()
+        rehearse(read_recipe("cut.yaml"))

@@ -23,6 +23,7 @@ from limbeck.networks.segmenters.unet import UNet
 from limbeck.networks.stylizers.fast_style import FastStyle
 from limbeck.recipe.plan import FeatureArm
 from limbeck.recipe.reader import read_recipe
+from limbeck.recipe.rehearsal import rehearse
 
 ROOT = Path(__file__).parents[1] / "recipes"
 RECIPES = [str(path.relative_to(ROOT)) for path in sorted(ROOT.rglob("*.y*ml"))]
@@ -76,8 +77,9 @@ def test_none_is_lost() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_can_be_built(place: Path, name: str) -> None:
     recipe = read_recipe(Path("recipes") / name)
-    recipe.rehearse()
-    assert recipe.students and set(recipe.controls) <= set(recipe.students)
+    rehearse(recipe)
+    assert recipe.students and set(recipe.control_of) <= set(recipe.students)
+    assert set(recipe.control_of.values()) <= {*recipe.controls, *recipe.students}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -121,7 +123,7 @@ def test_a_broken_recipe_is_found_out(place: Path, name: str, old: str, new: str
     assert lines != whole.splitlines()
     (place / "broken.yaml").write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(RecipeError, match=re.escape(says)):
-        read_recipe("broken.yaml").rehearse()
+        rehearse(read_recipe("broken.yaml"))
 
 
 def test_students_of_the_main_run_are_as_small_as_their_names_say() -> None:

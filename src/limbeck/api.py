@@ -121,7 +121,8 @@ def distill(
         students={"student": replace(alone, weights=weighed)},
         seeds=tuple(range(seeds)),
         teacher=ArmRecipe(network=_part(teacher, wrap, **seen_as), method=how, training=None, networks=beside),
-        controls={"student": alone} if control else {},
+        controls={"control": alone} if control else {},
+        control_of={"student": "control"} if control else {},
         features=None if features is None else Part({"class_path": type(features).__name__}, lambda: features),
         tree={"name": Path(out).name, "teacher": type(teacher).__name__, **alone.description()},
     )

@@ -6,13 +6,13 @@ import errno
 import os
 import re
 import sys
-from typing import NoReturn
-
-from jsonargparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from limbeck import __version__
 from limbeck.commands import VERBS
-from limbeck.errors import LimbeckError, RecipeError
+from limbeck.errors import LimbeckError, RecipeError, nearest
 
 CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
@@ -50,28 +50,18 @@ def _let_threads_rest() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
-def _obey(words: list[str]) -> None:
+def _obey(words: Sequence[str]) -> None:
     """Run the verb that the words name; print the help where they name none."""
-    command = " ".join(["limbeck", *words])
-    words, changes = split_changes(words)
+    rest, changes = split_changes(words)
     parser = _parser()
-    options = parser.parse_args(words)
+    options = parser.parse_args(rest)
     if options.verb is None:
         parser.print_help()
     else:
-        VERBS[options.verb](options[options.verb], changes, command)
+        VERBS[options.verb](options, changes, " ".join(["limbeck", *words]))
 
 
-class _Parser(ArgumentParser):
-    """Tells what cannot be parsed as everything else: in one line."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        line = re.sub(r'Parser key "([\w-]+)":', r"--\1:", " ".join(message.split()))
-        line = re.sub(r"Expected a <class 'int'>\. Got value: (.*)", r"expected a whole number, found '\1'", line)
-        raise RecipeError(f"{line}; see {self.prog.replace(' [options]', '')} --help") from ex
-
-
-def split_changes(words: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
+def split_changes(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the words without, and as pairs, the flags that change the recipe: `--a.b value` or `--a.b=value`.
 
     Raises:
@@ -90,86 +80,166 @@ def split_changes(words: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
     return rest, changes
 
 
-def _parser() -> ArgumentParser:
-    parser = _Parser(
+class _Parser(ArgumentParser):
+    """Tells what cannot be parsed as everything else: in one line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse all words; the verb that does not know one says so itself."""
+        known, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return known, rest
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the words."""
+        if match := re.match(r"argument verb: invalid choice: '(.*?)' ", message):
+            message = f"invalid choice: {match[1]!r}{nearest(match[1], VERBS)}; there are {', '.join(map(repr, VERBS))}"
+        raise RecipeError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
+
+
+def _parser() -> _Parser:
+    """Return the parser of the command line: which verb is asked for, and its flags."""
+    top = _Parser(
         prog="limbeck",
-        version=__version__,
         description="Distil a large image model into a small, fast one, and prove what was gained and lost. Any value"
         " of a recipe can be changed by a flag with dots: --student.network.init_args.width 12",
     )
-    verbs = parser.add_subcommands(dest="verb", required=False)
+    top.add_argument("--version", action="version", version=f"limbeck {__version__}")
+    verbs = top.add_subparsers(dest="verb", metavar="verb", parser_class=_Parser)
+    for name, (summary, description, add) in FLAGS.items():
+        add(verbs.add_parser(name, help=summary, description=description))
+    return top
 
-    run = _Parser(description="Train teacher, control and student, evaluate them alike, write the report.")
-    _recipe(run)
-    _folders(run)
-    run.add_argument("--seeds", type=int, help="how many runs of student and control")
-    verbs.add_subcommand("run", run, help="the whole story: train, evaluate, report")
 
-    train = _Parser(description="Train one arm, and the teacher it needs.")
-    _recipe(train)
-    _folders(train)
-    train.add_argument("--arm", type=str, default="student", help="teacher, control, or the name of a student")
-    train.add_argument("--seed", type=int | None, help="its seed; the recipe's first by default")
-    train.add_argument("--to", type=str | None, help="write the network's weights to this .safetensors file as well")
-    verbs.add_subcommand("train", train, help="one arm only")
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"expected a whole number, found {text!r}") from None
 
-    evaluate = _Parser(description="Measure a network against the reference split of the recipe's data, or another.")
-    _recipe(evaluate)
-    _folders(evaluate)
-    evaluate.add_argument("--arm", type=str, default="student", help="whose architecture: teacher or a student")
-    evaluate.add_argument("--seed", type=int | None, help="the arm's seed; the recipe's first by default")
-    evaluate.add_argument(
+
+def _recipe(verb: _Parser) -> None:
+    verb.add_argument("recipe", help="YAML file")
+    verb.add_argument("--accelerator", default="auto", help="auto, cpu, cuda or mps; %(default)s by default")
+    verb.add_argument("--data-root", help="folder of data sets; else LIMBECK_DATA")
+
+
+def _folders(verb: _Parser) -> None:
+    verb.add_argument("--out", help="folder of the run; runs/NAME by default")
+    verb.add_argument("--arms", help="folder of trained arms that several runs share; OUT/arms")
+
+
+def _run(verb: _Parser) -> None:
+    _recipe(verb)
+    _folders(verb)
+    verb.add_argument("--seeds", type=_whole, help="how many runs of student and control")
+
+
+def _train(verb: _Parser) -> None:
+    _recipe(verb)
+    _folders(verb)
+    verb.add_argument(
+        "--arm", default="student", help="teacher, control, or the name of a student; %(default)s by default"
+    )
+    verb.add_argument("--seed", type=_whole, help="its seed; the recipe's first by default")
+    verb.add_argument("--to", help="write the network's weights to this .safetensors file as well")
+
+
+def _evaluate(verb: _Parser) -> None:
+    _recipe(verb)
+    _folders(verb)
+    verb.add_argument(
+        "--arm", default="student", help="whose architecture: teacher or a student; %(default)s by default"
+    )
+    verb.add_argument("--seed", type=_whole, help="the arm's seed; the recipe's first by default")
+    verb.add_argument(
         "--split",
-        type=str | None,
         help="train, validation or test; by default the reference split, on which no settings should be chosen",
     )
-    evaluate.add_argument("--weights", type=str | None, help="its weights; the arm's own trained ones by default")
-    verbs.add_subcommand("evaluate", evaluate, help="measure a network")
+    verb.add_argument("--weights", help="its weights; the arm's own trained ones by default")
 
-    compare = _Parser(description="Put the arms of several runs into one table.")
-    compare.add_argument("results", nargs="+", type=str, help="folders of runs, or their result.json")
-    verbs.add_subcommand("compare", compare, help="several runs in one table")
 
-    sample = _Parser(description="Draw what a trained arm makes, or write it for others to learn from.")
-    _recipe(sample)
-    _folders(sample)
-    sample.add_argument("--arm", type=str, default="student", help="teacher, control, or the name of a student")
-    sample.add_argument("--seed", type=int, default=0, help="draws the inputs")
-    sample.add_argument("--pairs", type=int, help="write that many latents with their images instead")
-    sample.add_argument("--to", type=str | None, help="the file; samples.png or pairs.safetensors by default")
-    verbs.add_subcommand("sample", sample, help="draw samples of a trained arm")
+def _compare(verb: _Parser) -> None:
+    verb.add_argument("results", nargs="+", help="folders of runs, or their result.json")
 
-    apply = _Parser(description="Restore or repaint images of one's own with a student that a run exported.")
-    apply.add_argument("model", type=str, help="the NAME.safetensors of a student, in the folder of its run")
-    apply.add_argument("source", type=str, help="an image, or a folder of images")
-    apply.add_argument("--out", type=str, help="folder of the results, PNG files; originals are never overwritten")
-    apply.add_argument("--style", type=str | None, help="of a stylizer: the number of one of its styles, or a picture")
-    apply.add_argument(
-        "--tile",
-        type=str | None,
-        default="auto",
-        help="side of the squares of large images; null for none; auto: 256, none for what sees the whole",
+
+def _sample(verb: _Parser) -> None:
+    _recipe(verb)
+    _folders(verb)
+    verb.add_argument(
+        "--arm", default="student", help="teacher, control, or the name of a student; %(default)s by default"
     )
-    apply.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, cuda or mps")
-    verbs.add_subcommand("apply", apply, help="a trained student on images of one's own")
-
-    check = _Parser(description="Check a recipe, take a few steps of every arm, and estimate what it will cost.")
-    _recipe(check)
-    check.add_argument("--seeds", type=int, help="how many runs of student and control")
-    verbs.add_subcommand("check", check, help="what a recipe would cost, before anything heavy starts")
-
-    listed = _Parser(description="List what there is to build from, or the arguments of one class.")
-    listed.add_argument("what", nargs="?", type=str | None, help="a room such as generators, or a class name")
-    verbs.add_subcommand("list", listed, help="what recipes can be made of")
-    return parser
+    verb.add_argument("--seed", type=_whole, default=0, help="draws the inputs; %(default)s by default")
+    verb.add_argument("--pairs", type=_whole, help="write that many latents with their images instead")
+    verb.add_argument("--to", help="the file; samples.png or pairs.safetensors by default")
 
 
-def _folders(parser: ArgumentParser) -> None:
-    parser.add_argument("--out", type=str | None, help="folder of the run; runs/NAME by default")
-    parser.add_argument("--arms", type=str | None, help="folder of trained arms that several runs share; OUT/arms")
+def _apply(verb: _Parser) -> None:
+    verb.add_argument("model", help="the NAME.safetensors of a student, in the folder of its run")
+    verb.add_argument("source", help="an image, or a folder of images")
+    verb.add_argument("--out", help="folder of the results, PNG files; originals are never overwritten")
+    verb.add_argument("--style", help="of a stylizer: the number of one of its styles, or a picture")
+    verb.add_argument(
+        "--tile",
+        default="auto",
+        help="side of the squares of large images; null for none; by default auto: 256, none for what sees the whole",
+    )
+    verb.add_argument("--accelerator", default="auto", help="auto, cpu, cuda or mps; %(default)s by default")
 
 
-def _recipe(parser: ArgumentParser) -> None:
-    parser.add_argument("recipe", type=str, help="YAML file")
-    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--data-root", type=str | None, help="folder of data sets; else LIMBECK_DATA")
+def _check(verb: _Parser) -> None:
+    _recipe(verb)
+    verb.add_argument("--seeds", type=_whole, help="how many runs of student and control")
+
+
+def _list(verb: _Parser) -> None:
+    verb.add_argument("what", nargs="?", help="a room such as generators, or a class name")
+
+
+def _schema(verb: _Parser) -> None:
+    """Take no flags."""
+
+
+# By name: in a line, in a sentence, and what adds its flags.
+FLAGS: dict[str, tuple[str, str, Callable[[Any], None]]] = {
+    "run": (
+        "the whole story: train, evaluate, report",
+        "Train teacher, control and student, evaluate them alike, write the report.",
+        _run,
+    ),
+    "train": ("one arm only", "Train one arm, and the teacher it needs.", _train),
+    "evaluate": (
+        "measure a network",
+        "Measure a network against the reference split of the recipe's data, or another.",
+        _evaluate,
+    ),
+    "compare": ("several runs in one table", "Put the arms of several runs into one table.", _compare),
+    "sample": (
+        "draw samples of a trained arm",
+        "Draw what a trained arm makes, or write it for others to learn from.",
+        _sample,
+    ),
+    "apply": (
+        "a trained student on images of one's own",
+        "Restore or repaint images of one's own with a student that a run exported.",
+        _apply,
+    ),
+    "check": (
+        "what a recipe would cost, before anything heavy starts",
+        "Check a recipe, take a few steps of every arm, and estimate what it will cost.",
+        _check,
+    ),
+    "list": (
+        "what recipes can be made of",
+        "List what there is to build from, or the arguments of one class.",
+        _list,
+    ),
+    "schema": (
+        "the JSON Schema of recipes, for an editor",
+        "Print the JSON Schema of recipes: an editor that knows it completes and checks them.",
+        _schema,
+    ),
+}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
-
-from jsonargparse import Namespace
 
 from limbeck.errors import RecipeError, WeightsError, nearest, require
 
@@ -24,7 +23,7 @@ def _read(options: Namespace, changes: list[tuple[str, str]]) -> Recipe:
     if options.data_root:
         os.environ["LIMBECK_DATA"] = options.data_root
     device_of(options.accelerator)
-    if options.get("seeds") is not None:
+    if getattr(options, "seeds", None) is not None:
         changes = [*changes, ("seeds", str(options.seeds))]
     return read_recipe(options.recipe, changes)
 
@@ -123,9 +122,9 @@ def _apply(options: Namespace, changes: list[tuple[str, str]], command: str) -> 
         print(file)
 
 
-def _tile(word: str | None) -> int | Literal["auto"] | None:
+def _tile(word: str) -> int | Literal["auto"] | None:
     """Return what --tile says."""
-    if word is None:
+    if word == "null":
         return None
     if word == "auto":
         return "auto"
@@ -165,6 +164,14 @@ def _explain(entry: Entry) -> None:
         print(f"  {a.name}: {a.type}{'' if a.required else f' = {a.default!r}'}\n      {a.doc}")
 
 
+def _schema(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
+    import json  # noqa: PLC0415
+
+    from limbeck.recipe.schema import recipe_schema  # noqa: PLC0415
+
+    print(json.dumps(recipe_schema(), indent=1, allow_nan=False))
+
+
 def _chosen(options: Namespace, changes: list[tuple[str, str]], seed: int | None = None) -> tuple[Story, Arm]:
     """Return the run and its arm that --arm names, of that seed or the recipe's first."""
     from dataclasses import replace  # noqa: PLC0415
@@ -199,4 +206,5 @@ VERBS = {
     "apply": _apply,
     "check": _check,
     "list": _list,
+    "schema": _schema,
 }

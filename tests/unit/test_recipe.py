@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from limbeck.data.base import Augmentation, Data
@@ -19,8 +20,10 @@ from limbeck.methods.gan import Gan
 from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.networks.roles import Classifier, Generator, VariationalAutoencoder
 from limbeck.recipe.catalogue import arguments, catalogue, describe, resolve, type_text
-from limbeck.recipe.parts import Mistakes, Part, canonical, checked, read_part
+from limbeck.recipe.parts import Mistakes, Part, canonical, read_part
 from limbeck.recipe.reader import ArmRecipe, FeatureArm, Recipe, read_recipe
+from limbeck.recipe.rehearsal import rehearse
+from limbeck.recipe.signatures import argument
 from limbeck.training.options import Training
 from limbeck.types import Draw
 from limbeck.weighting.schedule import Schedule
@@ -218,7 +221,7 @@ class TestFlags:
     def test_a_flag_replaces_one_value_and_makes_sections_on_the_way(self, tmp_path: Path) -> None:
         recipe = read(tmp_path, flags={"student.network.init_args.width": "12", "control.training.steps": "30"})
         assert recipe.students["student"].network.description["init_args"] == {"width": 12}
-        assert recipe.controls["student"].training.steps == 30  # type: ignore[union-attr]
+        assert recipe.controls["control"].training.steps == 30  # type: ignore[union-attr]
 
     @pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.0e-3", "0.001", "+1e-3"])
     def test_numbers_in_every_spelling(self, tmp_path: Path, text: str) -> None:
@@ -296,7 +299,7 @@ class TestFlags:
 class TestArms:
     def test_a_control_is_the_student_without_anything_of_the_teacher(self, tmp_path: Path) -> None:
         recipe = read(tmp_path)
-        student, control = recipe.students["student"].description(), recipe.controls["student"].description()
+        student, control = recipe.students["student"].description(), recipe.controls["control"].description()
         assert control == {**student, "weights": {}, "start_from_teacher": []}
 
     def test_a_control_trains_what_its_student_holds_as_the_teacher_left_it(self, tmp_path: Path) -> None:
@@ -307,7 +310,7 @@ class TestArms:
             student = GOOD["student"] | {"start_from_teacher": start, "training": training} | given
             student |= {"network": GOOD["teacher"]["network"]}
             recipe = read(tmp_path, {"student": student, "control": control})
-            arms = (recipe.students["student"], recipe.controls["student"])
+            arms = (recipe.students["student"], recipe.controls["control"])
             return arms[0].training.freeze, arms[1].training.freeze  # type: ignore[union-attr]
 
         for start in (["student"], ["discriminator", "student.blocks.0"]):
@@ -318,14 +321,14 @@ class TestArms:
         assert held(["discriminator"], load=str(tmp_path / "weights.safetensors")) == ("blocks.0", "blocks.0")
 
     def test_somebody_elses_network_is_called_once_as_its_task_calls_it(self, tmp_path: Path) -> None:
-        def rehearse(**given: Any) -> None:
+        def call(**given: Any) -> None:
             init_args = {"target": f"{HERE}.Particular", "classes": 10, **given}  # of which it is told none here
             student = GOOD["student"] | {"network": {"class_path": "Import", "init_args": init_args}}
-            read(tmp_path, {"student": student}).rehearse()
+            rehearse(read(tmp_path, {"student": student}))
 
-        rehearse()
+        call()
         with pytest.raises(RecipeError, match=r"student.network: Particular cannot .*: AssertionError: another length"):
-            rehearse(arguments={"length": 63})
+            call(arguments={"length": 63})
 
     def test_a_control_has_settings_of_its_own(self, tmp_path: Path) -> None:
         own = {
@@ -334,7 +337,7 @@ class TestArms:
             "method": {"init_args": {"penalty": "r1"}},
         }
         recipe = read(tmp_path, {"control": own})
-        student, control = recipe.students["student"], recipe.controls["student"]
+        student, control = recipe.students["student"], recipe.controls["control"]
         assert control.training.steps == student.training.steps  # type: ignore[union-attr]
         assert control.training_description["optimizers"]["student"]["init_args"] == {"lr": 0.5}
         assert control.weights == {"student.adversarial": 2.0}
@@ -364,19 +367,20 @@ class TestArms:
             "no-output": {"weights": {"student.output": 0}},
         }
         recipe = read(tmp_path, {"students": students})
-        assert list(recipe.students) == list(recipe.controls) == ["x18", "x45", "no-output"]
+        assert list(recipe.students) == ["x18", "x45", "no-output"]
         assert recipe.students["x18"].description()["network"]["init_args"] == {"width": 4}
         assert recipe.students["x45"].description()["network"]["init_args"] == {"width": 2}
         assert recipe.students["no-output"].weights["student.output"] == 0.0
-        assert recipe.controls["no-output"] is recipe.controls["x18"]  # equal without a teacher: trained once
-        assert recipe.controls["x45"].training.steps == 7  # type: ignore[union-attr]
+        both = "control of x18, no-output"  # equal without a teacher: trained once
+        assert recipe.control_of == {"x18": both, "x45": "control of x45", "no-output": both}
+        assert list(recipe.controls) == [both, "control of x45"]
+        assert recipe.controls["control of x45"].training.steps == 7  # type: ignore[union-attr]
 
     def test_a_student_can_be_measured_against_another(self, tmp_path: Path) -> None:
         students = {"plain": None, "more": {"training": {"steps": 9}, "control": "plain"}, "own": {"weights": None}}
         recipe = read(tmp_path, {"students": students})
-        assert recipe.controls["more"] is recipe.students["plain"]
-        assert recipe.controls["plain"] is recipe.controls["own"] is not recipe.students["plain"]
-        assert list(recipe.arms()) == ["teacher", "plain", "more", "own", "control of plain"]
+        assert recipe.control_of == {"plain": "control", "more": "plain", "own": "control"}
+        assert list(recipe.arms()) == ["teacher", "plain", "more", "own", "control"]
         for wrong in ("more", "later", "plian"):
             lines = mistakes_of(tmp_path, {"students": students}, {"students.more.control": wrong})
             assert any("students.more.control: no student" in line for line in lines)
@@ -386,7 +390,7 @@ class TestArms:
         spin = {"class_path": f"{HERE}.Twirl", "init_args": {"turns": 3}}
         recipe = read(tmp_path, {"augmentation": spin, "features": arm})
         found = {name: a.augmentation is not None for name, a in recipe.arms().items()}
-        assert found == {"features": False, "teacher": True, "student": True, "control of student": True}
+        assert found == {"features": False, "teacher": True, "student": True, "control": True}
 
 
 class TestMistakes:
@@ -418,7 +422,7 @@ class TestMistakes:
         recipe = read(tmp_path, flags=flags)
         state = torch.get_rng_state()
         with pytest.raises(RecipeError) as caught:
-            recipe.rehearse()
+            rehearse(recipe)
         assert "student.network" in str(caught.value) and "teacher.network" in str(caught.value)
         assert torch.equal(torch.get_rng_state(), state)
 
@@ -434,7 +438,7 @@ class TestMistakes:
         tree = {"name": "letters", "data": data, "task": "Segmentation", "method": "Segment", "student": arm}
         Path("recipe.yaml").write_text(yaml.safe_dump(tree | {"control": False}))
         with pytest.raises(RecipeError, match=rf"student\.network: expected the 4 classes of glyphs, found {classes}"):
-            read_recipe("recipe.yaml").rehearse()
+            rehearse(read_recipe("recipe.yaml"))
 
     @pytest.mark.parametrize(
         ("changes", "lines"),
@@ -442,9 +446,9 @@ class TestMistakes:
             ({}, []),
             (
                 {"method": {"class_path": "Vae", "init_args": {"likelihood": "l1"}}},
-                ["teacher", "student", "control of student"],
+                ["teacher", "student", "control"],
             ),
-            ({"control": {"weights": {"student.reconstruction": 0}}}, ["control of student"]),
+            ({"control": {"weights": {"student.reconstruction": 0}}}, ["control"]),
             ({"teacher": {"network": {"class_path": f"{HERE}.Unscaled"}, "load": "weights.safetensors"}}, ["teacher"]),
         ],
     )
@@ -459,17 +463,17 @@ class TestMistakes:
         Path("recipe.yaml").write_text(yaml.safe_dump(tree | changes))
         recipe = read_recipe("recipe.yaml")
         if not lines:
-            recipe.rehearse()
+            rehearse(recipe)
             return
         with pytest.raises(RecipeError) as caught:
-            recipe.rehearse()
+            rehearse(recipe)
         told = [line for line in str(caught.value).splitlines() if "expected a scale trained by a Gaussian" in line]
         assert len(told) == len(lines) and all(any(f"{name}: " in line for line in told) for name in lines)
 
     def test_rehearsing_draws_nothing_from_the_global_generator(self, tmp_path: Path) -> None:
         recipe = read(tmp_path)
         state = torch.get_rng_state()
-        recipe.rehearse()
+        rehearse(recipe)
         assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -543,7 +547,7 @@ class TestParts:
         ],
     )
     def test_values_become_what_their_type_wants(self, annotation: Any, value: Any, expected: Any) -> None:
-        result = checked(annotation, value)
+        result = TypeAdapter(argument(annotation)).validate_python(value)
         assert result == expected and type(result) is type(expected)
 
     def test_the_hash_depends_on_content_not_on_order(self) -> None:

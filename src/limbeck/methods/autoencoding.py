@@ -9,12 +9,11 @@ import torch
 from torch import nn
 
 from limbeck.errors import RecipeError
-from limbeck.methods.base import Method
+from limbeck.methods.base import Method, Terms
 from limbeck.networks.autoencoders.latent_map import LatentMap
 from limbeck.networks.handling.modes import evaluating
 from limbeck.networks.handling.tap import Tap
 from limbeck.networks.roles import Autoencoder
-from limbeck.terms.base import Term
 from limbeck.types import Batch, Update
 
 
@@ -31,7 +30,7 @@ class Autoencoding(Method):
         self,
         players: Mapping[str, nn.Module | None],
         teachers: Mapping[str, nn.Module | None],
-        terms: Mapping[str, Term | None] | None = None,
+        terms: Terms | None = None,
     ) -> None:
         """Take up the networks and the terms, and find out what runs in the encoders.
 

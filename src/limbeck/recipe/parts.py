@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import types
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
+from typing import Any, Generic, TypeVar
 
-from jsonargparse import ArgumentError, ArgumentParser
-from torch import nn
+from pydantic import TypeAdapter, ValidationError
 
 from limbeck.errors import LimbeckError, RecipeError, in_a_line, nearest
-from limbeck.recipe.catalogue import Argument, arguments, classes_in, open_ended, resolve, type_text
+from limbeck.recipe.catalogue import resolve
+from limbeck.recipe.marks import lines, shown
+from limbeck.recipe.signatures import Draft, PartOf, nothing
 
 T = TypeVar("T")
 
@@ -76,13 +76,18 @@ class Mistakes:
                 self.add(f"{prefix}{name}", f"unknown key{nearest(name, known)}; there are {', '.join(known)}")
         return {n: v for n, v in value.items() if v is not None and (known is None or n in known)}
 
-    def value(self, annotation: Any, value: Any, key: str) -> Any:
-        """Return `value` as its type wants it, or None after noting that it does not fit."""
+    def read(self, kind: TypeAdapter[T], value: Any, key: str) -> T | None:
+        """Return a value as its type wants it, or None after noting what does not fit."""
         try:
-            return checked(annotation, value)
-        except RecipeError as error:
-            self.add(key, error)
+            return kind.validate_python(value)
+        except ValidationError as error:
+            self.refuse(key, error)
             return None
+
+    def refuse(self, key: str, error: ValidationError) -> None:
+        """Note everything that was found in the value of a key."""
+        for place, text in lines(error):
+            self.add(".".join(map(str, (key, *place))), text)
 
     def report(self, source: object) -> None:
         """Raise one RecipeError with everything that was noted, if anything was."""
@@ -100,41 +105,6 @@ def canonical(tree: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def shown(value: Any) -> str:
-    """Return a value as a recipe would write it, shortened."""
-    if value is None:
-        return "nothing"
-    text = json.dumps(value) if isinstance(value, bool | Mapping | list) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def checked(annotation: Any, value: Any) -> Any:
-    """Return `value` as `annotation` wants it: text that reads as a number becomes one, a list a tuple...
-
-    Raises:
-        RecipeError: It does not fit. The message does not name the key.
-    """
-    if get_origin(annotation) is Literal and value not in get_args(annotation) and not isinstance(value, bool):
-        value = str(value) if str(value) in get_args(annotation) else value  # YAML reads `precision: 32` as a number
-    parser = ArgumentParser(exit_on_error=False)
-    try:
-        # In a list, because a parser takes None for "not given" whatever the type.
-        parser.add_argument("--value", type=types.GenericAlias(list, (annotation,)))
-    except ValueError:  # a type that only exists in Python, in somebody else's class: it will see for itself
-        return value
-    try:
-        return parser.parse_object({"value": [value]}).value[0]
-    except ArgumentError:
-        choices = get_args(annotation) if get_origin(annotation) is Literal else ()
-        hint = nearest(value, map(str, choices)) if isinstance(value, str) else ""
-        raise RecipeError(f"expected {type_text(annotation)}, found {shown(value)}{hint}") from None
-
-
-def nothing(cls: type) -> Collection[str]:
-    """Return no names: everything that the class needs stands in the recipe."""
-    return ()
-
-
 def read_part(
     base: type[Any], value: Any, key: str, mistakes: Mistakes, supplied: Callable[[type], Collection[str]] = nothing
 ) -> Part[Any]:
@@ -149,26 +119,48 @@ def read_part(
         mistakes: Where mistakes are noted.
         supplied: Tells which arguments of a class come with `build` rather than from the recipe.
     """
-    spec = {"class_path": value} if isinstance(value, str) else value
-    if not isinstance(spec, Mapping) or not isinstance(spec.get("class_path"), str):
-        wanted = f"expected a {base.__name__}, as {{class_path: Name, init_args: {{...}}}}"
-        mistakes.add(key, f"{wanted}, found {shown(value)}")
-        return Part({}, _unusable)
-    before = len(mistakes.lines)
-    mistakes.section(spec, key, ("class_path", "init_args"))
     try:
-        cls = resolve(base, spec["class_path"])
-    except LimbeckError as error:
-        mistakes.add(f"{key}.class_path" if isinstance(value, Mapping) else key, error)
-        return Part({}, _unusable)
-    values = _read_arguments(cls, spec.get("init_args"), f"{key}.init_args", mistakes, supplied(cls))
+        return part_of(PartOf(base, supplied).draft(value), key, mistakes)
+    except ValidationError as error:
+        mistakes.refuse(key, error)
+        return unusable(base, value)
+
+
+def part_of(draft: Draft, key: str, mistakes: Mistakes) -> Part[Any]:
+    """Return the part that was read at a key."""
+    values = {name: _keyed(value, f"{key}.init_args.{name}", mistakes) for name, value in draft.values.items()}
     description = {
-        "class_path": f"{cls.__module__}.{cls.__qualname__}",
-        "init_args": {name: plain(v) for name, v in values.items()},
+        "class_path": f"{draft.cls.__module__}.{draft.cls.__qualname__}",
+        "init_args": {name: plain(value) for name, value in values.items()},
     }
-    if len(mistakes.lines) > before:
-        return Part(description, _unusable, cls)
-    return Part(description, partial(_construct, cls, values, mistakes.at(key)), cls)
+    return Part(description, partial(_construct, draft.cls, values, mistakes.at(key)), draft.cls)
+
+
+def unusable(base: type[Any], value: Any) -> Part[Any]:
+    """Return a part that cannot be built: its class, if that much is known, and what the recipe says of it."""
+    spec = value if isinstance(value, Mapping) else {"class_path": value}
+    arguments = spec.get("init_args")
+    described = {"class_path": spec.get("class_path"), "init_args": arguments if isinstance(arguments, Mapping) else {}}
+    try:
+        return Part(described, _refuse, resolve(base, str(described["class_path"])))
+    except LimbeckError:
+        return Part(described, _refuse)
+
+
+def usable(part: Part[Any]) -> bool:
+    """Return whether a part can be built."""
+    return part.build is not _refuse
+
+
+def _keyed(value: Any, key: str, mistakes: Mistakes) -> Any:
+    """Return a value with parts, which know their keys, in place of its drafts."""
+    if isinstance(value, Draft):
+        return part_of(value, key, mistakes)
+    if isinstance(value, list | tuple):
+        return type(value)(_keyed(each, f"{key}.{i}", mistakes) for i, each in enumerate(value))
+    if isinstance(value, dict):
+        return {name: _keyed(each, f"{key}.{name}", mistakes) for name, each in value.items()}
+    return value
 
 
 def plain(value: Any) -> Any:
@@ -180,50 +172,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: plain(v) for name, v in value.items()}
     return str(value) if isinstance(value, Path) else value
-
-
-def _read_arguments(cls: type, given: Any, key: str, mistakes: Mistakes, supplied: Collection[str]) -> dict[str, Any]:
-    if given is not None and not isinstance(given, Mapping):
-        mistakes.add(key, f"expected the arguments of {cls.__name__} by name, found {shown(given)}")
-        return {}
-    known = {name: a for name, a in arguments(cls).items() if name not in supplied}
-    values: dict[str, Any] = {}
-    for name, value in (given or {}).items():
-        place = f"{key}.{name}"
-        if name in supplied:
-            mistakes.add(place, f"{cls.__name__} gets {name!r} from elsewhere in the recipe; leave it out here")
-        elif name in known:
-            values[name] = _read_argument(known[name], value, place, mistakes)
-        elif open_ended(cls):
-            values[name] = value
-        else:
-            there = f"it has {', '.join(known)}" if known else "it has none"
-            mistakes.add(place, f"{cls.__name__} has no argument {name!r}{nearest(name, known)}; {there}")
-    for name, argument in known.items():
-        if argument.required and name not in (given or {}):
-            mistakes.add(f"{key}.{name}", f"missing; {cls.__name__} needs it ({argument.type})")
-    return values
-
-
-def _read_argument(argument: Argument, value: Any, key: str, mistakes: Mistakes) -> Any:
-    annotation = argument.annotation
-    base = _base_in(annotation)
-    if base is not None and (
-        isinstance(value, Mapping) or (isinstance(value, str) and str not in classes_in(annotation))
-    ):
-        return read_part(base, value, key, mistakes)
-    items = _base_in(get_args(annotation)[0]) if get_origin(annotation) is not None and get_args(annotation) else None
-    if items is not None and base is None and isinstance(value, list):
-        return [read_part(items, v, f"{key}.{i}", mistakes) for i, v in enumerate(value)]
-    return mistakes.value(annotation, value, key)
-
-
-def _base_in(annotation: Any) -> type | None:
-    """Return the class in an annotation that a recipe describes by class_path: a network or a class of ours."""
-    for cls in classes_in(annotation):
-        if issubclass(cls, nn.Module) or cls.__module__.startswith("limbeck."):
-            return cls
-    return None
 
 
 def _construct(cls: type[T], values: Mapping[str, Any], key: str, **more: Any) -> T:
@@ -242,8 +190,10 @@ def _construct(cls: type[T], values: Mapping[str, Any], key: str, **more: Any) -
 def _built(value: Any) -> Any:
     if isinstance(value, Part):
         return value.build()
-    return [_built(v) for v in value] if isinstance(value, list) else value
+    if isinstance(value, list | tuple):
+        return type(value)(_built(each) for each in value)
+    return {name: _built(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
-def _unusable(**more: Any) -> Any:
+def _refuse(**more: Any) -> Any:
     raise AssertionError("a part of a recipe whose mistakes were not reported")

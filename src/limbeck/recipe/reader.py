@@ -1,39 +1,19 @@
 """From YAML and flags to a `Recipe`: every mistake is told at once, before anything is built.
 
-    name: gan-fashion-mnist
-    seed: 0                   # the first seed
-    seeds: 5                  # how many runs of student and control; 1
-    data: {class_path: FashionMNIST, init_args: {size: 32}}
-    task: {class_path: Generation, init_args: {latent: [64]}}
-    features: {...}           # an arm with a name, trained on the data; or a ready {class_path: ...}
-    method: {class_path: Gan, init_args: {loss: hinge}}
-    networks: {discriminator: {class_path: DcganDiscriminator}}     # what the method needs besides the student
-    augmentation: {class_path: Flip}
-    teacher: {network: ..., training: ...}                          # or {network: ..., load: file}: not trained
-                              # with both it starts from the file; new_layers: [fc] do not, and are drawn anew
-    student: {network: ..., training: ..., weights: ..., start_from_teacher: [discriminator]}
-                              # or a part of it that the teacher's network has too: [student.encoder]
-    students: {x18: {...}, x48: {...}}                              # several, each a change of `student`
-                              # taught_by: x18 makes an earlier student the teacher: an assistant (Mirzadeh et al. 2020)
-                              # control: x18 measures it against that student instead of its own control
-    control: true             # the student without teacher; false, or its own training, method and weights
-    baselines: {...}          # networks without training, by name
-    settings_tried: {student: 8, control: 8}
-
-`method`, `networks` and `augmentation` hold for teacher, students and controls; an arm that has its own lays it over
-them. `weights` names losses as "player.loss", with a number or {weight, from, until, ramp}; what it does not name has
-the method's default. A control takes over everything of its student but the weights and where networks start from;
-and but `freeze` if any of the student starts from the teacher. Where the teacher is a black box, so that there is no
-teacher section, a control needs a method of its own that ignores it.
+`method`, `networks`, `augmentation` and `weighting` hold for teacher, students and controls; an arm that has its own
+lays it over them. `weights` names losses as "player.loss", with a number or {weight, from, until, ramp}; what it does
+not name has the method's default. A control takes over everything of its student but the weights and where networks
+start from; and but `freeze` if any of the student starts from the teacher. Where the teacher is a black box, so that
+there is no teacher section, a control needs a method of its own that ignores it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -42,24 +22,28 @@ from limbeck.errors import LimbeckError, RecipeError, nearest
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.recipe import tree as trees
 from limbeck.recipe.arm import ArmReader
-from limbeck.recipe.parts import Mistakes, Part, canonical, read_part, shown
+from limbeck.recipe.marks import shown
+from limbeck.recipe.parts import Mistakes, Part, canonical, part_of, read_part, unusable
 from limbeck.recipe.plan import ArmRecipe, FeatureArm, Recipe
+from limbeck.recipe.sections import (
+    NAME,
+    NAMES,
+    ControlSection,
+    FeaturesSection,
+    RecipeSection,
+    Section,
+    StudentSection,
+    TeacherSection,
+    TriedSection,
+    VariantSection,
+)
+from limbeck.recipe.signatures import Draft
 from limbeck.tasks.base import Task
 
 __all__ = ["ArmRecipe", "FeatureArm", "Part", "Recipe", "canonical", "read_recipe"]
 
-SHARED = ("method", "networks", "augmentation")
-TRAINED = ("network", "training", "weights", *SHARED)
-TEACHER = (*TRAINED, "load", "new_layers")
-STUDENT = (*TEACHER, "start_from_teacher")
-FEATURES = ("name", *TEACHER)
-CONTROL = ("training", "method", "weights")
-TOP = (
-    "name", "seed", "seeds", "data", "task", "features", "method", "networks", "augmentation", "teacher", "student",
-    "students", "control", "baselines", "settings_tried",
-)  # fmt: skip
+SHARED = ("method", "networks", "augmentation", "weighting")
 OF_ARMS = ("teacher", "control", "floor")  # names of rows that are no students
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def read_recipe(path: str | Path, overrides: Sequence[tuple[str, str]] = ()) -> Recipe:
@@ -94,14 +78,13 @@ def network_of(tree: Mapping[str, Any], student: str) -> nn.Module:
     Raises:
         RecipeError: The recipe has no such student, or its network cannot be built.
     """
-    students = _Reader(tree, Mistakes()).networks()  # data and weights of the run need not be on this machine
-    if student not in students:
+    networks = _Reader(tree, Mistakes()).networks()  # data and weights of the run need not be on this machine
+    if student not in networks:
         raise RecipeError(
-            f"no student {student!r} in the recipe{nearest(student, students)}; there is {', '.join(students)}"
+            f"no student {student!r} in the recipe{nearest(student, networks)}; there is {', '.join(networks)}"
         )
     mistakes = Mistakes()
-    description = students[student].description
-    part: Part[nn.Module] = read_part(nn.Module, description, f"{student}.network", mistakes)
+    part: Part[nn.Module] = read_part(nn.Module, networks[student], f"{student}.network", mistakes)
     mistakes.report("result.json")
     return part.build()
 
@@ -111,35 +94,47 @@ def _laid(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in trees.merged(base, change).items() if value is not None}
 
 
+class _Variant(NamedTuple):
+    """A student: its merged section, where that was merged from, and what it says of its control."""
+
+    name: str
+    places: tuple[str, ...]
+    section: dict[str, Any]
+    control: Any
+
+
 class _Reader:
     """Reads the sections of one tree; what it returns is only usable when there are no mistakes."""
 
     def __init__(self, tree: Mapping[str, Any], mistakes: Mistakes) -> None:
         self.tree, self.mistakes = tree, mistakes
-        self.top = mistakes.section(tree, "", TOP)
+        self.top = mistakes.section(tree, "", RecipeSection.names())
         self.arms = ArmReader()
 
     def recipe(self) -> Recipe:
-        shared = {name: self.top[name] for name in SHARED if name in self.top}
+        own = RecipeSection.read(self.top, "", self.mistakes)
         teacher = None
         if "teacher" in self.top:
-            section = _laid(shared, self._raw("teacher", TEACHER))
-            teacher = self._arm(section, ("teacher", ""), None)
-        students, controls = self._students(shared, teacher)
+            teacher = self._arm(_laid(self._shared(), self._raw("teacher", TeacherSection)), ("teacher", ""), None)
+        variants = list(self._variants())
+        students = self._students(variants, teacher)
+        controls, control_of = self._controls(variants, teacher)
+        tried = TriedSection.read(self.top.get("settings_tried"), "settings_tried", self.mistakes)
         recipe = Recipe(
-            name=self._name(self.top.get("name"), "name", self.mistakes),
-            data=self._tried(Data, "data"),
-            task=self._tried(Task, "task"),
+            name=own.name,
+            data=self._tried(Data, "data", own.data),
+            task=self._tried(Task, "task", own.task),
             students=students,
-            seeds=self._seeds(),
+            seeds=tuple(range(own.seed, own.seed + own.seeds)),
             teacher=teacher,
             controls=controls,
+            control_of=control_of,
             features=self._features(),
-            baselines={n: self._part(nn.Module, v, f"baselines.{n}") for n, v in self._section("baselines").items()},
-            settings_tried={
-                n: self._count(v, f"settings_tried.{n}", 1)
-                for n, v in self._section("settings_tried", ("student", "control")).items()
+            baselines={
+                name: read_part(nn.Module, value, f"baselines.{name}", self.mistakes)
+                for name, value in self._section("baselines").items()
             },
+            settings_tried=tried.model_dump(exclude_unset=True),
             tree=self.tree,
         )
         for name in recipe.baselines:
@@ -148,150 +143,141 @@ class _Reader:
         self.arms.report(self.mistakes)
         return recipe
 
-    def networks(self) -> dict[str, Part[nn.Module]]:
-        """Return the networks of the students by name."""
-        shared = {name: self.top[name] for name in SHARED if name in self.top}
-        students, _ = self._students(shared, None)
-        return {name: arm.network for name, arm in students.items()}
+    def networks(self) -> dict[str, Any]:
+        """Return what the recipe says of the students' networks, by name."""
+        return {name: section.get("network") for name, _, section, _ in self._variants()}
 
-    def _students(
-        self, shared: Mapping[str, Any], teacher: ArmRecipe | None
-    ) -> tuple[dict[str, ArmRecipe], dict[str, ArmRecipe]]:
-        base = _laid(shared, self._raw("student", STUDENT))
-        variants = {name: f"students.{name}" for name in self._names("students")} or {"student": "student"}
+    def _shared(self) -> dict[str, Any]:
+        return {name: self.top[name] for name in SHARED if name in self.top}
+
+    def _variants(self) -> Iterator[_Variant]:
+        """Yield the students in turn."""
         if "student" not in self.top and "students" not in self.top:
             self.mistakes.add("student", "missing; expected {network: ..., training: ...}")
-            variants = {}
-        students: dict[str, ArmRecipe] = {}
-        controls: dict[str, ArmRecipe] = {}
-        trained: dict[str, ArmRecipe | None] = {}  # the controls that are no students; equal ones are trained once
-        for name, key in variants.items():
-            own = self._raw(key, (*STUDENT, "taught_by", "control")) if key != "student" else {}
-            assistant = self._earlier(own.get("taught_by"), f"{key}.taught_by", students)
+            return
+        base = _laid(self._shared(), self._raw("student", StudentSection))
+        names = self._names("students")
+        for name in names:
+            own = self._raw(f"students.{name}", VariantSection)
             section = _laid(base, {n: v for n, v in own.items() if n != "control"})
-            places = tuple(dict.fromkeys((key, "student", "")))
-            students[name] = self._arm(section, places, teacher if assistant is None else assistant)
-            choices = {"control": self.top.get("control", teacher is not None)}
-            if own.get("control") is not None:
-                choices[f"{key}.control"] = own["control"]
-            if isinstance(own.get("control"), str):
-                before = {n: student for n, student in students.items() if n != name}
-                control = self._earlier(own["control"], f"{key}.control", before)
-            else:
-                control = self._control(section, places, choices, teacher)
-                alike = (c for c in trained.values() if c and control and c.description() == control.description())
-                control = trained[name] = next(alike, control)
-            if control is not None:
-                controls[name] = control
-        return students, controls
+            yield _Variant(name, (f"students.{name}", "student", ""), section, own.get("control"))
+        if not names:
+            yield _Variant("student", ("student", ""), base, None)
 
-    def _earlier(self, name: Any, key: str, students: Mapping[str, ArmRecipe]) -> ArmRecipe | None:
-        """Return the student of that name, which must stand before the one that asks for it."""
-        if name is not None and not (isinstance(name, str) and name in students):
-            there = f"there are {', '.join(students)}" if students else "there is none"
-            self.mistakes.add(key, f"no student {shown(name)} before this one{nearest(str(name), students)}; {there}")
-        return students.get(name) if isinstance(name, str) else None
+    def _students(self, variants: list[_Variant], teacher: ArmRecipe | None) -> dict[str, ArmRecipe]:
+        students: dict[str, ArmRecipe] = {}
+        for name, places, section, _ in variants:
+            assistant = self._earlier(section.get("taught_by"), f"{places[0]}.taught_by", students)
+            students[name] = self._arm(section, places, teacher if assistant is None else students[assistant])
+        return students
+
+    def _controls(
+        self, variants: list[_Variant], teacher: ArmRecipe | None
+    ) -> tuple[dict[str, ArmRecipe], dict[str, str]]:
+        """Return the controls by name, and for each student the name of what it is measured against."""
+        against: dict[str, str] = {}
+        made: dict[str, tuple[ArmRecipe, list[str]]] = {}  # by content: controls that are equal are trained once
+        for number, (name, places, section, own) in enumerate(variants):
+            if isinstance(own, str):
+                other = self._earlier(own, f"{places[0]}.control", [variant.name for variant in variants[:number]])
+                against[name] = other or ""
+            elif (control := self._control(section, places, own, teacher)) is not None:
+                made.setdefault(canonical(control.description()), (control, []))[1].append(name)
+        controls = {}
+        for control, names in made.values():
+            own_name = "control" if len(made) == 1 else f"control of {', '.join(names)}"
+            controls[own_name] = control
+            against |= dict.fromkeys(names, own_name)
+        return controls, {v.name: against[v.name] for v in variants if v.name in against}
+
+    def _earlier(self, name: Any, key: str, students: Collection[str]) -> str | None:
+        """Return the name of a student, which must stand before the one that asks for it."""
+        if name is None or (isinstance(name, str) and name in students):
+            return name
+        there = f"there are {', '.join(students)}" if students else "there is none"
+        self.mistakes.add(key, f"no student {shown(name)} before this one{nearest(str(name), students)}; {there}")
+        return None
 
     def _control(
-        self,
-        student: Mapping[str, Any],
-        places: tuple[str, ...],
-        choices: Mapping[str, Any],
-        teacher: ArmRecipe | None,
+        self, student: Mapping[str, Any], places: tuple[str, ...], own: Any, teacher: ArmRecipe | None
     ) -> ArmRecipe | None:
-        """Return the control of a student, from the choices by the key where they stand, the last the strongest."""
-        of_the_teacher = ("weights", "start_from_teacher", "taught_by")
-        section = {name: value for name, value in student.items() if name not in of_the_teacher}
-        start = student.get("start_from_teacher")
-        began = isinstance(start, list | tuple) and any(str(place).partition(".")[0] == "student" for place in start)
-        if began and isinstance(section.get("training"), Mapping):
-            # What the student holds as the teacher left it, its control would hold as it was drawn.
-            section["training"] = {name: value for name, value in section["training"].items() if name != "freeze"}
-        wanted, own_method = False, False
+        """Return the control of a student; `own` is what the student itself says of it."""
+        choices = {"control": self.top.get("control", teacher is not None)}  # the last is the strongest
+        if own is not None:
+            choices[f"{places[0]}.control"] = own
+        section = _without_teacher(student)
         for key, choice in choices.items():
-            wanted = choice is not False
-            own_method = own_method or (isinstance(choice, Mapping) and "method" in choice)
-            if not isinstance(choice, bool | Mapping):
-                self.mistakes.add(key, f"expected true, false or its own {', '.join(CONTROL)}, found {shown(choice)}")
-            elif isinstance(choice, Mapping):
-                section = trees.merged(section, self.mistakes.section(choice, key, CONTROL))
-        taught = teacher is not None or own_method  # by a black box, whose images are in the data
-        if wanted and not taught:
-            self.mistakes.add(
-                list(choices)[-1],
-                "there is no teacher, so the student is its own control; leave it out, or give it its own method",
-            )
-        if not wanted or not taught:
+            if isinstance(choice, Mapping):
+                section = trees.merged(section, self.mistakes.section(choice, key, ControlSection.names()))
+            elif not isinstance(choice, bool):
+                expected = f"true, false or its own {', '.join(ControlSection.names())}"
+                self.mistakes.add(key, f"expected {expected}, found {shown(choice)}")
+        *_, (key, wanted) = choices.items()
+        if wanted is False:
             return None
-        return self._arm(section, (*reversed(list(choices)), *places), None)
+        own_method = any(isinstance(choice, Mapping) and "method" in choice for choice in choices.values())
+        if teacher is None and not own_method:  # with one: taught by a black box, whose images are in the data
+            self.mistakes.add(
+                key, "there is no teacher, so the student is its own control; leave it out, or give it its own method"
+            )
+            return None
+        return self._arm(section, (*reversed(choices), *places), None)
 
     def _features(self) -> FeatureArm | Part[FeatureExtractor] | None:
         value = self.top.get("features")
         if value is None:
             return None
         if isinstance(value, str) or (isinstance(value, Mapping) and "class_path" in value):
-            return self._part(FeatureExtractor, value, "features")
-        section = self._section("features", FEATURES)
-        mistakes = self.mistakes.scoped(lambda key: f"features.{key}")
-        arm = self._arm(section, ("features",), None)
-        return FeatureArm(self._name(section.get("name"), "name", mistakes), arm)
+            return read_part(FeatureExtractor, value, "features", self.mistakes)
+        section = self._section("features", FeaturesSection)
+        arm = self._arm({n: v for n, v in section.items() if n != "name"}, ("features",), None)
+        return FeatureArm(self.mistakes.read(NAME, section.get("name"), "features.name") or "", arm)
 
     def _arm(self, section: Mapping[str, Any], places: tuple[str, ...], teacher: ArmRecipe | None) -> ArmRecipe:
         """Read one arm from its merged section; `places` are what it was merged from, the strongest first."""
         return self.arms.read(section, self.mistakes.scoped(partial(trees.origin, self.tree, places)), teacher)
 
-    def _seeds(self) -> tuple[int, ...]:
-        first = self._count(self.top.get("seed", 0), "seed", 0)
-        count = self._count(self.top.get("seeds", 1), "seeds", 1)
-        return tuple(range(first, first + count))
+    def _section(self, key: str, kind: type[Section] | None = None) -> dict[str, Any]:
+        """Return a section without empty entries, after noting what is not known."""
+        return self.mistakes.section(trees.at(self.tree, key), key, None if kind is None else kind.names())
 
-    def _count(self, value: Any, key: str, least: int) -> int:
-        number = self.mistakes.value(int, value, key)
-        if number is not None and number < least:
-            self.mistakes.add(key, f"expected a whole number of at least {least}, found {number}")
-        return number or 0
-
-    def _section(self, key: str, known: Collection[str] | None = None) -> dict[str, Any]:
-        return self.mistakes.section(self._at(key), key, known)
-
-    def _at(self, key: str) -> Any:
-        value: Any = self.tree
-        for step in key.split(".", 1):
-            value = value.get(step)
-        return value
-
-    def _raw(self, key: str, known: Collection[str]) -> dict[str, Any]:
+    def _raw(self, key: str, kind: type[Section]) -> dict[str, Any]:
         """Return a section as `_section` does, but with its nulls: laid over another, null takes a value away."""
-        self._section(key, known)
-        value = self._at(key)
-        return {name: part for name, part in value.items() if name in known} if isinstance(value, Mapping) else {}
+        self._section(key, kind)
+        value = trees.at(self.tree, key)
+        return (
+            {name: part for name, part in value.items() if name in kind.names()} if isinstance(value, Mapping) else {}
+        )
 
     def _names(self, key: str) -> list[str]:
         value = self.top.get(key)
         if value is not None and not isinstance(value, Mapping):
             self.mistakes.add(key, f"expected a mapping of names, found {shown(value)}")
             return []
-        good = [n for n in value or {} if NAME.fullmatch(n) and "." not in n and n not in (*OF_ARMS, "features")]
+        good = [n for n in value or {} if re.fullmatch(NAMES, n) and "." not in n and n not in (*OF_ARMS, "features")]
         for name in value or {}:
             if name not in good:
                 self.mistakes.add(key, f"{name!r} cannot be a student's name; use letters, digits, '-' and '_'")
         return good
 
-    def _name(self, value: Any, key: str, mistakes: Mistakes) -> str:
-        if not isinstance(value, str) or not NAME.fullmatch(value):
-            mistakes.add(key, f"expected a name of letters, digits, '-', '_' and '.', found {shown(value)}")
-        return str(value)
-
-    def _part(self, base: type[Any], value: Any, key: str) -> Part[Any]:
-        return read_part(base, value, key, self.mistakes)
-
-    def _tried(self, base: type[Any], key: str) -> Part[Any]:
+    def _tried(self, base: type[Any], key: str, draft: Draft | None) -> Part[Any]:
         """Return a part whose constructor is cheap, after trying it."""
-        before = len(self.mistakes.lines)
-        part = self._part(base, self.top.get(key), key)
-        if len(self.mistakes.lines) == before:
-            try:
-                part.build()
-            except LimbeckError as error:
-                self.mistakes.note(str(error))
+        if draft is None:
+            return unusable(base, self.top.get(key))
+        part = part_of(draft, key, self.mistakes)
+        try:
+            part.build()
+        except LimbeckError as error:
+            self.mistakes.note(str(error))
         return part
+
+
+def _without_teacher(student: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section of a student without what comes from a teacher."""
+    section = {name: v for name, v in student.items() if name not in ("weights", "start_from_teacher", "taught_by")}
+    start = student.get("start_from_teacher")
+    began = isinstance(start, list | tuple) and any(str(place).partition(".")[0] == "student" for place in start)
+    if began and isinstance(section.get("training"), Mapping):
+        # What the student holds as the teacher left it, its control would hold as it was drawn.
+        section["training"] = {name: value for name, value in section["training"].items() if name != "freeze"}
+    return section

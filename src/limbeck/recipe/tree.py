@@ -13,6 +13,7 @@ import yaml
 from limbeck.errors import RecipeError
 
 Tree = dict[str, Any]
+DOTTED = ("weights", "terms")  # mappings of names with a dot: "player.loss"
 
 
 class _Loader(yaml.SafeLoader):
@@ -90,7 +91,7 @@ def dump(tree: Mapping[str, Any]) -> str:
 def override(tree: Tree, key: str, value: Any) -> None:
     """Set the value at a dotted path, making sections on the way.
 
-    The path below `weights` is a loss's name, "player.loss", which has a dot of its own.
+    The path below `weights` and `terms` is a name such as "player.loss", which has a dot of its own.
 
     Raises:
         RecipeError: The path leads through something that is not a section.
@@ -111,12 +112,14 @@ def override(tree: Tree, key: str, value: Any) -> None:
 
 
 def steps(key: str) -> list[str]:
-    """Return the keys along a dotted path."""
+    """Return the keys along a dotted path; below `weights` and `terms` stands a name with a dot of its own."""
     parts = key.split(".")
-    if "weights" in parts[:-2]:
-        at = parts.index("weights") + 1
-        parts[at : at + 2] = [".".join(parts[at : at + 2])]
-    return parts
+    path: list[str] = []
+    while parts:
+        size = 2 if path and path[-1] in DOTTED else 1
+        path.append(".".join(parts[:size]))
+        parts = parts[size:]
+    return path
 
 
 def merged(base: Any, change: Any) -> Any:
@@ -131,17 +134,32 @@ def merged(base: Any, change: Any) -> Any:
 
 
 def origin(tree: Mapping[str, Any], sections: Sequence[str], key: str) -> str:
-    """Return the full path of `key` in that of the sections (merged, the last is the base) which says most of it."""
+    """Return the full path of `key` in that of the sections (merged, the last is the base) which says most of it.
+
+    What a section replaces, such as another class with its arguments, is not said by those below it.
+    """
     path = steps(key)
 
-    def depth(section: str) -> int:
-        return _depth(tree, [*(section.split(".") if section else []), *path])
+    def said(section: str) -> dict[str, Any]:
+        own = at(tree, section)
+        return {path[0]: own[path[0]]} if isinstance(own, Mapping) and path[0] in own else {}
 
-    def within(section: str) -> int:
-        return depth(section) - (section.count(".") + 1 if section else 0)
-
-    best = max(sections, key=within)  # the first of equals
+    *changes, best = sections
+    known = said(best)
+    for section in reversed(changes):
+        change = said(section)
+        known = merged(known, change)
+        if _depth(change, path) == _depth(known, path):
+            best = section
     return f"{best}.{key}" if best else key
+
+
+def at(tree: Mapping[str, Any], section: str) -> Any:
+    """Return what stands in a section, such as "students.x18"; in "" everything, and None where there is nothing."""
+    here: Any = tree
+    for step in section.split(".", 1) if section else []:
+        here = here.get(step) if isinstance(here, Mapping) else None
+    return here
 
 
 def _depth(tree: Any, path: Iterable[str]) -> int:

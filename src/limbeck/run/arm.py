@@ -25,7 +25,7 @@ from limbeck.ground.randomness import seed_of
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.networks.given.weights import load_weights, weights_hash
-from limbeck.recipe.arm import brings_weights, losses_of
+from limbeck.recipe.arm import brings_weights
 from limbeck.recipe.parts import canonical
 from limbeck.recipe.reader import ArmRecipe
 from limbeck.run.setting import Setting, Watcher
@@ -34,7 +34,6 @@ from limbeck.training.feed import Feed
 from limbeck.training.job import Job
 from limbeck.training.launch import fit
 from limbeck.training.teacher_cache import TeacherCache, kept, of_images, of_steps
-from limbeck.weighting.scheduled import Scheduled
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ class Arm:
             task=self.setting.task,
             images=self.setting.data.split("train"),
             training=self.recipe.training,
-            weighting=Scheduled(self.recipe.weights, losses_of(self.recipe.method)),
+            weighting=self.recipe.weigh(),
             seed=self.seed,
             folder=self.folder,
             identity=self.hash,

@@ -15,15 +15,14 @@ from torch import nn
 from limbeck.errors import LimbeckError
 from limbeck.metrics.cost import parameters
 from limbeck.metrics.work import macs
-from limbeck.recipe.arm import losses_of
 from limbeck.recipe.reader import ArmRecipe, Recipe
+from limbeck.recipe.rehearsal import rehearse
 from limbeck.report.table import Estimate
 from limbeck.tasks.classification import Classification
 from limbeck.training.engine import Engine
 from limbeck.training.job import Job
 from limbeck.training.options import device_of
 from limbeck.training.replicas import One
-from limbeck.weighting.scheduled import Scheduled
 
 STEPS = 4  # the first warms up, the others are timed
 
@@ -35,7 +34,7 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
         LimbeckError: Something in the recipe, its data or its weights cannot be used.
     """
     device_of(accelerator)
-    recipe.rehearse()
+    rehearse(recipe)
     data, task = recipe.data.build(), recipe.task.build()
     images = data.split("train")
     found = []
@@ -43,10 +42,9 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
         network, own = arm.network.build().eval(), Classification() if name == "features" else task
         steps, seconds = 0, 0.0
         if arm.training is not None:
-            teacher = recipe.teacher_of(arm) if name in recipe.students else None
+            teacher = recipe.teacher_of(name)
             taught = None if teacher is None else _networks(teacher)
             method = arm.assemble(_networks(arm), taught)
-            weighting = Scheduled(arm.weights, losses_of(arm.method))
             training = replace(arm.training, processes=1, compile=False)
             augmentation = arm.augmentation.build() if arm.augmentation else None
             with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +53,7 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
                     own,
                     images,
                     training,
-                    weighting,
+                    arm.weigh(),
                     0,
                     Path(folder),
                     augmentation=augmentation,

@@ -75,9 +75,12 @@ def tell(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: str =
         setting,
         features,
         teacher,
-        _controls(recipe, setting, features),
+        {
+            name: [Arm(name, control, setting, seed, None, features) for seed in recipe.seeds]
+            for name, control in recipe.controls.items()
+        },
         _students(recipe, setting, teacher, features),
-        {name: _control_names(recipe)[id(control)] for name, control in recipe.controls.items()},
+        recipe.control_of,
     )
 
 
@@ -107,24 +110,6 @@ def _make(store: Path) -> None:
         raise LimbeckError(f"{store}: cannot be made ({error.strerror}); choose another folder with --out") from error
 
 
-def _control_names(recipe: Recipe) -> dict[int, str]:
-    """Return the name of every control by its identity: its own as a student, or "control", or whose control it is."""
-    own = {id(student): name for name, student in recipe.students.items()}  # a control may be another student
-    others = dict.fromkeys(id(control) for control in recipe.controls.values() if id(control) not in own)
-    return own | {key: "control" if len(others) == 1 else f"control of {_students_of(recipe, key)}" for key in others}
-
-
-def _controls(recipe: Recipe, setting: Setting, features: FeatureExtractor | None) -> dict[str, list[Arm]]:
-    """Return the controls that are no students themselves."""
-    names = _control_names(recipe)
-    controls = {names[id(control)]: control for control in recipe.controls.values()}
-    return {
-        name: [Arm(name, control, setting, seed, None, features) for seed in recipe.seeds]
-        for name, control in controls.items()
-        if name not in recipe.students
-    }
-
-
 def _students(
     recipe: Recipe, setting: Setting, teacher: Arm | None, features: FeatureExtractor | None
 ) -> dict[str, list[Arm]]:
@@ -136,10 +121,6 @@ def _students(
         arms = zip(recipe.seeds, teachers, strict=True)
         students[name] = [Arm(name, student, setting, seed, taught_by, features) for seed, taught_by in arms]
     return students
-
-
-def _students_of(recipe: Recipe, control: int) -> str:
-    return ", ".join(name for name, arm in recipe.controls.items() if id(arm) == control)
 
 
 def measured_by(recipe: Recipe, setting: Setting) -> FeatureExtractor | None:

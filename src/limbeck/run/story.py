@@ -8,6 +8,7 @@ from limbeck.export.base import Format
 from limbeck.export.safetensors import Safetensors
 from limbeck.ground.progress import say
 from limbeck.recipe.reader import Recipe
+from limbeck.recipe.rehearsal import rehearse
 from limbeck.report.html import write_report
 from limbeck.report.result import Result
 from limbeck.report.wording import headline, main_metric_of
@@ -31,7 +32,7 @@ def run(recipe: Recipe, out: Path, *, arms: Path | None = None, accelerator: str
     Raises:
         LimbeckError: Anything in recipe, data or weights that cannot be used; `Interrupted` if asked to stop.
     """
-    recipe.rehearse()
+    rehearse(recipe)
     story = tell(recipe, out, arms, accelerator)
     for arm in (arm for group in story.arms().values() for arm in group):
         arm.fit()

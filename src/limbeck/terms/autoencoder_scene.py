@@ -130,7 +130,7 @@ class AutoencoderScene(Scene, ABC):
         self, who: str, paths: list[str], run: Callable[[], T], of_student: bool
     ) -> tuple[T, Mapping[str, Tensor]]:
         """Return what a part of a network says, and its features; with a gradient where the student is in it."""
-        recorded = self._moved or (of_student and self.learns)
+        recorded = self._moved or (of_student and "student" in self.learners)
         with torch.set_grad_enabled(recorded), Tap(self.stage.network(who), paths) as tap:
             found = run()
         return found, {path: tap[path] for path in paths}

@@ -1,0 +1,150 @@
+"""The rehearsal of a recipe: everything is built once, so that what cannot work shows before any training."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.baselines.base import Fitted
+from limbeck.data.base import Data
+from limbeck.errors import LimbeckError, in_a_line
+from limbeck.methods.base import Method
+from limbeck.networks.given.external import External
+from limbeck.networks.roles import Segmenter, segments
+from limbeck.recipe.needs import check_needs
+from limbeck.recipe.parts import Mistakes, Part
+from limbeck.recipe.plan import ArmRecipe, Recipe
+from limbeck.tasks.base import Task
+from limbeck.training.feed import together
+
+
+def rehearse(recipe: Recipe) -> None:
+    """Build everything once, so that what cannot be built or does not fit shows before any training.
+
+    Raises:
+        RecipeError: With one line for each of them.
+    """
+    mistakes = Mistakes()
+    with torch.random.fork_rng(devices=[]):
+        if isinstance(recipe.features, Part):
+            _build(recipe.features, mistakes)
+        stage = _Stage(_build(recipe.data, mistakes), _build(recipe.task, mistakes), mistakes)
+        for name, part in recipe.baselines.items():
+            stage.fit(f"baselines.{name}", _build(part, mistakes))
+        for name, arm in recipe.arms().items():
+            networks, method = _assemble(arm, recipe.teacher_of(name), mistakes)
+            augmentation = None if arm.augmentation is None else _build(arm.augmentation, mistakes)
+            if networks["student"] is not None:
+                stage.play(name, arm, networks["student"], method, augmentation)
+            for own, network in networks.items() if name not in recipe.controls else ():  # theirs are the students'
+                place = "network" if own == "student" else f"networks.{own}"
+                stage.fit(f"{name}.{place}", network, beside=own != "student")
+    mistakes.report(recipe.name)
+
+
+def _assemble(arm: ArmRecipe, teacher: ArmRecipe | None, mistakes: Mistakes) -> tuple[dict[str, Any], Method | None]:
+    """Try to put an arm together, and return its networks by name and its method; None for what cannot be built."""
+    networks = _networks(arm, mistakes)
+    taught = None if teacher is None else _networks(teacher, mistakes)
+    if arm.training is None or None in networks.values() or (taught is not None and None in taught.values()):
+        return networks, None
+    try:
+        return networks, arm.assemble(networks, taught)
+    except LimbeckError as error:
+        mistakes.note(str(error))
+        return networks, None
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Data and task, None where they cannot be built, by which networks and methods are checked."""
+
+    data: Data | None
+    task: Task | None
+    mistakes: Mistakes
+
+    def play(self, name: str, arm: ArmRecipe, student: nn.Module, method: Method | None, augmentation: Any) -> None:
+        """Note why an arm cannot do the task."""
+        if self.task is None:
+            return
+        try:
+            self.task.check(student, method, arm.weights)
+            together(self.task, {} if method is None else method.draws(), augmentation)
+            if self.data is not None:  # a feature network learns as a classifier does, whatever the task
+                given = self.data.gives() if name == "features" else self.task.gives(self.data)
+                check_needs(method, given, self.data)
+            arm.weigh()
+        except LimbeckError as error:
+            self.mistakes.add(name, str(error))
+
+    def fit(self, key: str, network: Any, *, beside: bool = False) -> None:
+        """Note where a network does not take the shapes and classes of data and task.
+
+        `beside` is for a network that a method has beside the arm's own.
+        """
+        if self.data is None or self.task is None:
+            return
+        data = self.data
+        image, latent = getattr(network, "image_shape", None), getattr(network, "latent_shape", None)
+        drawn = self.task.draws().get("latent")
+        if latent is not None and drawn is not None and prod(latent) != prod(drawn.shape):
+            self.mistakes.add(key, f"expected latents {drawn.shape} as the task draws them, found {latent}")
+        elif isinstance(network, External):
+            image = _called(key, network, data, self.task, self.mistakes, beside=beside) or image
+        if image is not None and image != data.image_shape:
+            self.mistakes.add(key, f"expected images {data.image_shape} (C, H, W) as in {data.name}, found {image}")
+        channels = network.channels if isinstance(network, Segmenter) else data.image_shape[0]
+        if channels != data.image_shape[0]:
+            expected = f"images of {data.image_shape[0]} channels as in {data.name}"
+            self.mistakes.add(key, f"expected {expected}, found {channels}")
+        of_pixels = segments(network) or (isinstance(network, Fitted) and network.truth == "mask")
+        told, known = len(data.mask_classes if of_pixels else data.classes), getattr(network, "classes", 0)
+        if 0 < known < told or (of_pixels and 0 < told < known):  # a class too many would be told for some pixel
+            self.mistakes.add(key, f"expected the {told} classes of {data.name}, found {known}")
+
+
+def _called(
+    key: str, network: External, data: Data, task: Task, mistakes: Mistakes, *, beside: bool
+) -> tuple[int, ...] | None:
+    """Call somebody else's network, which need not state its shapes, and return (C, H, W) of what a generator makes.
+
+    None for other roles, and where it cannot be called, which is noted.
+    """
+    latent = task.draws().get("latent")
+    makes, classifies = network.role == "generator", network.role in ("classifier", "segmenter")
+    if beside:  # it is shown what the method makes: where there is a latent, images like the data's
+        known = latent is not None and (classifies or network.role == "discriminator")
+    else:
+        known = classifies or (makes and latent is not None)
+    if not known:
+        return None
+    given, shape = ("latents", latent.shape) if makes and latent else ("images", data.image_shape)
+    label = torch.zeros(2, dtype=torch.long) if network.classes and task.teaches().get("conditional") else None
+    try:
+        with torch.no_grad():  # a copy: the owner's may be elsewhere, in another precision, or keep something
+            output: Tensor = deepcopy(network).cpu().float().eval()(torch.randn(2, *shape), label)
+    except LimbeckError as error:
+        mistakes.add(key, str(error))
+    except Exception as error:  # whatever the owner's module raises
+        name = type(network.module).__name__
+        mistakes.add(key, f"{name} cannot be called with {given} of shape {(2, *shape)}: {in_a_line(error)}")
+    else:
+        return tuple(output.shape[1:]) if makes else None
+    return None
+
+
+def _networks(arm: ArmRecipe, mistakes: Mistakes) -> dict[str, Any]:
+    return {name: _build(part, mistakes) for name, part in {"student": arm.network, **arm.networks}.items()}
+
+
+def _build(part: Part[Any], mistakes: Mistakes) -> Any:
+    try:
+        return part.build()
+    except LimbeckError as error:
+        mistakes.note(str(error))
+        return None
