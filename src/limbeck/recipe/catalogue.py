@@ -89,8 +89,13 @@ def rooms() -> dict[str, type]:
     return {base.room: base for base in sorted(bases, key=lambda base: base.room)}
 
 
-def resolve(base: type, name: str) -> type:
+def resolve(base: type, name: str, *others: type) -> type:
     """Return the subclass of `base` with that short name, or at that dotted import path.
+
+    Args:
+        base: What it has to be.
+        name: Its name.
+        others: What could stand there as well: named, where nothing is found, among what there is.
 
     Raises:
         RecipeError: There is none, several, or it is of another kind.
@@ -109,7 +114,7 @@ def resolve(base: type, name: str) -> type:
     if matches:
         paths = ", ".join(f"{c.__module__}.{name}" for c in matches)
         raise RecipeError(f"{name!r} is ambiguous; give one of {paths}")
-    names = [c.__name__ for c in known]
+    names = [c.__name__ for kind in (base, *others) for c in catalogue(kind)]
     missing = "".join(f"; not available: {reason}" for reason in _room(base)[1])
     raise RecipeError(
         f"expected a {base.__name__}, found {name!r}{nearest(name, names)}; there are"

@@ -21,6 +21,7 @@ from limbeck.recipe.parts import Mistakes, Part
 from limbeck.recipe.plan import ArmRecipe, Recipe
 from limbeck.tasks.base import Task
 from limbeck.training.feed import together
+from limbeck.weighting.schedule import Schedule
 
 
 def rehearse(recipe: Recipe) -> None:
@@ -79,8 +80,16 @@ class _Stage:
                 given = self.data.gives() if name == "features" else self.task.gives(self.data)
                 check_needs(method, given, self.data)
             arm.weigh()
+            self._weigh(name, arm, method)
         except LimbeckError as error:
             self.mistakes.add(name, str(error))
+
+    def _weigh(self, name: str, arm: ArmRecipe, method: Method | None) -> None:
+        """Note the default terms that have a weight and cannot work."""
+        for loss, weight in arm.weights.items():
+            on = (weight.weight if isinstance(weight, Schedule) else weight) > 0
+            if on and method is not None and loss in method.left_out:
+                self.mistakes.add(f"{name}.weights.{loss}", method.left_out[loss])
 
     def fit(self, key: str, network: Any, *, beside: bool = False) -> None:
         """Note where a network does not take the shapes and classes of data and task.

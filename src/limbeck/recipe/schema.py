@@ -81,13 +81,14 @@ class _Definitions:
         return rest | (self.linked(TypeAdapter(schema[LATER])) if LATER in schema else {})
 
     def _reference(self, part: PartOf) -> Json:
-        name = f"{'Change' if part.change else 'Any'}{part.base.__name__}"
+        bases = "Or".join(base.__name__ for base in (part.base, *part.others))
+        name = f"{'Change' if part.change else 'Any'}{bases}"
         self._rooms[name] = part
         return {"$ref": f"#/$defs/{name}"}
 
     def _room(self, part: PartOf) -> Json:
         """Return the choice of what may stand in the place of a part."""
-        classes = catalogue(part.base)
+        classes = [cls for base in (part.base, *part.others) for cls in catalogue(base)]
         alone = [cls.__name__ for cls in classes if part.change or not self._required(cls, part)]
         choices = [
             {"enum": alone},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from pydantic_core import CoreSchema, core_schema
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
-from limbeck.errors import LimbeckError, nearest
+from limbeck.errors import LimbeckError, RecipeError, nearest
 from limbeck.recipe.catalogue import arguments, open_ended, resolve, type_text
 from limbeck.recipe.marks import Expected, Json, OneOf, Place, is_told, lines, mistakes, shown
 
@@ -56,6 +57,7 @@ class PartOf:
         change: Whether it may be laid over another, and so say only a part of it.
         named: Whether text is the name of a class.
         alone: Whether nothing may stand there instead.
+        others: Further bases, of which it may be as well.
     """
 
     base: type
@@ -63,6 +65,7 @@ class PartOf:
     change: bool = False
     named: bool = True
     alone: bool = True
+    others: tuple[type, ...] = ()
 
     def read(self, value: Any, otherwise: Callable[[Any], Any]) -> Any:
         """Return the draft that a value describes, or what else it is."""
@@ -92,7 +95,7 @@ class PartOf:
         ]
         draft = None
         try:
-            cls = resolve(self.base, spec["class_path"])
+            cls = self.resolve(spec["class_path"])
             draft = Draft(cls, read_arguments(cls, spec.get("init_args"), self.supplied(cls)))
         except LimbeckError as error:
             found.append((("class_path",) if spec is value else (), str(error)))
@@ -101,6 +104,17 @@ class PartOf:
         if draft is None or found:
             raise mistakes(*found)
         return draft
+
+    def resolve(self, name: str) -> type:
+        """Return the class of that name, or at that dotted import path.
+
+        Raises:
+            RecipeError: There is none below any base; told of the first, with the names of all.
+        """
+        for base in self.others:
+            with suppress(RecipeError):
+                return resolve(base, name)
+        return resolve(self.base, name, *self.others)
 
     def _no_part(self, value: Any) -> ValidationError:
         wanted = f"expected a {self.base.__name__}, as {{class_path: Name, init_args: {{...}}}}"
@@ -150,12 +164,12 @@ def readable(annotation: Any) -> Any:
 
 
 def _one_of(options: tuple[Any, ...]) -> Any:
-    """Return the type of a union; of several classes of ours the first is what may stand there."""
+    """Return the type of a union; of several classes of ours any may stand there."""
     bases = [option for option in options if _described(option)]
     rest = tuple(readable(option) for option in options if option not in bases)
     if not bases:
         return Union[rest]  # noqa: UP007
-    part = PartOf(bases[0], named=str not in options, alone=not rest)
+    part = PartOf(bases[0], named=str not in options, alone=not rest, others=tuple(bases[1:]))
     return Annotated[Union[rest] if rest else Any, part]  # noqa: UP007
 
 
@@ -225,6 +239,8 @@ def _in_words(cls: type, supplied: Collection[str], line: Mapping[str, Any]) -> 
         text = f"missing; {cls.__name__} needs it ({arguments(cls)[name].type})"
     elif line["type"] == "extra_forbidden" and name in supplied:
         text = _elsewhere(cls, name)
+    elif line["type"] == "extra_forbidden" and name in (moved := getattr(cls, "moved_arguments", {})):
+        text = f"now written as a term: terms: {{{moved[name]}}}"
     elif line["type"] == "extra_forbidden":
         known = [known for known in arguments(cls) if known not in supplied]
         there = f"it has {', '.join(known)}" if known else "it has none"

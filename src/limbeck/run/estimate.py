@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from limbeck.errors import LimbeckError
+from limbeck.ground.progress import say
+from limbeck.methods.base import Method
 from limbeck.metrics.cost import parameters
 from limbeck.metrics.work import macs
 from limbeck.recipe.reader import ArmRecipe, Recipe
@@ -45,6 +47,7 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
             teacher = recipe.teacher_of(name)
             taught = None if teacher is None else _networks(teacher)
             method = arm.assemble(_networks(arm), taught)
+            _caution(name, method, arm.training.micro_batches)
             training = replace(arm.training, processes=1, compile=False)
             augmentation = arm.augmentation.build() if arm.augmentation else None
             with tempfile.TemporaryDirectory() as folder:
@@ -64,6 +67,16 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
         work = macs(own.ready(network), own.example(data, 1)).count
         found.append(Estimate(name, parameters(network), int(work), _memory(), steps, seconds))
     return found
+
+
+def _caution(name: str, method: Method, micro_batches: int) -> None:
+    """Say which losses a batch in parts changes: those that compare its samples with one another."""
+    coupling = [loss for loss, term in method.terms.items() if term.couples]
+    if coupling and micro_batches > 1:
+        say(
+            f"{name}: {', '.join(coupling)} compare the samples of a batch with one another, and with micro_batches:"
+            f" {micro_batches} only those of a part; the gradient is another one than that of the whole batch"
+        )
 
 
 def _networks(arm: ArmRecipe) -> dict[str, nn.Module]:
