@@ -91,11 +91,15 @@ from limbeck.terms.adversarial import RealFake
 from limbeck.terms.base import Term
 from limbeck.terms.boundary_weighted_kl import BoundaryWeightedKl
 from limbeck.terms.cross_entropy import CrossEntropy
+from limbeck.terms.distribution import Likelihood, SoftDistribution
 from limbeck.terms.follow import FollowFeatures
 from limbeck.terms.output_distance import OutputDistance
+from limbeck.terms.painting import ChannelStatistics, Content, Style
 from limbeck.terms.penalties import R1, GradientPenalty
 from limbeck.terms.perceptual import CriticFeatures, Perceptual
 from limbeck.terms.soft_label import BoundarySoftLabel
+from limbeck.terms.spectral import Spectral
+from limbeck.terms.total_variation import TotalVariation
 from limbeck.terms.unlabelled import AgreedLabels, PseudoLabels
 from limbeck.terms.worst import Worst
 
@@ -163,25 +167,43 @@ def vq(taught: bool, **options: Any) -> Method:
     return Vq(VqVae(2, **small), VqVae(3, **small) if taught else None, **options)
 
 
-def restore(taught: bool, *, degradation: Degradation, **options: Any) -> Method:
+def restore(
+    taught: bool, *, degradation: Degradation, terms: Mapping[str, Callable[[], Any]] | None = None, **options: Any
+) -> Method:
     channels, scale = 1 + degradation.masks, degradation.scale
     made = {name: value() if callable(value) else value for name, value in options.items()}
-    if taught and "critic_features" in made:
+    made["terms"] = {name: term() for name, term in (terms or {}).items()}
+    if taught and "student.critic_feature" in made["terms"]:
         made["teacher_discriminator"] = PatchDiscriminator(3, channels=1, size=8, halvings=1)
     teacher = ToyRestorer(5, scale, channels) if taught else None
     return Restore(ToyRestorer(3, scale, channels), teacher=teacher, **made)
 
 
 def restore_case(degradation: Degradation, weights: dict[str, float] | None = None, **options: Any) -> Case:
-    return Case(partial(restore, degradation=degradation, **options), Restoration(degradation), weights or {})
+    coupled = "relations of samples" if "student.relations" in options.get("terms", {}) else ""
+    build = partial(restore, degradation=degradation, **options)
+    return Case(build, Restoration(degradation), weights or {}, coupled=coupled)
 
 
-def stylize(taught: bool, *, styles: int = 1, **options: Any) -> Method:
-    made = {name: value() if callable(value) else value for name, value in options.items()}
+def painting(content: list[str], style: list[str]) -> dict[str, Term]:
+    """Return the terms of painters that look at these layers."""
+    return {
+        "student.content": Content(content),
+        "student.style": Style(style),
+        "student.perceptual": Content(list(dict.fromkeys([*content, *style])), "teacher"),
+        "student.gram": Style(style, "teacher"),
+        "student.statistics": ChannelStatistics(style),
+    }
+
+
+def stylize(
+    taught: bool, *, styles: int = 1, terms: Mapping[str, Callable[[], Any]] | None = None, **options: Any
+) -> Method:
+    made = painting(["relu1_2"], ["relu1_1", "relu1_2"]) | {name: term() for name, term in (terms or {}).items()}
     teacher = JohnsonStylizer(2, 1, styles) if taught else None
     pictures = ["gravel.png", "brick.png"][:styles]
-    seen = {"content_paths": ["relu1_2"], "style_paths": ["relu1_1", "relu1_2"], "style_size": 16}
-    return Stylize(JohnsonStylizer(1, 1, styles), teacher, styles=pictures, feature_network=Vgg16(), **seen, **made)
+    seen = {"feature_network": Vgg16(), "styles": pictures, "style_size": 16}
+    return Stylize(JohnsonStylizer(1, 1, styles), teacher, terms=made, **seen, **options)
 
 
 def stylize_by_picture(taught: bool) -> Method:
@@ -190,10 +212,11 @@ def stylize_by_picture(taught: bool) -> Method:
     def built(width: int) -> AdaptiveStylizer:
         return AdaptiveStylizer(Vgg16(width=width, until="relu2_1", trained=width < 4))
 
-    seen = {"content_paths": ["relu1_2"], "style_paths": ["relu1_1", "relu1_2"], "style_size": 16}
-    pictures, features = ["gravel.png", "brick.png"], Hint({"encoder.relu2_1": "encoder.relu2_1"})
+    follow = Hint({"encoder.relu2_1": "encoder.relu2_1"})
+    terms = {**painting(["relu1_2"], ["relu1_1", "relu1_2"]), "student.features": follow}
     teacher = built(4) if taught else None
-    return Stylize(built(2), teacher, styles=pictures, feature_network=Vgg16(), features=features, **seen)
+    pictures = ["gravel.png", "brick.png"]
+    return Stylize(built(2), teacher, styles=pictures, style_size=16, feature_network=Vgg16(), terms=terms)
 
 
 def stylize_case(weights: dict[str, float] | None = None, **options: Any) -> Case:
@@ -290,23 +313,55 @@ CASES: dict[type[Method], dict[str, Case]] = {
         "renewed": Case(partial(boundary, stored=24, interval=1), Classification(), {}, coupled=MEMORY),
     },
     Restore: {
-        "super-resolution": restore_case(Downscale(2), {"student.spectral": 0.5}, distance="charbonnier"),
-        "noise, distributions, affinity": restore_case(
-            AddNoise(25, 50), LABELLED, features=partial(FeatureAffinity, {"body": "body"}), distribution="gaussian"
+        "super-resolution": restore_case(
+            Downscale(2),
+            {"student.spectral": 0.5},
+            terms={"student.reconstruction": partial(OutputDistance, "target", "charbonnier")},
         ),
-        "holes, hints": restore_case(Holes(), LABELLED, features=partial(Hint, {"body.0": "body.0"})),
+        "noise, distributions, affinity": restore_case(
+            AddNoise(25, 50),
+            LABELLED,
+            terms={
+                "student.features": partial(FeatureAffinity, {"body": "body"}),
+                "student.likelihood": partial(Likelihood, "gaussian"),
+                "student.soft_label": partial(SoftDistribution, "gaussian"),
+            },
+        ),
+        "holes, hints": restore_case(
+            Holes(), LABELLED, terms={"student.features": partial(Hint, {"body.0": "body.0"})}
+        ),
         "perceptual, adversarial": restore_case(
             Blur(1.0),
-            feature_network=SEEN["feature_network"],
-            perceptual_paths=["blocks.0"],
+            terms={
+                "student.perceptual": lambda: Perceptual(classifier(2), ["blocks.0"], "target"),
+                "student.output_perceptual": lambda: Perceptual(classifier(2), ["blocks.0"]),
+            },
             discriminator=lambda: PatchDiscriminator(2, 1, 8, halvings=1, condition=1),
             conditional=True,
         ),
-        "teacher's critic": restore_case(
+        "teacher's critic, hinge": restore_case(
             Downscale(2),
             discriminator=lambda: PatchDiscriminator(2, 1, 8, halvings=1),
-            critic_features=["blocks.0"],
-            loss="hinge",
+            terms={"student.critic_feature": partial(CriticFeatures, ["blocks.0"])} | game("hinge"),
+        ),
+        "penalty, relations, drawn masks": restore_case(
+            Blur(1.0),
+            discriminator=lambda: PatchDiscriminator(2, 1, 8, halvings=1),
+            terms={
+                "discriminator.penalty": partial(R1, every=2),
+                "student.relations": partial(Rkd, {"body": "body"}),
+                "student.masks": partial(Mgd, {"body": "body"}),
+                "student.total_variation": TotalVariation,
+            },
+            size=8,
+        ),
+        "attacked": restore_case(
+            Blur(1.0),
+            terms={
+                "student.worst_output": lambda: Worst(OutputDistance(), Pgd(steps=2)),
+                "student.worst_label": lambda: Worst(SoftDistribution(), Pgd(steps=2)),
+            },
+            size=8,
         ),
     },
     Stylize: {
@@ -314,9 +369,18 @@ CASES: dict[type[Method], dict[str, Case]] = {
         "two styles, statistics, embedding": stylize_case(
             {"student.statistics": 0.5, "student.perceptual": 0.5},
             styles=2,
-            features=partial(Hint, {"blocks.0": "blocks.0"}),
+            terms={"student.features": partial(Hint, {"blocks.0": "blocks.0"})},
         ),
         "styles as pictures": replace(stylize_case(), build=stylize_by_picture),
+        "two styles, attacked, drawn masks": stylize_case(
+            styles=2,
+            terms={
+                "student.worst_style": lambda: Worst(Style(["relu1_1"]), Pgd(steps=2)),
+                "student.masks": partial(Mgd, {"blocks.0": "blocks.0"}),
+                "student.spectral": Spectral,
+            },
+            size=8,
+        ),
     },
     Vae: {
         "plain": vae_case(),

@@ -3,71 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import partial
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.data.pictures import picture
-from limbeck.errors import require
-from limbeck.losses.base import FeatureLoss
-from limbeck.losses.features import l1
-from limbeck.losses.style import content_distance, gram, statistics_kl, style_distance, total_variation
-from limbeck.methods.legacy import Legacy
+from limbeck.errors import RecipeError, require
+from limbeck.losses.style import gram
+from limbeck.methods.base import Default, Method, Terms
 from limbeck.networks.handling.adapters import feature_shapes
 from limbeck.networks.handling.frozen import Frozen
-from limbeck.networks.handling.tap import Tap, features_at
-from limbeck.types import Batch, Draw, Loss, Update
+from limbeck.networks.handling.tap import features_at
+from limbeck.terms.base import blank
+from limbeck.terms.output_distance import OutputDistance
+from limbeck.terms.painting import ChannelStatistics, Content, Style, StylizerScene
+from limbeck.terms.scene import Scene
+from limbeck.terms.total_variation import TotalVariation
+from limbeck.types import Batch, Draw, Update
 
-SIDE = 64  # height and width of the image that networks are shown to learn the shapes of their features
 STYLE = "stylize.style"
+BOTH = ("relu3_3", "relu1_2", "relu2_2")  # the layers of VGG-16 that see content, and those that see style
 
 
 @final
-class Stylize(Legacy):
+class Stylize(Method):
     """One player: the student keeps what an image shows and paints as the style is painted, or as its teacher paints.
 
-    Without a teacher this is Johnson's training, and so its own control arm. x is an image, S and T are student and
-    teacher, φ_l the features of `feature_network` at a layer, G their Gram matrix, s the style.
+    Without a teacher this is Johnson's training, and so its own control arm. By default:
 
-    * `student.content`: Σ_l ‖φ_l(S(x)) - φ_l(x)‖² / ‖φ_l(x)‖² over `content_paths`.
-    * `student.style`: Σ_l ‖G_l(S(x)) - G_l(s)‖² / ‖G_l(s)‖² over `style_paths`. Divided like that, both are numbers
-      about 1, whatever the network (Johnson et al. 2016, eq. 2 and 4, divide by sizes).
-    * `student.total_variation`: how much neighbouring pixels of S(x) differ.
-    * `student.output`: L1 distance of S(x) from T(x).
-    * `student.perceptual`: Σ_l ‖φ_l(S(x)) - φ_l(T(x))‖² / ‖φ_l(T(x))‖² over both kinds of paths: how differently the
-      two paintings are seen.
-    * `student.gram`: as `style`, with T(x) in place of the style.
-    * `student.statistics`: Σ_l KL of the channels' statistics, T(x)'s as soft label, S(x)'s as answer.
-    * `student.features`: how features follow the teacher's: with `Hint` this is the linear embedding of collaborative
-      distillation (Wang et al. 2020, arXiv:2003.08436, eq. 5).
+    * `student.content`: what the painting shows is what the image shows (`Content`).
+    * `student.style`: it is painted as the style is painted (`Style`).
+    * `student.total_variation`: it is smooth (`TotalVariation`); off unless weighed.
+    * `student.output`: its distance from the teacher's painting (`OutputDistance`).
+    * `student.perceptual`: how differently the two paintings are seen (`Content`, to: teacher); off unless weighed.
+    * `student.gram`: it is painted as the teacher's painting is painted (`Style`, to: teacher); off unless weighed.
+    * `student.statistics`: the teacher's channel statistics as soft label (`ChannelStatistics`); off unless weighed.
+
+    Further terms are at hand: any loss of features, with `Hint` the linear embedding of collaborative distillation
+    (Wang et al. 2020, arXiv:2003.08436, eq. 5), `Spectral`, `Perceptual`, `Worst`.
+
+    The layers at which `feature_network` sees content and style are the `paths` of those terms; by default those of
+    VGG-16, so that another network needs terms with its own.
 
     Args:
         student: A stylizer that knows as many styles as there are pictures, or takes a style as an image.
         teacher: Another one.
+        terms: Terms that replace the defaults or stand beside them, by "player.term"; null takes one away.
         styles: Pictures, each a style: files here, in the data root, or of scikit-image.
         style_size: Height and width in pixels at which the styles are looked at.
         feature_network: A trained network that sees images, such as `Vgg16`.
-        content_paths: Module paths of it.
-        style_paths: Module paths of it.
-        features: How features follow the teacher's.
+        size: Height and width of the images that networks are shown to learn the shapes of their features, or one
+            number for both: those of the training images where a term draws something of that shape (`Mgd`, `Worst`).
 
     Raises:
-        RecipeError: Arguments that exclude each other, or networks that do not fit.
+        RecipeError: An argument is out of its range, networks do not fit, or a term cannot work with them.
         DataError: A picture cannot be read.
     """
 
     pictures: Tensor
-    weights: ClassVar[Mapping[str, float]] = {
-        "student.content": 1.0,
-        "student.style": 1.0,
-        "student.total_variation": 0.0,
-        "student.output": 1.0,
-        "student.perceptual": 0.0,
-        "student.gram": 0.0,
-        "student.statistics": 0.0,
-        "student.features": 1.0,
+    defaults: ClassVar[Mapping[str, Default]] = {
+        "student.content": Default(Content),
+        "student.style": Default(Style),
+        "student.total_variation": Default(TotalVariation, 0.0),
+        "student.output": Default(OutputDistance),
+        "student.perceptual": Default(partial(Content, BOTH, to="teacher"), 0.0),
+        "student.gram": Default(partial(Style, to="teacher"), 0.0),
+        "student.statistics": Default(ChannelStatistics, 0.0),
+    }
+    scene: ClassVar[type[Scene]] = StylizerScene
+    moved_arguments: ClassVar[Mapping[str, str]] = {
+        "content_paths": "student.content: {class_path: Content, init_args: {paths: ...}}, and student.perceptual with"
+        " to: teacher and all paths",
+        "style_paths": "student.style: {class_path: Style, init_args: {paths: ...}}, with to: teacher student.gram, and"
+        " likewise student.statistics: ChannelStatistics",
+        "features": "student.features: ...",
     }
 
     def __init__(
@@ -75,163 +86,63 @@ class Stylize(Legacy):
         student: nn.Module,
         teacher: nn.Module | None = None,
         *,
+        terms: Terms | None = None,
         styles: Sequence[str],
         style_size: int = 256,
         feature_network: nn.Module,
-        content_paths: Sequence[str] = ("relu3_3",),
-        style_paths: Sequence[str] = ("relu1_2", "relu2_2", "relu3_3"),
-        features: FeatureLoss | None = None,
+        size: int | tuple[int, int] = 64,
     ) -> None:
         super().__init__()
-        require("stylize.styles", len(styles) > 0, "at least one picture", list(styles))
-        require("stylize.teacher", teacher is not student or teacher is None, "another network (a copy)", "the student")
+        require("styles", len(styles) > 0, "at least one picture", list(styles))
         for network in (student, teacher):
             known = getattr(network, "styles", len(styles)) or len(styles)
-            require(
-                "stylize.styles",
-                known == len(styles),
-                f"{known} pictures, as many as the network's styles",
-                len(styles),
-            )
-        self.student, self.styles = student, list(styles)
-        self.teacher = None if teacher is None else Frozen(teacher)
+            fitting = f"{known} pictures, as many as the network's styles"
+            require("styles", known == len(styles), fitting, len(styles))
+        self.size = (size, size) if isinstance(size, int) else size
+        require("size", min(self.size) >= 1, "pixels of at least 1", size)
         self.feature_network = Frozen(feature_network)
-        self.content_paths, self.style_paths = list(content_paths), list(style_paths)
-        Tap(feature_network, [*content_paths, *style_paths])  # names a wrong path before anything is trained
-        self.features = None if teacher is None else features
-        if self.features is not None and teacher is not None:
-            pairs = self.features.paths
-            self.features.fit_to(_shapes(student, list(pairs)), _shapes(teacher, list(pairs.values())))
+        self.register_buffer("pictures", torch.cat([picture(path, style_size) for path in styles]), persistent=False)
+        self.cast({"student": student}, {"teacher": teacher}, terms)
+        for name in ("student.content", "student.style"):  # without them, unasked, it would be no painter
+            if name in self.left_out:
+                raise RecipeError(f"terms.{name}: {self.left_out[name]}")
         with torch.no_grad():
-            pictures = torch.cat([picture(path, style_size) for path in styles])
-            found = features_at(self.feature_network.network, self.style_paths, pictures)
-        self.register_buffer("pictures", pictures, persistent=False)
+            found = features_at(feature_network, self.taps("feature_network"), self.pictures)
         for number, feature in enumerate(found):
             self.register_buffer(f"gram_{number}", gram(feature), persistent=False)
 
     def draws(self) -> Mapping[str, Draw]:
-        """Return which style each image is painted in, and what the feature loss draws."""
-        drawn = {} if self.features is None else dict(self.features.draws())
-        return drawn | {STYLE: Draw((), "integers", high=len(self.styles))}
-
-    def players(self) -> Mapping[str, nn.Module]:
-        """Return the student, together with what its feature loss owns."""
-        owns = self.features is not None and any(True for _ in self.features.parameters())
-        return {"student": nn.ModuleList([self.student, self.features]) if owns else self.student}  # type: ignore[list-item]
+        """Return what the terms draw, and which style each image is painted in."""
+        return {**super().draws(), STYLE: Draw((), "integers", high=len(self.pictures))}
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         """Yield the student's update."""
-        require("stylize.data", batch.image is not None, "batches with images", None)
-        lesson = _Lesson(self, batch)
-        losses: dict[str, Loss] = {
-            "content": lesson.content,
-            "style": lesson.style,
-            "total_variation": lambda: total_variation(lesson.mine[0]).mean(),
-        }
-        if self.teacher is not None:
-            losses |= {
-                "output": lambda: l1(lesson.mine[0], lesson.taught[0]).mean(),
-                "perceptual": lesson.perceptual,
-                "gram": lesson.gram,
-                "statistics": lesson.statistics,
-            }
-        if self.features is not None:
-            losses["features"] = lesson.followed
-        yield Update("student", losses)
+        yield self.update_of("student", self.enter(batch, step))
 
-    def grams(self) -> list[Tensor]:
-        """Return the Gram matrices of all styles (S, C, C) at each layer."""
-        return [self.get_buffer(f"gram_{number}") for number in range(len(self.style_paths))]
+    def style_gram(self, batch: Batch, path: str) -> Tensor:
+        """Return the Gram matrix (N, C, C) of each image's style at a path of the feature network."""
+        number = self.taps("feature_network").index(path)
+        return self.get_buffer(f"gram_{number}")[batch.drawn[STYLE]]
 
-
-class _Lesson:
-    """What the losses of one step share, each computed when it is first asked for."""
-
-    def __init__(self, method: Stylize, batch: Batch) -> None:
-        assert batch.image is not None
-        self.method, self.batch, self.image = method, batch, batch.image
-        self.number = batch.drawn[STYLE]
-        self.paths = {} if method.features is None else method.features.paths
-        self.seen_paths = list(dict.fromkeys([*method.content_paths, *method.style_paths]))
-
-    @cached_property
-    def mine(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """S(x), and the student's features by path."""
-        return self._run(self.method.student, list(self.paths))
-
-    @cached_property
-    def taught(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """T(x), and the teacher's features by path."""
-        assert self.method.teacher is not None
-        with torch.no_grad():
-            return self._run(self.method.teacher.network, list(self.paths.values()))
-
-    @cached_property
-    def painted(self) -> dict[str, Tensor]:
-        """φ(S(x)) by path."""
-        return self._seen(self.mine[0], self.seen_paths)
-
-    @cached_property
-    def goal(self) -> dict[str, Tensor]:
-        """φ(T(x)) by path."""
-        with torch.no_grad():
-            return self._seen(self.taught[0], self.seen_paths)
-
-    def content(self) -> Tensor:
-        """Return how far what is shown is from the image."""
-        with torch.no_grad():
-            shown = self._seen(self.image, self.method.content_paths)
-        return content_distance([self.painted[path] for path in shown], list(shown.values())).mean()
-
-    def style(self) -> Tensor:
-        """Return how far the Gram matrices are from those of each image's style."""
-        grams = [found[self.number] for found in self.method.grams()]
-        return self._grams(grams)
-
-    def perceptual(self) -> Tensor:
-        """Return how far what is seen of the painting is from what is seen of the teacher's."""
-        return content_distance([self.painted[path] for path in self.goal], list(self.goal.values())).mean()
-
-    def gram(self) -> Tensor:
-        """Return how far the Gram matrices are from those of the teacher's paintings."""
-        return self._grams([gram(self.goal[path]) for path in self.method.style_paths])
-
-    def statistics(self) -> Tensor:
-        """Return the divergence of the channels' statistics from the teacher's."""
-        paths = self.method.style_paths
-        return torch.stack([statistics_kl(self.goal[path], self.painted[path]).mean() for path in paths]).sum()
-
-    def followed(self) -> Tensor:
-        """Return the value of the feature loss."""
-        assert self.method.features is not None
-        mine = [self.mine[1][path] for path in self.paths]
-        goal = [self.taught[1][path] for path in self.paths.values()]
-        value: Tensor = self.method.features(mine, goal, self.batch.label, self.batch.index, self.batch.drawn)
-        return value
-
-    def _grams(self, goals: list[Tensor]) -> Tensor:
-        return style_distance([self.painted[path] for path in self.method.style_paths], goals).mean()
-
-    def _seen(self, image: Tensor, paths: Sequence[str]) -> dict[str, Tensor]:
-        return dict(zip(paths, features_at(self.method.feature_network.network, paths, image), strict=True))
-
-    def _run(self, network: nn.Module, paths: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        with Tap(network, paths) as tap:
-            image = network(self.image, *self._style_of(network))
-        return image, {path: tap[path] for path in paths}
-
-    def _style_of(self, network: nn.Module) -> list[Tensor]:
-        """Return what says in which style each image is painted, as the network asks for it."""
+    def call(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return what a painter makes of the images, each in its style, which it is told as it asks for it."""
+        number, style = batch.drawn[STYLE], []
         if getattr(network, "styles", None) == 0:
-            return [self.method.pictures[self.number]]
-        return [self.number] if len(self.method.styles) > 1 else []
+            style = [self.pictures[number]]
+        elif len(self.pictures) > 1:
+            style = [number]
+        painting: Tensor = network(batch.need("image", "Stylize"), *style)
+        return painting
 
+    def shapes(self, who: str, paths: Sequence[str]) -> list[tuple[int, ...]]:
+        """Return the shape of one sample's features at each path, which images of every style have to pass."""
+        network = self.network(who)
+        first = self.example(network)
+        last = first.replace(drawn={STYLE: first.drawn[STYLE] + len(self.pictures) - 1})
+        feature_shapes(network, paths, call=lambda: self.call(network, last))
+        return super().shapes(who, paths)
 
-def _shapes(network: nn.Module, paths: list[str]) -> list[tuple[int, ...]]:
-    weight = next(network.parameters(), torch.empty(0))
-    image, styles = weight.new_zeros(2, 3, SIDE, SIDE), getattr(network, "styles", 1)
-    if styles < 2:
-        return feature_shapes(network, paths, image, *([image] if styles == 0 else []))
-    first, last = (torch.full((2,), number, device=weight.device) for number in (0, styles - 1))
-    feature_shapes(network, paths, image, last)  # refuses a layer that not every style passes
-    return feature_shapes(network, paths, image, first)
+    def example(self, network: nn.Module) -> Batch:
+        """Return two images to be painted in the first style."""
+        image = blank((3, *self.size), network)
+        return Batch(image=image, drawn={STYLE: image.new_zeros(2, dtype=torch.int64)})

@@ -10,7 +10,7 @@ from torch import Tensor
 from limbeck.errors import require
 from limbeck.losses.features import DISTANCES
 from limbeck.terms.base import Answers, SampleTerm
-from limbeck.terms.goal import Goal, goal_image
+from limbeck.terms.goal import Goal, check_goal, goal_image, has_goal
 from limbeck.terms.scene import Scene
 
 
@@ -32,15 +32,14 @@ class OutputDistance(SampleTerm):
 
     def __init__(self, to: Goal = "teacher", distance: Literal["l1", "l2", "charbonnier"] = "l1") -> None:
         super().__init__()
-        require("OutputDistance.to", to in ("teacher", "target", "image"), "teacher, target or image", to)
         require("OutputDistance.distance", distance in DISTANCES, f"one of {', '.join(DISTANCES)}", distance)
-        self.goal: Goal = to
+        self.goal = check_goal("OutputDistance", to)
         self.distance = distance
         self.wants = ("teacher",) if to == "teacher" else ()
 
     def due(self, scene: Scene) -> bool:
-        """Return whether there is an image to compare with: a teacher can be followed where nobody has the target."""
-        return self.goal == "teacher" or getattr(scene.batch, self.goal) is not None
+        """Return whether there is an image to compare with."""
+        return has_goal(scene, self.goal)
 
     def each(self, scene: Scene) -> Tensor:
         """Return the distance of each image (N,)."""

@@ -13,7 +13,7 @@ from limbeck.losses.features import feature_matching, mean_matching
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.handling.tap import Tap, features_at
 from limbeck.terms.base import Answers, Cast, SampleTerm, Term
-from limbeck.terms.goal import Goal, goal_image
+from limbeck.terms.goal import Goal, check_goal, goal_image, has_goal
 from limbeck.terms.scene import Scene
 
 
@@ -36,16 +36,15 @@ class Perceptual(SampleTerm):
 
     def __init__(self, network: nn.Module, paths: Sequence[str], to: Goal = "teacher") -> None:
         super().__init__()
-        require("Perceptual.to", to in ("teacher", "target", "image"), "teacher, target or image", to)
         require("Perceptual.paths", len(paths) > 0, "module paths of the network", list(paths))
         Tap(network, paths)  # names a wrong path before anything is trained
         self.network, self.at = Frozen(network), list(paths)
-        self.goal: Goal = to
+        self.goal = check_goal("Perceptual", to)
         self.wants = ("teacher",) if to == "teacher" else ()
 
     def due(self, scene: Scene) -> bool:
         """Return whether there is an image to compare with."""
-        return self.goal == "teacher" or getattr(scene.batch, self.goal) is not None
+        return has_goal(scene, self.goal)
 
     def each(self, scene: Scene) -> Tensor:
         """Return the distance of each image (N,)."""
@@ -72,15 +71,18 @@ class CriticFeatures(Term):
 
     def __init__(self, paths: Sequence[str], means: bool = False, to: Goal = "teacher") -> None:
         super().__init__()
-        require("CriticFeatures.to", to in ("teacher", "target", "image"), "teacher, target or image", to)
         require("CriticFeatures.paths", len(paths) > 0, "module paths of the teacher's discriminator", list(paths))
         self.at, self.means, self.couples = list(paths), means, means
-        self.goal: Goal = to
+        self.goal = check_goal("CriticFeatures", to)
         self.wants = ("teacher", "teacher_discriminator") if to == "teacher" else ("teacher_discriminator",)
 
     def join(self, cast: Cast) -> None:
         """Name a wrong path before anything is trained."""
         Tap(cast.network("teacher_discriminator"), self.at)
+
+    def due(self, scene: Scene) -> bool:
+        """Return whether there is an image to compare with."""
+        return has_goal(scene, self.goal)
 
     def forward(self, scene: Scene) -> Tensor:
         """Return the distance of the features, or of their means."""

@@ -41,6 +41,7 @@ from limbeck.tasks.reconstruction import Reconstruction
 from limbeck.tasks.restoration import Restoration
 from limbeck.tasks.segmentation import Segmentation
 from limbeck.tasks.stylization import Stylization
+from limbeck.terms.painting import ChannelStatistics, Content, Style
 from limbeck.terms.unlabelled import PseudoLabels
 from limbeck.training.checkpoint import load
 from limbeck.types import VOID
@@ -97,15 +98,19 @@ def test_two_processes_follow_one(make: Callable[[], Method], remembered: str, p
 def restorer() -> Method:
     torch.manual_seed(0)
     student, teacher, critic = ToyRestorer(2, 2), ToyRestorer(3, 2), PatchDiscriminator(2, 1, 8, halvings=1)
-    return Restore(student, critic, teacher, features=Hint({"body": "body"}))
+    return Restore(student, critic, teacher, terms={"student.features": Hint({"body": "body"})})
 
 
 def test_restorers_with_a_discriminator_and_what_a_feature_loss_owns(pair: Pair, tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (24, 1, 8, 8), generator=draw, dtype=torch.uint8)
     optimizers = {name: partial(torch.optim.SGD, lr=0.05) for name in ("student", "discriminator")}
-    rest = {"task": Restoration(Downscale(2)), "weighting": Scheduled({}, Restore.losses()), "optimizers": optimizers}
-    follow(pair, tmp_path, restorer, "features.regressors.0.weight", images=InMemory(image), **rest)
+    rest = {
+        "task": Restoration(Downscale(2)),
+        "weighting": Scheduled({}, Restore.losses(["student.features"])),
+        "optimizers": optimizers,
+    }
+    follow(pair, tmp_path, restorer, "_terms.student/features.loss.regressors.0.weight", images=InMemory(image), **rest)
 
 
 def generators() -> Method:
@@ -132,14 +137,25 @@ STYLES = ["gravel.png", "brick.png"]
 SEEN: dict[str, Any] = {"content_paths": ["relu1_2"], "style_paths": ["relu1_1", "relu1_2"], "style_size": 16}
 
 
-def stylizing(student: nn.Module, teacher: nn.Module, **options: Any) -> Method:
+def stylizing(student: nn.Module, teacher: nn.Module, **more: Any) -> Method:
     torch.manual_seed(1)
-    return Stylize(student, teacher, styles=STYLES, feature_network=Vgg16(until="relu1_2"), **SEEN, **options)
+    style = SEEN["style_paths"]
+    terms = {
+        "student.content": Content(SEEN["content_paths"]),
+        "student.style": Style(style),
+        "student.perceptual": None,
+        "student.gram": Style(style, "teacher"),
+        "student.statistics": ChannelStatistics(style),
+        **more,
+    }
+    looks = {"styles": STYLES, "style_size": SEEN["style_size"], "feature_network": Vgg16(until="relu1_2")}
+    return Stylize(student, teacher, terms=terms, **looks)
 
 
 def embedded() -> Method:
     torch.manual_seed(0)
-    return stylizing(JohnsonStylizer(2, 1, 2), JohnsonStylizer(3, 1, 2), features=Hint({"blocks.0": "blocks.0"}))
+    embedding = {"student.features": Hint({"blocks.0": "blocks.0"})}
+    return stylizing(JohnsonStylizer(2, 1, 2), JohnsonStylizer(3, 1, 2), **embedding)
 
 
 def of_several_teachers() -> Method:
@@ -151,7 +167,10 @@ def of_several_teachers() -> Method:
 
 @pytest.mark.parametrize(
     ("make", "remembered"),
-    [(embedded, "features.regressors.0.weight"), (of_several_teachers, "student.members.1.output.weight")],
+    [
+        (embedded, "_terms.student/features.loss.regressors.0.weight"),
+        (of_several_teachers, "student.members.1.output.weight"),
+    ],
 )
 def test_stylizers_of_several_styles(make: Callable[[], Method], remembered: str, pair: Pair, tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(0)
@@ -159,7 +178,7 @@ def test_stylizers_of_several_styles(make: Callable[[], Method], remembered: str
     # Of a random network with pictures this small, styles weigh hundreds: steps that far would enlarge any rounding.
     weights = {f"student.{name}": 1e-3 for name in ("style", "gram", "statistics", "total_variation")}
     task = Stylization(STYLES, Vgg16(until="relu1_2"), **SEEN)
-    rest = {"task": task, "weighting": Scheduled(weights, Stylize.losses())}
+    rest = {"task": task, "weighting": Scheduled(weights, Stylize.losses(["student.features"]))}
     optimizers = {"student": partial(torch.optim.SGD, lr=0.01)}
     follow(pair, tmp_path, make, remembered, images=InMemory(image), optimizers=optimizers, batch=4, steps=4, **rest)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from toys import ToyRestorer, toy_job, trained
 
+from limbeck.attacks.pgd import Pgd
 from limbeck.data.base import InMemory
 from limbeck.data.degradations.add_noise import AddNoise
 from limbeck.data.degradations.downscale import Downscale
@@ -23,10 +24,17 @@ from limbeck.metrics.image import psnr
 from limbeck.networks.gan.patch_discriminator import PatchDiscriminator
 from limbeck.networks.given.external import Wrapped
 from limbeck.tasks.restoration import Restoration
+from limbeck.terms.adversarial import RealFake
+from limbeck.terms.distribution import Likelihood, SoftDistribution
+from limbeck.terms.output_distance import OutputDistance
+from limbeck.terms.perceptual import CriticFeatures
+from limbeck.terms.spectral import Spectral
+from limbeck.terms.worst import Worst
 from limbeck.types import Batch
 from limbeck.weighting.scheduled import Scheduled
 
 N = 8
+ATTACKED: dict[str, Any] = {"output": OutputDistance, "soft_label": SoftDistribution, "likelihood": Likelihood}
 
 
 def network(width: int, seed: int = 0, **options: Any) -> ToyRestorer:
@@ -50,7 +58,12 @@ def losses(method: Restore, given: Batch) -> dict[str, Tensor]:
 
 def test_every_loss_is_that_of_its_formula() -> None:
     student, teacher, given = network(3, scale=2), network(5, 1, scale=2), batch(scale=2)
-    method = Restore(student, teacher=teacher, features=FeatureAffinity({"body": "body"}), distance="l2")
+    terms = {
+        "student.reconstruction": OutputDistance("target", "l2"),
+        "student.output": OutputDistance(distance="l2"),
+        "student.features": FeatureAffinity({"body": "body"}),
+    }
+    method = Restore(student, teacher=teacher, terms=terms)
     found = losses(method, given)
     assert given.image is not None and given.target is not None
     (mine, sure), (goal, certain) = (n.distribution(given.image) for n in (student, teacher))
@@ -67,7 +80,7 @@ def test_every_loss_is_that_of_its_formula() -> None:
 
 
 def test_without_a_teacher_it_is_plain_training() -> None:
-    method = Restore(network(3), features=FeatureAffinity({"body": "body"}))
+    method = Restore(network(3), terms={"student.features": FeatureAffinity({"body": "body"})})
     assert set(losses(method, batch())) == {"student.reconstruction", "student.likelihood"}
     assert method.players() == {"student": method.student}
 
@@ -104,9 +117,9 @@ def test_a_conditional_discriminator_sees_the_degraded_image_too() -> None:
 )
 def test_a_discriminator_is_shown_what_it_says_it_is(condition: int | None, conditional: bool, says: str) -> None:
     critic = PatchDiscriminator(2, 1, 8, halvings=1, condition=condition)
-    with pytest.raises(RecipeError, match=rf"restore\.discriminator: expected {says}"):
+    with pytest.raises(RecipeError, match=rf"discriminator: expected {says}"):
         Restore(network(3), critic, conditional=conditional)
-    with pytest.raises(RecipeError, match=rf"restore\.teacher_discriminator: expected {says}"):
+    with pytest.raises(RecipeError, match=rf"teacher_discriminator: expected {says}"):
         Restore(network(3), teacher=network(5), teacher_discriminator=critic, conditional=conditional)
 
 
@@ -119,11 +132,10 @@ def test_a_discriminator_sees_two_images_only_of_one_size() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"distance": "cosine"}, "restore.distance: expected one of l1, l2, charbonnier, found 'cosine'"),
-        ({"distribution": "cauchy"}, "restore.distribution: expected one of laplace, gaussian"),
-        ({"perceptual_paths": ["a"]}, "restore.perceptual_paths: expected paths if and only if"),
-        ({"critic_features": ["a"]}, "restore.teacher_discriminator: expected one to read"),
-        ({"features": FeatureAffinity({"nobody": "body"})}, "feature path 'nobody': no such module"),
+        ({"size": 0}, "size: expected pixels of at least 1, found 0"),
+        ({"terms": {"student.seen": CriticFeatures(["a"])}}, "terms.student.seen: .* needs a teacher_discriminator"),
+        ({"terms": {"student.features": FeatureAffinity({"nobody": "body"})}}, "feature path 'nobody': no such module"),
+        ({"terms": {"discriminator.real_fake": RealFake()}}, "expected player.NAME of a player there is"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], says: str) -> None:
@@ -134,17 +146,44 @@ def test_what_cannot_be_is_refused(options: dict[str, Any], says: str) -> None:
 @pytest.mark.parametrize("role", ["student", "teacher"])
 def test_a_generator_cannot_restore(role: str) -> None:
     theirs = {role: Wrapped(network(3), role="generator")}
-    with pytest.raises(RecipeError, match=rf"restore\.{role}: expected .* role: restorer, found 'generator'"):
+    with pytest.raises(RecipeError, match=rf"{role}: expected .* role: restorer, found 'generator'"):
         Restore(**{"student": network(5)} | theirs)
     Restore(Wrapped(network(3), role="restorer"), teacher=Wrapped(network(5), role="restorer"))
 
 
+@pytest.mark.parametrize(
+    ("term", "argument"),
+    [(OutputDistance, "distance"), (Likelihood, "distribution"), (SoftDistribution, "distribution"), (Spectral, "to")],
+)
+def test_a_word_that_a_term_does_not_know_is_refused(term: Any, argument: str) -> None:
+    with pytest.raises(RecipeError, match=rf"{term.__name__}\.{argument}: expected .*, found 'cauchy'"):
+        term(**{argument: "cauchy"})
+
+
 def test_a_network_without_distribution_or_channels_is_named() -> None:
-    plain = nn.Conv2d(1, 1, 3, padding=1)
-    with pytest.raises(RecipeError, match="UncertainRestorer"):
-        losses(Restore(plain), batch())
+    plain, sure = nn.Conv2d(1, 1, 3, padding=1), network(2)
+    missing = "expected a {} that gives a distribution, such as UncertainRestorer, found Conv2d"
+    critics = {
+        "discriminator.real_fake": "RealFake needs a discriminator, and there is none",
+        "student.adversarial": "Adversarial needs a discriminator, and there is none",
+    }
+    assert Restore(plain).left_out == {**critics, "student.likelihood": missing.format("student")}
+    assert Restore(sure, teacher=plain).left_out == {**critics, "student.soft_label": missing.format("teacher")}
+    with pytest.raises(RecipeError, match=f"terms.student.likelihood: {missing.format('student')}"):
+        Restore(plain, terms={"student.likelihood": Likelihood()})
+    assert set(losses(Restore(plain), batch())) == {"student.reconstruction"}
     with pytest.raises(RecipeError, match="expected Conv2d to state its channels as `inputs`"):
-        Restore(plain, teacher=network(2), features=FeatureAffinity({"body": "body"}))
+        Restore(plain, teacher=sure, terms={"student.features": FeatureAffinity({"body": "body"})})
+
+
+def test_a_term_at_its_worst_is_further_from_the_teacher() -> None:
+    """Distributions are attacked, too: the log scales there are those of the attacked images, not of the clean ones."""
+    terms = {f"student.worst_{term}": Worst(kind(), Pgd(0.2, 0.1, 3)) for term, kind in ATTACKED.items()}
+    method, given = Restore(network(3), teacher=network(5, 1), terms=terms, size=8), batch()
+    draw = torch.Generator().manual_seed(0)
+    found = losses(method, given.replace(drawn={n: d.sample(N, draw) for n, d in method.draws().items()}))
+    for term in ATTACKED:
+        assert found[f"student.worst_{term}"] > 1.05 * found[f"student.{term}"], term
 
 
 def waves(count: int = 256) -> InMemory:

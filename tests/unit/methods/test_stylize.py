@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from toys import toy_job, trained
 
 from limbeck.baselines.style.reinhard import Reinhard
@@ -24,12 +24,25 @@ from limbeck.networks.handling.tap import features_at
 from limbeck.networks.stylizers.johnson import JohnsonStylizer
 from limbeck.networks.stylizers.stylizer_per_style import StylizerPerStyle
 from limbeck.tasks.stylization import Stylization
+from limbeck.terms.painting import ChannelStatistics, Content, Style
 from limbeck.types import Batch
 from limbeck.weighting.scheduled import Scheduled
 
 PATHS = ["relu1_2", "relu2_1"]
 SEEN: dict[str, Any] = {"content_paths": ["relu1_2"], "style_paths": PATHS, "style_size": 32}
 GRAVEL = "gravel.png"
+
+
+def painter(student: nn.Module, teacher: nn.Module | None = None, **options: Any) -> Stylize:
+    """Return a method that sees content and style at the paths of `SEEN`."""
+    terms = {
+        "student.content": Content(["relu1_2"]),
+        "student.style": Style(PATHS),
+        "student.perceptual": Content(PATHS, "teacher"),
+        "student.gram": Style(PATHS, "teacher"),
+        "student.statistics": ChannelStatistics(PATHS),
+    } | options.pop("terms", {})
+    return Stylize(student, teacher, terms=terms, **{"styles": [GRAVEL], "style_size": 32, **options})
 
 
 def network(width: int = 2, seed: int = 0, **options: Any) -> JohnsonStylizer:
@@ -50,7 +63,7 @@ def losses(method: Stylize, given: Batch) -> dict[str, Tensor]:
 
 def test_every_loss_is_that_of_its_formula() -> None:
     student, teacher, vgg, given = network(), network(3, 1), Vgg16(), batch()
-    found = losses(Stylize(student, teacher, styles=[GRAVEL], feature_network=vgg, **SEEN), given)
+    found = losses(painter(student, teacher, feature_network=vgg), given)
     assert given.image is not None
     mine, taught = student(given.image), teacher.eval()(given.image)
     seen, goal, shown = (dict(zip(PATHS, features_at(vgg, PATHS, i), strict=True)) for i in (mine, taught, given.image))
@@ -73,7 +86,7 @@ def test_every_loss_is_that_of_its_formula() -> None:
 
 
 def test_each_image_is_compared_with_its_own_style() -> None:
-    method = Stylize(network(styles=2), styles=[GRAVEL, "brick.png"], feature_network=Vgg16(), **SEEN)
+    method = painter(network(styles=2), styles=[GRAVEL, "brick.png"], feature_network=Vgg16())
     given = batch(2)
     both = losses(method, given)["style"]
     alone = [losses(method, given[i : i + 1])["style"] for i in range(4)]
@@ -83,15 +96,16 @@ def test_each_image_is_compared_with_its_own_style() -> None:
 @pytest.mark.parametrize(
     ("options", "says", "error"),
     [
-        ({"styles": []}, "stylize.styles: expected at least one picture", RecipeError),
-        ({"styles": [GRAVEL] * 2}, "stylize.styles: expected 1 pictures", RecipeError),
+        ({"styles": []}, "styles: expected at least one picture", RecipeError),
+        ({"styles": [GRAVEL] * 2}, "styles: expected 1 pictures", RecipeError),
         ({"styles": ["nobody.png"]}, "no such picture: nobody.png", DataError),
-        ({"styles": [GRAVEL], "style_paths": ["relu9"]}, "feature path 'relu9': no such module", RecipeError),
+        ({"size": 0}, "size: expected pixels of at least 1, found 0", RecipeError),
+        ({"terms": {"student.style": Style(["relu9"])}}, "student.style: feature path 'relu9': no such", RecipeError),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], says: str, error: type[Exception]) -> None:
     with pytest.raises(error, match=says):
-        Stylize(network(), feature_network=Vgg16(), **{**SEEN, **options})
+        painter(network(), **{"feature_network": Vgg16(), **options})
 
 
 VGG = Path(os.environ.get("LIMBECK_DATA", "nowhere")) / "weights" / "vgg16_relu3_3" / "vgg16_to_conv3_3_fp16.npz"
@@ -118,7 +132,7 @@ def test_a_student_learns_to_paint_and_a_teacher_helps_it(tmp_path: Path) -> Non
     task = Stylization([GRAVEL], vgg, **SEEN)
 
     def taught(name: str, student: JohnsonStylizer, teacher: JohnsonStylizer | None, steps: int) -> JohnsonStylizer:
-        method = Stylize(student, teacher, styles=[GRAVEL], feature_network=vgg, **SEEN)
+        method = painter(student, teacher, feature_network=vgg)
         job = toy_job(
             tmp_path / name,
             method,
@@ -157,7 +171,7 @@ def test_one_student_learns_the_styles_of_several_teachers(tmp_path: Path) -> No
     paintings = {"student.content": 0.0, "student.style": 0.0, "student.output": 10.0}
     job = toy_job(
         tmp_path,
-        Stylize(student, teacher, styles=styles, feature_network=vgg, **SEEN),
+        painter(student, teacher, styles=styles, feature_network=vgg),
         images=data().split("train"),
         task=task,
         weighting=Scheduled(paintings, Stylize.losses()),
@@ -170,6 +184,46 @@ def test_one_student_learns_the_styles_of_several_teachers(tmp_path: Path) -> No
     assert fidelity(teacher) > fidelity(StylizerPerStyle(alone[::-1]).eval()) + 2
 
 
+class Looks(nn.Module):
+    """A network of features that counts how often it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu1_2, self.count = nn.Conv2d(3, 4, 3), 0
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.count += 1
+        found: Tensor = self.relu1_2(image)
+        return found
+
+
+def test_the_feature_network_sees_every_picture_once() -> None:
+    """The student's painting, the teacher's and the image, whatever the number of terms; the styles never again."""
+    seen = Looks()
+    terms: dict[str, Any] = {
+        "student.content": Content(["relu1_2"]),
+        "student.style": Style(["relu1_2"]),
+        "student.perceptual": Content(["relu1_2"], "teacher"),
+        "student.gram": Style(["relu1_2"], "teacher"),
+        "student.statistics": ChannelStatistics(["relu1_2"]),
+    }
+    method = painter(network(), network(3, 1), feature_network=seen, terms=terms)
+    seen.count = 0
+    assert len(losses(method, batch())) == 7 and seen.count == 3
+
+
+def test_layers_that_the_feature_network_lacks_are_not_left_out_in_silence() -> None:
+    """Without content and style a student would learn nothing of the picture; what is off by default may be missing."""
+    with pytest.raises(RecipeError, match=r"^terms\.student\.content: feature path 'relu3_3': no such module in Looks"):
+        Stylize(network(), styles=[GRAVEL], style_size=32, feature_network=Looks())
+    terms = {"student.content": Content(["relu1_2"]), "student.style": Style(["relu1_2"])}
+    method = Stylize(network(), network(3), styles=[GRAVEL], style_size=32, feature_network=Looks(), terms=terms)
+    assert set(method.left_out) == {"student.perceptual", "student.gram", "student.statistics"}
+    paintings = {"student.content": None, "student.style": None}
+    method = Stylize(network(), network(3), styles=[GRAVEL], style_size=32, feature_network=Looks(), terms=paintings)
+    assert set(losses(method, batch())) == {"output", "total_variation"}
+
+
 def test_features_that_only_one_style_passes_cannot_be_followed() -> None:
     teacher = StylizerPerStyle([network(3, 1), network(3, 2)])
     for number in range(2):
@@ -177,10 +231,13 @@ def test_features_that_only_one_style_passes_cannot_be_followed() -> None:
         with pytest.raises(
             RecipeError, match=f"'members.{number}.blocks.0': StylizerPerStyle does not run this module"
         ):
-            Stylize(
-                network(2, styles=2), teacher, styles=[GRAVEL, "brick.png"], feature_network=Vgg16(), features=follow,
-                **SEEN,
-            )  # fmt: skip
+            painter(
+                network(2, styles=2),
+                teacher,
+                styles=[GRAVEL, "brick.png"],
+                feature_network=Vgg16(),
+                terms={"student.features": follow},
+            )
 
 
 def test_metrics_of_what_is_known() -> None:

@@ -14,6 +14,7 @@ from limbeck.methods.restore import Restore
 from limbeck.networks.gan.patch_discriminator import PatchDiscriminator
 from limbeck.networks.translators.translation_resnet import TranslationResnet
 from limbeck.networks.translators.translation_unet import TranslationUnet
+from limbeck.terms.perceptual import CriticFeatures
 from limbeck.types import Batch
 
 
@@ -107,7 +108,8 @@ def test_pix2pix_learns_pairs_and_a_student_follows_it() -> None:
     learn(Restore(teacher, critic, conditional=True), batch, {"reconstruction": 100.0, "adversarial": 1.0})
     assert error(teacher, batch) < before / 3
     student = TranslationUnet(4, 3, normalization="instance", separable=True)
-    method = Restore(student, None, teacher, critic, conditional=True, critic_features=["blocks.0", "blocks.1"])
+    terms = {"student.critic_feature": CriticFeatures(["blocks.0", "blocks.1"])}
+    method = Restore(student, None, teacher, critic, conditional=True, terms=terms)
     before = error(student, batch)
     learn(method, Batch(image=batch.image), {"output": 50.0, "critic_feature": 10.0})
     assert error(student, batch) < before / 1.5
