@@ -100,6 +100,7 @@ from limbeck.terms.perceptual import CriticFeatures, Perceptual
 from limbeck.terms.soft_label import BoundarySoftLabel
 from limbeck.terms.spectral import Spectral
 from limbeck.terms.total_variation import TotalVariation
+from limbeck.terms.under_attack import UnderAttack
 from limbeck.terms.unlabelled import AgreedLabels, PseudoLabels
 from limbeck.terms.worst import Worst
 
@@ -305,6 +306,9 @@ CASES: dict[type[Method], dict[str, Case]] = {
     Ard: {
         "plain": adversarial_case(Ard, {"student.cross_entropy": 0.5}),
         "steered strength": adversarial_case(Ard, strength=SteeredStrength),
+        "features under attack": adversarial_case(
+            Ard, terms=lambda: {"student.features": UnderAttack(FollowFeatures(Hint({"blocks.1": "blocks.1"})))}
+        ),
     },
     Rslad: {"plain": adversarial_case(Rslad)},
     Iad: {"plain": adversarial_case(Iad, {"student.cross_entropy": 0.5})},
@@ -455,6 +459,16 @@ CASES: dict[type[Method], dict[str, Case]] = {
         "plain": segmenting(AdversarialSegment, size=8, attack=partial(Pgd, steps=2)),
         "steered strength": segmenting(
             AdversarialSegment, size=(8, 8), attack=partial(Pgd, steps=2), strength=SteeredStrength
+        ),
+        "features under attack, borders": segmenting(
+            AdversarialSegment,
+            terms={
+                "student.features": lambda: UnderAttack(FollowFeatures(Hint(BODY))),
+                "student.boundary": lambda: UnderAttack(BoundaryWeightedKl()),
+                "student.masked": partial(Mgd, BODY),
+            },
+            size=8,
+            attack=partial(Pgd, steps=2),
         ),
     },
     Vq: {"plain": Case(vq, Reconstruction(8), {"student.decoder": 1.0})},

@@ -79,7 +79,8 @@ class AdversarialMethod(Method):
         scene = self.enter(batch, step)
         assert isinstance(scene, AttackedScene)
         if self.strength is not None:
-            truth = batch.need("label", type(self).__name__)
+            truth = scene.truth
+            assert truth is not None  # as `needs` says
             clean, robust = (objectives.cross_entropy(z.detach(), truth) for z in (scene.student_output, scene.robust))
             self.strength.observe(gathered(clean).mean(), gathered(robust).mean())
         yield self.update_of("student", scene)
@@ -93,12 +94,14 @@ class AdversarialMethod(Method):
 
     @abstractmethod
     def goal(self, scene: AttackedScene, logits: Tensor) -> Tensor:
-        """Return what the attack makes large (N,), given the student's logits (N, K) on changed images."""
+        """Return what the attack makes large (N,), given the student's logits (N, K, ...) on changed images."""
 
 
 def misclassified(scene: AttackedScene, logits: Tensor) -> Tensor:
-    """Return the cross-entropy with the label (N,): the goal of most attacks."""
-    return objectives.cross_entropy(logits, scene.batch.need("label", "the attack"))
+    """Return the cross-entropy with the true class (N,), the mean over pixels if it is theirs: most attacks' goal."""
+    truth = scene.truth
+    assert truth is not None  # as the method's `needs` says
+    return objectives.cross_entropy(logits, truth)
 
 
 @final

@@ -14,6 +14,9 @@ from limbeck.types import Batch
 
 T = TypeVar("T")
 
+Ran = tuple[Tensor, Mapping[str, Tensor]]
+"""What a network said, and the outputs of its modules by path."""
+
 
 class Stage(Protocol):
     """What a scene asks of its method: who plays, and how a network is called."""
@@ -136,10 +139,10 @@ class Scene:
         seen.drawn = {n.removeprefix(prefix): t for n, t in self.batch.drawn.items() if n.startswith(prefix)}
         return seen
 
-    def _ran(self, who: str) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def _ran(self, who: str) -> Ran:
         return self.once(("ran", who), lambda: self._run(who))
 
-    def _run(self, who: str) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def _run(self, who: str) -> Ran:
         network, paths, stored = self.stage.network(who), self.stage.taps(who), self.batch.taught
         if who == "teacher" and all(path in stored for path in ("", *paths)):
             return stored[""], stored

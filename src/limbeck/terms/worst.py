@@ -10,6 +10,7 @@ from torch import Tensor
 from limbeck.attacks.base import Attack
 from limbeck.attacks.latent import on_shell
 from limbeck.attacks.strength import Strength
+from limbeck.errors import require
 from limbeck.losses.gather import gathered
 from limbeck.networks.handling.modes import evaluating
 from limbeck.terms.around import Around
@@ -54,6 +55,9 @@ class Worst(Around):
     def each(self, scene: Scene) -> Tensor:
         """Return the term at the worst input of each sample (N,)."""
         start = self.term.start(scene, self.field)
+        shape, drawn = tuple(start.shape[1:]), self.attack.draws(self.shape)
+        stated = f"{self.field}s of the shape {self.shape} that the student, or the `size` of the method, states"
+        require("Worst", shape == self.shape or not drawn, stated, shape)
 
         def at(value: Tensor) -> Tensor:
             return self.term.each(scene.elsewhere(**{self.field: self._plausible(value, start)}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from toys import ToySegmenter, toy_job, trained
 
+from limbeck.attacks.base import Attack, Loss
 from limbeck.attacks.objectives import cross_entropy
 from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import FixedStrength
@@ -34,12 +36,14 @@ from limbeck.tasks.segmentation import Segmentation
 from limbeck.terms.adversarial import Adversarial, RealFake
 from limbeck.terms.base import Term
 from limbeck.terms.boundary_weighted_kl import BoundaryWeightedKl
+from limbeck.terms.cross_entropy import CrossEntropy
 from limbeck.terms.output_distance import OutputDistance
 from limbeck.terms.penalties import R1
 from limbeck.terms.pixel_cross_entropy import PixelCrossEntropy
+from limbeck.terms.under_attack import UnderAttack
 from limbeck.terms.unlabelled import AgreedLabels, PseudoLabels
 from limbeck.terms.worst import Worst
-from limbeck.types import VOID, Batch
+from limbeck.types import VOID, Batch, Draw
 from limbeck.weighting.scheduled import Scheduled
 
 N, K, SIDE = 24, 3, 8
@@ -159,7 +163,7 @@ def test_an_imported_network_says_by_its_image_shape_what_it_takes() -> None:
     features = {"student.features": Cwd({"body": "body"})}
     found = losses(Segment(student(), teacher=teacher, terms=features), batch())
     assert found["student.features"] > 0
-    assert AdversarialSegment(teacher, size=SIDE).image_shape == (1, SIDE, SIDE)
+    assert AdversarialSegment(teacher, size=SIDE).input() == ("image", (1, SIDE, SIDE))
 
 
 def test_a_loss_that_needs_the_class_sees_no_void_pixel() -> None:
@@ -334,6 +338,31 @@ def test_views_that_do_not_agree_teach_nothing() -> None:
     assert agreed(by_place=False, threshold=0.99) == 0
 
 
+def test_under_attack_the_student_is_to_say_what_the_teacher_says_undisturbed() -> None:
+    class Brighter(Attack):
+        def draws(self, shape: Sequence[int]) -> Mapping[str, Draw]:
+            return {}
+
+        def __call__(
+            self, loss: Loss, input: Tensor, drawn: Mapping[str, Tensor], strength: float | None = None
+        ) -> Tensor:
+            assert loss(input).shape == (len(input),)
+            return input + 0.2
+
+    given, mine, teacher = batch(), student(), Knows(4.0)
+    assert given.image is not None and given.mask is not None
+    method = AdversarialSegment(mine, teacher, size=SIDE, attack=Brighter()).eval()
+    found = losses(method, given)
+    clean, hurt, goal = (z.movedim(1, 3) for z in (mine(given.image), mine(given.image + 0.2), teacher(given.image)))
+    known = given.mask != VOID
+    for name, logits in {"cross_entropy": clean, "robust": hurt}.items():
+        expected = nn.functional.cross_entropy(logits[known], given.mask[known])
+        assert found[f"student.{name}"] == pytest.approx(expected.item(), rel=1e-5)
+    follow = nn.functional.kl_div(hurt.log_softmax(3), goal.log_softmax(3), log_target=True, reduction="none").sum(3)
+    assert found["student.follow"] == pytest.approx(follow.mean().item(), rel=1e-5)
+    assert found["student.robust"] != pytest.approx(found["student.cross_entropy"], rel=1e-4)
+
+
 def test_a_student_that_was_attacked_stands_up_to_attacks(tmp_path: Path) -> None:
     """A strong feature is right nine times in ten, a weak one always: whoever trusts that is wrong under attack.
 
@@ -356,6 +385,10 @@ def test_a_student_that_was_attacked_stands_up_to_attacks(tmp_path: Path) -> Non
         hardened, plain = (student(seed, channels=2, classes=2) for _ in range(2))
         taught = AdversarialSegment(hardened, size=SIDE, attack=attack)
         assert after(taught, f"h{seed}") > after(Segment(plain), f"p{seed}") + 0.3
+
+
+def worst_borders() -> Worst:
+    return Worst(BoundaryWeightedKl(), Pgd())
 
 
 @pytest.mark.parametrize(
@@ -387,6 +420,18 @@ def test_a_student_that_was_attacked_stands_up_to_attacks(tmp_path: Path) -> Non
         (
             lambda: list(AdversarialSegment(student(), size=4).updates(batch(), 0)),
             r"size: expected the images' \(1, 8, 8\)",
+        ),
+        (
+            lambda: losses(Segment(student(), teacher=Knows(), terms={"student.worst": worst_borders()}), batch()),
+            r"Worst: expected images of the shape \(1, 64, 64\) that the student, or the `size` of the method, states",
+        ),
+        (
+            lambda: AdversarialSegment(student(), terms={"student.robust": UnderAttack(CrossEntropy())}, size=8),
+            "CrossEntropy is about logits, and this student says logits of pixels",
+        ),
+        (
+            lambda: Segment(student(), terms={"student.robust": UnderAttack(PixelCrossEntropy())}),
+            "UnderAttack is not for Segment: it looks at a AttackedScene",
         ),
         (lambda: AdversarialSegment(student(), size=0), "size: expected pixels of at least 1, found 0"),
     ],
