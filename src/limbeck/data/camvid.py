@@ -9,8 +9,9 @@ from typing import Literal, final
 import torch
 
 from limbeck.data.base import Data, InMemory, Split, data_root
-from limbeck.data.image_files import decode_all, list_images, opened, share_of, there
+from limbeck.data.image_files import decode_all, list_images, opened, there
 from limbeck.data.masks import MaskCode, fitted, opened_mask, same_size
+from limbeck.data.splits import check_images, share_of
 from limbeck.errors import DataError, RecipeError
 
 PACK = Path("camvid", "camvid_240x180.zip")
@@ -69,15 +70,18 @@ class CamVid(Data):
             raise RecipeError(f"CamVid.part: expected 'full', 'pack' or null, found {part!r}")
         if validation < 1:
             raise RecipeError(f"CamVid.validation: expected at least 1 scene, found {validation}")
-        if size is not None and min(size) < 1:
-            raise RecipeError(f"CamVid.size: expected sides of at least 1 pixel, found {size}")
         self.root, self.validation = root, validation
-        full, pack = (data_root(root) / place for place in (FULL, PACK))
-        self.full = part == "full" or (part is None and (there(full) or not there(pack)))
+        self.full = part == "full" or (part is None and self._has_folders())
         self.name = "camvid" if self.full else "camvid-260"
         height, width = size or ((360, 480) if self.full else (180, 240))
+        check_images(self, 3, height, width)
         self.image_shape = (3, height, width)
         self._splits: dict[Split, InMemory] = {}
+
+    def _has_folders(self) -> bool:
+        """Return whether the tutorial's folders are to be read: they are there, or nothing is."""
+        full, pack = (data_root(self.root) / place for place in (FULL, PACK))
+        return there(full) or not there(pack)
 
     def split(self, name: Split) -> InMemory:
         """Return the scenes of a split, decoded on the first call."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
 import torch
 
 from limbeck.data.base import Data, Images, Split
-from limbeck.data.image_files import (
-    ENDINGS,
-    MEMORY,
-    FileImages,
-    check_parts,
-    existing,
-    hold_out,
-    list_images,
-    split_folders,
-)
-from limbeck.errors import DataError, RecipeError
+from limbeck.data.image_files import ENDINGS, FileImages, existing, list_images
+from limbeck.data.splits import Divided, check_images, split_folders
+from limbeck.errors import DataError
 
 
 class ImageFolder(Data):
@@ -34,16 +30,15 @@ class ImageFolder(Data):
         channels: 3 for RGB, 1 for grey.
         by_class: Whether subfolders are classes; null: when every image lies in a subfolder. Without classes all
             images below the folder are taken.
-        streaming: Whether images are decoded when they are read, rather than once into memory; null: when more than
-            1 GiB of memory would be needed.
-        validation: Part of the images held out for validation; 0 for none.
-        test: Part of the images held out for testing; 0 for none.
         name: What results are filed under; null for the folder's name.
+        division: `streaming`, `validation` and `test`: see `Divided`.
 
     Raises:
         DataError: The folder is missing, unreadable or without images.
         RecipeError: An argument that cannot be used.
     """
+
+    passes_on: ClassVar[tuple[type, ...]] = (Divided,)
 
     def __init__(
         self,
@@ -52,34 +47,33 @@ class ImageFolder(Data):
         channels: int = 3,
         *,
         by_class: bool | None = None,
-        streaming: bool | None = None,
-        validation: float = 0.1,
-        test: float = 0.1,
         name: str | None = None,
+        **division: Any,
     ) -> None:
-        if size < 1:
-            raise RecipeError(f"ImageFolder.size: expected at least 1 pixel, found {size}")
-        if channels not in (1, 3):
-            raise RecipeError(f"ImageFolder.channels: expected 1 or 3, found {channels}")
-        check_parts("ImageFolder", validation, test)
+        check_images(self, channels, size)
+        divided = Divided(**division)
+        divided.check(self)
         self.path = existing(path)
         self.name = name or self.path.resolve().name
         self.image_shape = (channels, size, size)
-        self.validation, self.test = validation, test
+        self.validation, self.test = divided.validation, divided.test
         files = {part: list_images(folder, self.path) for part, folder in split_folders(self.path).items()}
         everything = [file for some in files.values() for file in some]
         if not everything:
             raise DataError(f"{self.path}: expected images ({' '.join(sorted(ENDINGS))}), found none")
         self._depth = 1 if "train" in files else 0  # folders between `path` and a class
-        stray = next((file for file in everything if len(file.parts) < self._depth + 2), None)
-        if by_class and stray:
-            raise DataError(f"{self.path / stray}: expected every image in the subfolder of its class; move it there")
-        if by_class or (by_class is None and not stray):
+        if self._by_class(everything, by_class):
             self.classes = tuple(sorted({file.parts[self._depth] for file in everything}))
-        needed = len(everything) * channels * size * size
-        self.streaming = needed > MEMORY if streaming is None else streaming
-        self._files = hold_out(files, validation, test)
+        self.streaming = divided.streams(len(everything) * channels * size * size)
+        self._files = divided.split(files)
         self._splits: dict[Split, Images] = {}
+
+    def _by_class(self, files: Sequence[Path], wanted: bool | None) -> bool:
+        """Return whether subfolders are classes: as is wanted, or when every image lies in one."""
+        stray = next((file for file in files if len(file.parts) < self._depth + 2), None)
+        if wanted and stray:
+            raise DataError(f"{self.path / stray}: expected every image in the subfolder of its class; move it there")
+        return not stray if wanted is None else wanted
 
     def split(self, name: Split) -> Images:
         """Return the samples of a split: decoded on the first call, or when they are read if streaming."""

@@ -1,4 +1,4 @@
-"""Image files: which there are, how they are decoded, and which split each belongs to."""
+"""Image files: which there are, and how they are decoded."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ from rich.progress import track
 from torch import Tensor
 
 from limbeck.data.base import Images, InMemory, data_root, to_float
-from limbeck.errors import DataError, RecipeError
+from limbeck.errors import DataError
 from limbeck.types import Batch
 
 ENDINGS = frozenset(
     (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
 )
-PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
-MEMORY = 2**30  # bytes of decoded images up to which a folder is held in memory
 Decoded = TypeVar("Decoded")
 
 
@@ -169,30 +167,6 @@ def existing(path: str) -> Path:
     raise DataError(f"no such folder of images: {' or '.join(map(str, places))}")
 
 
-def check_parts(name: str, validation: float, test: float) -> None:
-    """Raise RecipeError unless these parts of the images can be held out by the class `name`."""
-    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
-        raise RecipeError(
-            f"{name}: expected parts in [0, 1) that leave some for training, found validation {validation} and test"
-            f" {test}"
-        )
-
-
-def hold_out(files: dict[str, list[Path]], validation: float, test: float) -> dict[str, list[Path]]:
-    """Return the files of every split, given those of the subfolders (or of the whole folder, as "all").
-
-    A split that is not among them gets its part by `share_of`; a file stays in its split when others come.
-    """
-    rest = sorted(files["train"] if "train" in files else files["all"], key=share_of)
-    parts, limit = dict(files), 0.0
-    for part, share in (("test", test), ("validation", validation)):
-        if part not in files:
-            limit += share
-            count = (sum(share_of(file) < limit for file in rest) or 1) if share else 0
-            parts[part], rest = sorted(rest[:count]), rest[count:]
-    return {**parts, "train": sorted(rest)}
-
-
 def there(place: Path) -> bool:
     """Return whether a file or folder exists.
 
@@ -203,23 +177,6 @@ def there(place: Path) -> bool:
         return place.exists()
     except OSError as error:
         raise DataError(f"{place}: cannot be read ({error.strerror}); check the data root") from error
-
-
-def split_folders(path: Path) -> dict[str, Path]:
-    """Return the subfolder of each split that has one, or the whole folder as "all" when it is not divided."""
-    found: dict[str, Path] = {}
-    for folder in sorted(path.iterdir()):
-        part = part_of(folder.name)
-        if part is not None and folder.is_dir():
-            if part in found:
-                raise DataError(f"{path}: expected one folder for {part}, found {found[part].name} and {folder.name}")
-            found[part] = folder
-    return found if "train" in found else {"all": path}
-
-
-def part_of(name: str) -> str | None:
-    """Return the split that a folder of this name holds, or None."""
-    return next((part for part, names in PARTS.items() if name.lower() in names), None)
 
 
 def list_images(folder: Path, base: Path) -> list[Path]:
@@ -254,8 +211,3 @@ def glimpse(folder: Path, file: Path) -> bytes:
             return repr((file.as_posix(), size, head, stream.read())).encode()
     except OSError as error:
         raise DataError(f"{folder / file}: cannot be read ({error.strerror})") from error
-
-
-def share_of(file: Path) -> float:
-    """Return the SHA-256 of a path as a number in [0, 1)."""
-    return int.from_bytes(hashlib.sha256(os.fsencode(file.as_posix())).digest()[:6], "big") / 2**48

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from limbeck.data.base import Data, Images, InMemory, Split, to_float
-from limbeck.data.image_files import MEMORY, check_parts, decode_all, existing, glimpse, hold_out, opened, split_folders
-from limbeck.data.masks import Bytes, MaskCode, Masks, Rgb, fitted, marked, opened_mask, paired, same_size
+from limbeck.data.image_files import decode_all, existing, glimpse, opened
+from limbeck.data.masks import Bytes, MaskCode, Masks, fitted, marked, opened_mask, paired, same_size
+from limbeck.data.splits import Divided, check_images, split_folders
 from limbeck.errors import DataError, RecipeError, nearest
 from limbeck.types import VOID, Batch
 
@@ -37,22 +39,18 @@ class MaskFolder(Data):
             that shape is cut off on both ends, then images are resized with a bicubic kernel and masks to the nearest
             pixel.
         channels: 3 for RGB, 1 for grey.
-        values: The grey value or palette index of each class, such as [0, 255]; null for 0, 1, 2...
-        colours: The colour [red, green, blue], 0..255, of each class; null for masks that hold values.
-        void: Values that stand for no class; null for 255, unless `values` has it.
-        void_colours: Colours that stand for no class.
         rest: With one file a class, the class of the pixels that none marks; null: they are void.
-        streaming: Whether files are decoded when they are read, rather than once into memory; null: when more than
-            1 GiB of memory would be needed.
-        validation: Part of the images held out for validation; 0 for none.
-        test: Part of the images held out for testing; 0 for none.
         name: What results are filed under; null for the folder's name.
+        options: `values`, `colours`, `void` and `void_colours`, which say what a mask holds: see `MaskCode`;
+            `streaming`, `validation` and `test`: see `Divided`.
 
     Raises:
         DataError: The folder is missing or empty, an image has no mask or a mask no image; on reading, a file is
             damaged, of the wrong size, or has labels that stand for nothing.
         RecipeError: An argument that cannot be used.
     """
+
+    passes_on: ClassVar[tuple[type, ...]] = (MaskCode, Divided)
 
     def __init__(
         self,
@@ -61,26 +59,16 @@ class MaskFolder(Data):
         size: int | tuple[int, int] = 256,
         channels: int = 3,
         *,
-        values: Sequence[int] | None = None,
-        colours: Sequence[Rgb] | None = None,
-        void: Sequence[int] | None = None,
-        void_colours: Sequence[Rgb] = (),
         rest: str | None = None,
-        streaming: bool | None = None,
-        validation: float = 0.1,
-        test: float = 0.1,
         name: str | None = None,
+        **options: Any,
     ) -> None:
         height, width = (size, size) if isinstance(size, int) else size
-        if min(height, width) < 1:
-            raise RecipeError(f"MaskFolder.size: expected sides of at least 1 pixel, found {size}")
-        if channels not in (1, 3):
-            raise RecipeError(f"MaskFolder.channels: expected 1 or 3, found {channels}")
-        check_parts("MaskFolder", validation, test)
-        if void is None:
-            void = () if VOID in (values or ()) else (VOID,)
+        check_images(self, channels, height, width)
+        divided = Divided(**{field.name: options.pop(field.name) for field in fields(Divided) if field.name in options})
+        divided.check(self)
         try:
-            self.code = MaskCode(classes, values=values, colours=colours, void=void, void_colours=void_colours)
+            self.code = MaskCode(classes, **options)
         except RecipeError as error:
             raise RecipeError(f"MaskFolder.{error}") from None
         if rest is not None and rest not in classes:
@@ -93,9 +81,8 @@ class MaskFolder(Data):
         self._masks = {image: masks for some in found.values() for image, masks in some.items()}
         if rest is not None and any("" in masks for masks in self._masks.values()):
             raise RecipeError("MaskFolder.rest: expected one mask file a class, found one of all classes; leave it out")
-        needed = len(self._masks) * (channels + 1) * height * width
-        self.streaming = needed > MEMORY if streaming is None else streaming
-        self._files = hold_out({part: list(some) for part, some in found.items()}, validation, test)
+        self.streaming = divided.streams(len(self._masks) * (channels + 1) * height * width)
+        self._files = divided.split({part: list(some) for part, some in found.items()})
         self._splits: dict[Split, Images] = {}
 
     def split(self, name: Split) -> Images:

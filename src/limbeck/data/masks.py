@@ -27,10 +27,10 @@ class MaskCode:
 
     Args:
         classes: Their names, in order of their numbers: at least 1 and at most 255.
-        values: The grey value or palette index of each class; None for 0, 1, 2...
-        colours: The RGB (0..255) of each class; None for masks that hold values.
-        void: Values that stand for no class, of masks that hold values.
-        void_colours: The colours that stand for no class.
+        values: The grey value or palette index of each class, such as [0, 255]; null for 0, 1, 2...
+        colours: The colour [red, green, blue], 0..255, of each class; null for masks that hold values.
+        void: Values that stand for no class; null for 255, unless `values` has it.
+        void_colours: Colours that stand for no class.
 
     Raises:
         RecipeError: The arguments do not go together.
@@ -42,7 +42,7 @@ class MaskCode:
         *,
         values: Sequence[int] | None = None,
         colours: Sequence[Rgb] | None = None,
-        void: Sequence[int] = (),
+        void: Sequence[int] | None = None,
         void_colours: Sequence[Rgb] = (),
     ) -> None:
         if not 0 < len(set(classes)) == len(classes) <= VOID:
@@ -52,17 +52,23 @@ class MaskCode:
         if colours is not None and values is not None:
             raise RecipeError("values: expected either values or colours of the classes, found both")
         self.classes, self.by_colour = tuple(classes), colours is not None
-        numbers = range(len(classes)) if values is None else values
-        own = [_packed(colour) for colour in colours] if colours is not None else list(numbers)
-        none = [_packed(colour) for colour in void_colours] if self.by_colour else list(void)
-        what = "colours" if self.by_colour else "values"
-        if len(own) != len(classes):
-            raise RecipeError(f"{what}: expected one for each of the {len(classes)} classes, found {len(own)}")
-        twice = [value for value, count in Counter([*own, *none]).items() if count > 1]
-        if twice:
-            found = _unpacked(twice[0]) if self.by_colour else twice[0]
-            raise RecipeError(f"{what}: expected different ones for all classes and void, found {found} twice")
+        if colours is not None:
+            own, none = [_packed(colour) for colour in colours], [_packed(colour) for colour in void_colours]
+        else:
+            own = [*range(len(classes))] if values is None else [*values]
+            none = [*void] if void is not None else [VOID] if VOID not in own else []
+        self._check(own, none)
         self.known = {**dict.fromkeys(none, VOID), **{value: number for number, value in enumerate(own)}}
+
+    def _check(self, own: Sequence[int], none: Sequence[int]) -> None:
+        """Refuse values, or packed colours, of which there are too few, or two alike."""
+        what = "colours" if self.by_colour else "values"
+        if len(own) != len(self.classes):
+            raise RecipeError(f"{what}: expected one for each of the {len(self.classes)} classes, found {len(own)}")
+        twice = next((value for value, count in Counter([*own, *none]).items() if count > 1), None)
+        if twice is not None:
+            found = _unpacked(twice) if self.by_colour else twice
+            raise RecipeError(f"{what}: expected different ones for all classes and void, found {found} twice")
 
     def __repr__(self) -> str:
         """Return all that decides what is read."""
@@ -183,13 +189,7 @@ def paired(folder: Path, base: Path, classes: Sequence[str]) -> dict[Path, Masks
     found: dict[Path, Masks] = {stem: {} for stem in own}
     if "" not in tops and tops & set(classes) and not tops & within:  # one file a class
         for top in sorted(tops):
-            if top not in classes:
-                raise DataError(
-                    f"{folder / 'masks' / top}: expected a folder of the class {', '.join(classes)}, found"
-                    f" {top!r}{nearest(top, classes)}"
-                )
-            inner = _by_stem([file.relative_to(top) for file in masks if file.parts[0] == top], folder / "masks" / top)
-            _add(found, top, inner, folder / "masks" / top)
+            _add_class(found, top, masks, folder / "masks", classes)
     else:
         _add(found, "", _by_stem(masks, folder / "masks"), folder / "masks")
     bare = [own[stem] for stem, some in found.items() if not some]
@@ -202,6 +202,16 @@ def paired(folder: Path, base: Path, classes: Sequence[str]) -> dict[Path, Masks
         (folder / "images" / own[stem]).relative_to(base): {n: f.relative_to(base) for n, f in some.items()}
         for stem, some in found.items()
     }
+
+
+def _add_class(found: dict[Path, Masks], top: str, masks: Sequence[Path], folder: Path, classes: Sequence[str]) -> None:
+    """Add the masks in the folder `top` of a class to those of the images."""
+    if top not in classes:
+        raise DataError(
+            f"{folder / top}: expected a folder of the class {', '.join(classes)}, found {top!r}{nearest(top, classes)}"
+        )
+    inner = _by_stem([file.relative_to(top) for file in masks if file.parts[0] == top], folder / top)
+    _add(found, top, inner, folder / top)
 
 
 def _listed(folder: Path) -> list[Path]:

@@ -221,6 +221,12 @@ def _checked_shapes(file: Path) -> dict[str, Shape]:
                 f"{file}: expected `latent`, `image` and perhaps `label`, found {there}{nearest(name, found)}"
             )
     shapes: dict[str, Shape] = {name: found[name] for name in ("latent", "image", "label") if name in found}
+    _check_shapes(file, shapes)
+    return shapes
+
+
+def _check_shapes(file: Path, shapes: dict[str, Shape]) -> None:
+    """Refuse images that are none, and latents and labels of another number than images."""
     count = shapes["image"][0] if shapes["image"] else 0
     if len(shapes["image"]) != 4 or 0 in shapes["image"]:
         raise DataError(f"{file}: expected `image` (N, C, H, W), found {shapes['image']}")
@@ -228,7 +234,6 @@ def _checked_shapes(file: Path) -> dict[str, Shape]:
         raise DataError(f"{file}: expected `latent` ({count}, ...), one for each image, found {shapes['latent']}")
     if shapes.get("label", (count,)) != (count,):
         raise DataError(f"{file}: expected `label` ({count},), one for each image, found {shapes['label']}")
-    return shapes
 
 
 def _agree(files: list[Path], shapes: list[dict[str, Shape]]) -> None:

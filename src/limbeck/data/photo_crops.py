@@ -7,7 +7,8 @@ from typing import final
 
 from limbeck.data.base import Data, Images, Split
 from limbeck.data.cutouts import Cutouts
-from limbeck.data.image_files import existing, hold_out, list_images
+from limbeck.data.image_files import existing, list_images
+from limbeck.data.splits import check_images, hold_out
 from limbeck.errors import DataError, RecipeError
 
 
@@ -47,19 +48,13 @@ class PhotoCrops(Data):
         step = size if stride is None else stride
         if min(size, step) < 1:
             raise RecipeError(f"PhotoCrops: expected size and stride of at least 1 pixel, found {size} and {step}")
-        if channels not in (1, 3):
-            raise RecipeError(f"PhotoCrops.channels: expected 1 or 3, found {channels}")
-        held_out = 0.0 if isinstance(test, str) else test
-        if not (0 < validation < 1 and validation + held_out < 1 and (isinstance(test, str) or test > 0)):
-            raise RecipeError(
-                f"PhotoCrops: expected parts in (0, 1) that leave some for training, found validation {validation} and"
-                f" test {test}"
-            )
+        check_images(self, channels, size)
+        _check_parts(validation, test)
         folder = existing(path)
         tested = _photographs(existing(test)) if isinstance(test, str) else []
         apart = {file.resolve() for file in tested}  # the folder can hold the other one
         rest = [file.relative_to(folder) for file in _photographs(folder) if file.resolve() not in apart]
-        parts = hold_out({"all": rest}, validation, held_out)
+        parts = hold_out({"all": rest}, validation, 0.0 if isinstance(test, str) else test)
         self.name = name or folder.resolve().name
         self.size, self.step, self.image_shape = size, step, (channels, size, size)
         self._files: dict[Split, list[Path]] = {
@@ -77,6 +72,16 @@ class PhotoCrops(Data):
             step = self.step if name == "train" else max(self.step, self.size)
             self._splits[name] = Cutouts(self._files[name], self.image_shape[0], self.size, step)
         return self._splits[name]
+
+
+def _check_parts(validation: float, test: str | float) -> None:
+    """Refuse parts that leave a split without photographs, where no folder is its own."""
+    held_out = (validation,) if isinstance(test, str) else (validation, test)
+    if min(held_out) <= 0 or sum(held_out) >= 1:
+        raise RecipeError(
+            f"PhotoCrops: expected parts in (0, 1) that leave some for training, found validation {validation} and"
+            f" test {test}"
+        )
 
 
 def _photographs(folder: Path) -> list[Path]:

@@ -12,19 +12,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from limbeck.data.base import Data, InMemory, Split, data_root
-from limbeck.data.image_files import (
-    ENDINGS,
-    PARTS,
-    check_parts,
-    decode_all,
-    hold_out,
-    list_images,
-    opened,
-    part_of,
-    planes,
-    there,
-)
+from limbeck.data.image_files import ENDINGS, decode_all, list_images, opened, planes, there
 from limbeck.data.masks import Bytes, Rgb, blurred_classes
+from limbeck.data.splits import check_parts, hold_out, part_of
 from limbeck.errors import DataError, RecipeError
 from limbeck.types import VOID
 
@@ -217,5 +207,9 @@ def _by_part(files: list[Path]) -> dict[str, list[Path]]:
     """Return files by the split whose folder they are in, or all of them as "all" when there is no `train`."""
     tops = {file.parts[0] for file in files}
     level = 1 if len(tops) == 1 and part_of(*tops) is None else 0  # an archive of one folder that holds all
-    parts = {p: [f for f in files if len(f.parts) > level + 1 and part_of(f.parts[level]) == p] for p in PARTS}
-    return {part: some for part, some in parts.items() if some} if parts["train"] else {"all": files}
+    parts: dict[str, list[Path]] = {}
+    for file in files:
+        part = part_of(file.parts[level]) if len(file.parts) > level + 1 else None
+        if part is not None:
+            parts.setdefault(part, []).append(file)
+    return parts if "train" in parts else {"all": files}

@@ -138,15 +138,17 @@ def arguments(cls: type) -> Mapping[str, Argument]:
     own = _own_arguments(cls)
     takers: dict[str, list[type]] = {}
     for taker in _passes_on(cls):
-        for name in [name for name in arguments(taker) if name not in own]:
+        for name in arguments(taker):
             takers.setdefault(name, []).append(taker)
-    return own | {name: _shared(name, classes) for name, classes in takers.items()}
+    return own | {name: _shared(name, classes) for name, classes in takers.items() if name not in own}
 
 
 def _shared(name: str, takers: Sequence[type]) -> Argument:
-    """Return an argument that each of these classes takes, as the first describes it."""
+    """Return an argument that each of these classes takes, as the first describes it; of alternatives it says which."""
     first = arguments(takers[0])[name]
-    return replace(first, required=False, doc=f"{first.doc} Of {', '.join(taker.__name__ for taker in takers)}.")
+    alternatives = any("room" in vars(each) for each in takers[0].__mro__)
+    whose = f" Of {', '.join(taker.__name__ for taker in takers)}." if alternatives else ""
+    return replace(first, required=False, doc=f"{first.doc}{whose}")
 
 
 def _own_arguments(cls: type) -> dict[str, Argument]:
@@ -186,10 +188,10 @@ def _takes_any(cls: type) -> bool:
     return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(init).parameters.values())
 
 
-def _passes_on(cls: type) -> tuple[type, ...]:
-    """Return the classes whose constructors get the keywords that the signature of `cls` does not name."""
-    found: tuple[type, ...] = cls.passes_on() if _takes_any(cls) and hasattr(cls, "passes_on") else ()
-    return found
+def _passes_on(cls: type) -> list[type]:
+    """Return the classes that get the keywords which the signature of `cls` does not name; of a base, all below it."""
+    named: tuple[type, ...] = getattr(cls, "passes_on", ()) if _takes_any(cls) else ()
+    return [taker for each in named for taker in (catalogue(each) if inspect.isabstract(each) else [each])]
 
 
 def network_arguments(cls: type) -> dict[str, Argument]:

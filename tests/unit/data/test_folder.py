@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-from limbeck.data import folder as folder_module
 from limbeck.data.base import InMemory
 from limbeck.data.folder import ImageFolder
 from limbeck.data.image_files import FileImages, decode
@@ -246,7 +245,7 @@ class TestReading:
 
     def test_large_folders_stream_by_themselves(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fill(tmp_path, FLAT)
-        monkeypatch.setattr(folder_module, "MEMORY", 40 * 3 * 8 * 8)
+        monkeypatch.setattr("limbeck.data.splits.MEMORY", 40 * 3 * 8 * 8)
         assert not ImageFolder(str(tmp_path), size=8).split("train").streaming
         assert ImageFolder(str(tmp_path), size=9).split("train").streaming
         assert not ImageFolder(str(tmp_path), size=9, streaming=False).split("train").streaming

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
 
-from limbeck.networks.given.called_as.base import CalledAs, called_as, roles
+from limbeck.networks.given.called_as.base import CalledAs, called_as
 from limbeck.networks.given.imports import build
 from limbeck.networks.given.weights import load_weights
 from limbeck.networks.roles import Wrapper, unwrap
@@ -28,6 +28,7 @@ class External(Wrapper):
     """
 
     room: ClassVar[str] = "external networks"
+    passes_on: ClassVar[tuple[type, ...]] = (CalledAs,)  # its keywords are those of the role's constructor
 
     classes: int
     image_shape: tuple[int, ...] | None
@@ -40,11 +41,6 @@ class External(Wrapper):
         self._standardize = way.standardize  # here, too, so that its constants go where the network goes
         for name, value in way.states().items():
             setattr(self, name, value)
-
-    @classmethod
-    def passes_on(cls) -> tuple[type, ...]:
-        """Return the classes that get the further keywords of the constructor: the role's is one of them."""
-        return tuple(roles().values())
 
     def forward(self, value: Tensor, label: Tensor | None = None) -> Tensor:
         """Return images from latents or images, else scores (N,) or logits, as the role has it (see `networks.roles`).
