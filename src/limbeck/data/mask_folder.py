@@ -71,18 +71,19 @@ class MaskFolder(Data):
             self.code = MaskCode(classes, **options)
         except RecipeError as error:
             raise RecipeError(f"MaskFolder.{error}") from None
-        if rest is not None and rest not in classes:
-            raise RecipeError(f"MaskFolder.rest: expected one of the classes, found {rest!r}{nearest(rest, classes)}")
-        self.path, self.rest = existing(path), VOID if rest is None else list(classes).index(rest)
+        self.path, self.rest = existing(path), _number(rest, classes)
         self.name = name or self.path.resolve().name
         self.image_shape, self.mask_classes = (channels, height, width), tuple(classes)
-        folders = split_folders(self.path)
-        found = {part: paired(folder, self.path, self.mask_classes) for part, folder in folders.items()}
-        self._masks = {image: masks for some in found.values() for image, masks in some.items()}
+        self._masks: dict[Path, Masks] = {}
+        found: dict[str, list[Path]] = {}
+        for part, folder in split_folders(self.path).items():
+            masks = paired(folder, self.path, self.mask_classes)
+            self._masks |= masks
+            found[part] = list(masks)
         if rest is not None and any("" in masks for masks in self._masks.values()):
             raise RecipeError("MaskFolder.rest: expected one mask file a class, found one of all classes; leave it out")
         self.streaming = divided.streams(len(self._masks) * (channels + 1) * height * width)
-        self._files = divided.split({part: list(some) for part, some in found.items()})
+        self._files = divided.split(found)
         self._splits: dict[Split, Images] = {}
 
     def split(self, name: Split) -> Images:
@@ -95,6 +96,15 @@ class MaskFolder(Data):
             images = MaskedFiles(self.path, files, self.image_shape, self.code, rest=self.rest, like=first)
             self._splits[name] = images if self.streaming else images.in_memory()
         return self._splits[name]
+
+
+def _number(rest: str | None, classes: Sequence[str]) -> int:
+    """Return the class of the pixels that no file of a class marks."""
+    if rest is None:
+        return VOID
+    if rest not in classes:
+        raise RecipeError(f"MaskFolder.rest: expected one of the classes, found {rest!r}{nearest(rest, classes)}")
+    return list(classes).index(rest)
 
 
 class MaskedFiles(Images):

@@ -53,10 +53,10 @@ class MaskCode:
             raise RecipeError("values: expected either values or colours of the classes, found both")
         self.classes, self.by_colour = tuple(classes), colours is not None
         if colours is not None:
-            own, none = [_packed(colour) for colour in colours], [_packed(colour) for colour in void_colours]
+            own, none = [*map(_packed, colours)], [*map(_packed, void_colours)]
         else:
             own = [*range(len(classes))] if values is None else [*values]
-            none = [*void] if void is not None else [VOID] if VOID not in own else []
+            none = _void(own) if void is None else [*void]
         self._check(own, none)
         self.known = {**dict.fromkeys(none, VOID), **{value: number for number, value in enumerate(own)}}
 
@@ -108,6 +108,11 @@ class MaskCode:
         none = [value for value, number in self.known.items() if number == VOID]
         given = f"{own[0]}..{own[-1]}" if own == [*range(len(own))] else f"{own}"
         return f"the values {given} of {len(own)} classes{f' or void {none}' if none else ''}"
+
+
+def _void(values: Sequence[int]) -> list[int]:
+    """Return the values that stand for no class where it is not said which do: 255, unless a class has it."""
+    return [] if VOID in values else [VOID]
 
 
 def opened_mask(file: Path | zipfile.Path) -> Image.Image:
@@ -184,24 +189,27 @@ def paired(folder: Path, base: Path, classes: Sequence[str]) -> dict[Path, Masks
     """
     images, masks = (_listed(folder / name) for name in ("images", "masks"))
     own = _by_stem(images, folder / "images")
-    within = {file.parts[0] for file in images if len(file.parts) > 1}
-    tops = {file.parts[0] if len(file.parts) > 1 else "" for file in masks}
+    within, tops = {_top(file) for file in images} - {""}, {_top(file) for file in masks}
     found: dict[Path, Masks] = {stem: {} for stem in own}
     if "" not in tops and tops & set(classes) and not tops & within:  # one file a class
         for top in sorted(tops):
             _add_class(found, top, masks, folder / "masks", classes)
     else:
         _add(found, "", _by_stem(masks, folder / "masks"), folder / "masks")
-    bare = [own[stem] for stem, some in found.items() if not some]
+    _check_all_masked(folder, [own[stem] for stem, some in found.items() if not some])
+    return {
+        (folder / "images" / own[stem]).relative_to(base): {n: f.relative_to(base) for n, f in some.items()}
+        for stem, some in found.items()
+    }
+
+
+def _check_all_masked(folder: Path, bare: Sequence[Path]) -> None:
+    """Refuse images without a mask."""
     if bare:
         raise DataError(
             f"{folder / 'images' / bare[0]}: expected its mask {folder / 'masks' / bare[0].stem}.*, found none"
             f"{_more(bare)}"
         )
-    return {
-        (folder / "images" / own[stem]).relative_to(base): {n: f.relative_to(base) for n, f in some.items()}
-        for stem, some in found.items()
-    }
 
 
 def _add_class(found: dict[Path, Masks], top: str, masks: Sequence[Path], folder: Path, classes: Sequence[str]) -> None:
@@ -221,6 +229,11 @@ def _listed(folder: Path) -> list[Path]:
     if not files:
         raise DataError(f"{folder}: expected images, found none")
     return files
+
+
+def _top(file: Path) -> str:
+    """Return the first folder of a relative path, or ""."""
+    return file.parts[0] if len(file.parts) > 1 else ""
 
 
 def _by_stem(files: Sequence[Path], folder: Path) -> dict[Path, Path]:

@@ -51,17 +51,14 @@ class PhotoCrops(Data):
         check_images(self, channels, size)
         _check_parts(validation, test)
         folder = existing(path)
-        tested = _photographs(existing(test)) if isinstance(test, str) else []
+        tested, held_out = (_photographs(existing(test)), 0.0) if isinstance(test, str) else ([], test)
         apart = {file.resolve() for file in tested}  # the folder can hold the other one
         rest = [file.relative_to(folder) for file in _photographs(folder) if file.resolve() not in apart]
-        parts = hold_out({"all": rest}, validation, 0.0 if isinstance(test, str) else test)
+        parts = hold_out({"all": rest}, validation, held_out)
         self.name = name or folder.resolve().name
         self.size, self.step, self.image_shape = size, step, (channels, size, size)
-        self._files: dict[Split, list[Path]] = {
-            "train": [folder / file for file in parts["train"]],
-            "validation": [folder / file for file in parts["validation"]],
-            "test": tested or [folder / file for file in parts["test"]],
-        }
+        train, validated, tests = ([folder / file for file in parts[p]] for p in ("train", "validation", "test"))
+        self._files: dict[Split, list[Path]] = {"train": train, "validation": validated, "test": tested or tests}
         self._splits: dict[Split, Images] = {}
 
     def split(self, name: Split) -> Images:
