@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from matplotlib.ft2font import FT2Font
 
 from limbeck.data.base import InMemory
-from limbeck.data.glyphs import CHARACTERS, CONTRAST, FACES, Glyph, Glyphs, contrast, coverage
+from limbeck.data.glyph_drawing import CONTRAST, FACES, Glyph, contrast, coverage
+from limbeck.data.glyphs import CHARACTERS, Glyphs
 from limbeck.errors import RecipeError
 
 
