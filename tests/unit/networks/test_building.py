@@ -9,7 +9,13 @@ import torch
 from torch import nn
 
 from limbeck.errors import RecipeError
-from limbeck.networks.blocks.building import Standardize, check_choice, check_dropout, initialise_convolutions
+from limbeck.networks.blocks.building import (
+    Standardize,
+    Statistics,
+    check_choice,
+    check_dropout,
+    initialise_convolutions,
+)
 
 
 class _Owner: ...
@@ -20,7 +26,7 @@ def test_standardize_by_hand() -> None:
     colour = torch.tensor([0.0, 51.0, 255.0]).view(1, 1, 1, 3).expand(2, 3, 4, 3)
     image = colour / 127.5 - 1
     mean, std = [0.5, 0.25, 0.1], [0.5, 0.2, 0.1]
-    found = Standardize(_Owner(), 3, mean, std)(image)
+    found = Standardize(_Owner(), 3, Statistics(mean, std))(image)
     for channel in range(3):
         expected = [(level - mean[channel]) / std[channel] for level in (0.0, 0.2, 1.0)]
         torch.testing.assert_close(found[1, channel, 3], torch.tensor(expected), atol=1e-6, rtol=0)
@@ -28,12 +34,12 @@ def test_standardize_by_hand() -> None:
 
 def test_standardize_without_statistics_and_with_those_of_minus_one_to_one_changes_nothing() -> None:
     image = torch.rand(2, 1, 3, 3) * 2 - 1
-    assert Standardize(_Owner(), 1, None, None)(image) is image
-    assert torch.equal(Standardize(_Owner(), 1, [0.5], [0.5])(image), image)
+    assert Standardize(_Owner(), 1, Statistics(None, None))(image) is image
+    assert torch.equal(Standardize(_Owner(), 1, Statistics([0.5], [0.5]))(image), image)
 
 
 def test_standardize_has_no_state_but_moves_and_travels() -> None:
-    made = Standardize(_Owner(), 1, [0.4], [0.2])
+    made = Standardize(_Owner(), 1, Statistics([0.4], [0.2]))
     assert made.state_dict() == {} and not list(made.parameters())
     assert made.double().scale.dtype == torch.float64
     image = torch.rand(1, 1, 2, 2, dtype=torch.float64)
@@ -53,7 +59,7 @@ def test_standardize_has_no_state_but_moves_and_travels() -> None:
 )
 def test_statistics_that_cannot_be(mean: Any, std: Any, says: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        Standardize(_Owner(), 3, mean, std)
+        Standardize(_Owner(), 3, Statistics(mean, std))
     assert str(caught.value) == says
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -41,15 +41,14 @@ class GraphCut(Fitted):
         size: Height and width of the data's images, or one number for both; it takes others, too.
         classes: Number of classes K, at least 2.
         smoothness: λ, at least 0; 0 gives what the classifier says.
-        hidden: Width of the classifier's hidden layer.
-        penalty: The classifier's penalty, at least 0.
-        train_images: The most training images that it is fitted to.
+        classifier: `hidden`, `penalty` and `train_images`: see `RegionClassifier`.
 
     Raises:
         RecipeError: An argument cannot be used.
     """
 
     truth: ClassVar[Literal["label", "mask"]] = "mask"
+    passes_on: ClassVar[tuple[type, ...]] = (RegionClassifier,)
 
     def __init__(
         self,
@@ -59,17 +58,14 @@ class GraphCut(Fitted):
         classes: int = 2,
         *,
         smoothness: float = 4.0,
-        hidden: int = 64,
-        penalty: float = 1e-3,
-        train_images: int = 200,
+        **classifier: Any,
     ) -> None:
         super().__init__()
         not_negative(smoothness, "GraphCut.smoothness")
-        self.classifier = RegionClassifier(
-            regions, channels, size, classes, hidden=hidden, penalty=penalty, train_images=train_images
-        )
+        self.classifier = RegionClassifier(regions, channels, size, classes, **classifier)
         self.image_shape = self.classifier.image_shape
-        self.classes, self.train_images, self.smoothness = classes, train_images, smoothness
+        self.classes, self.train_images = classes, self.classifier.train_images
+        self.smoothness = smoothness
 
     def fit(self, image: Tensor, label: Tensor) -> None:
         """Fit the classifier of regions to images (N, C, H, W) in [-1, 1] with masks (N, H, W)."""

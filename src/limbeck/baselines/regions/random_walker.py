@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -35,9 +35,7 @@ class RandomWalker(Fitted):
         classes: Number of classes K, at least 2.
         seeds: The part of an image's pixels that are seeds, above 0 and below 1.
         beta: β; the larger, the less a walker crosses edges.
-        hidden: Width of the classifier's hidden layer.
-        penalty: The classifier's penalty, at least 0.
-        train_images: The most training images that it is fitted to.
+        classifier: `hidden`, `penalty` and `train_images`: see `RegionClassifier`.
 
     Raises:
         RecipeError: An argument cannot be used.
@@ -45,6 +43,7 @@ class RandomWalker(Fitted):
     """
 
     truth: ClassVar[Literal["label", "mask"]] = "mask"
+    passes_on: ClassVar[tuple[type, ...]] = (RegionClassifier,)
 
     def __init__(
         self,
@@ -55,9 +54,7 @@ class RandomWalker(Fitted):
         *,
         seeds: float = 0.7,
         beta: float = 130.0,
-        hidden: int = 64,
-        penalty: float = 1e-3,
-        train_images: int = 200,
+        **classifier: Any,
     ) -> None:
         super().__init__()
         if not 0 < seeds < 1:
@@ -65,11 +62,10 @@ class RandomWalker(Fitted):
         positive(beta, "RandomWalker.beta")
         if find_spec("skimage") is None:
             raise MissingExtra("scikit-image", "classic")
-        self.classifier = RegionClassifier(
-            regions, channels, size, classes, hidden=hidden, penalty=penalty, train_images=train_images
-        )
+        self.classifier = RegionClassifier(regions, channels, size, classes, **classifier)
         self.image_shape = self.classifier.image_shape
-        self.classes, self.train_images, self.seeds, self.beta = classes, train_images, seeds, beta
+        self.classes, self.train_images = classes, self.classifier.train_images
+        self.seeds, self.beta = seeds, beta
 
     def fit(self, image: Tensor, label: Tensor) -> None:
         """Fit the classifier of regions to images (N, C, H, W) in [-1, 1] with masks (N, H, W)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +113,37 @@ def initialise_convolutions(network: nn.Module) -> None:
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """What was done to the images that published weights were trained with.
+
+    Attributes:
+        mean: Mean of images in [0, 1] that the weights were trained with, one number a channel; null takes [-1, 1].
+        std: Standard deviation that goes with `mean`.
+    """
+
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+
+    def check(self, owner: object, channels: int) -> None:
+        """Refuse statistics that cannot be those of images of so many channels.
+
+        Raises:
+            RecipeError: Only one of the two is given, one has not C numbers, or one has a number that cannot be. The
+                message names the owner's class.
+        """
+        name = type(owner).__name__
+        if (self.mean is None) != (self.std is None):
+            given, absent = ("std", "mean") if self.mean is None else ("mean", "std")
+            raise RecipeError(f"{name}.{absent}: expected {channels} numbers beside {given}, found null")
+        for key, values, least, kind in (
+            ("mean", self.mean, -math.inf, "numbers"),
+            ("std", self.std, 0.0, "numbers above 0"),
+        ):
+            if values is not None and (len(values) != channels or not all(least < v < math.inf for v in values)):
+                raise RecipeError(f"{name}.{key}: expected {channels} {kind}, one a channel, found {list(values)}")
+
+
 class Standardize(nn.Module):
     """Brings images from [-1, 1] to the statistics that published weights were trained with.
 
@@ -120,32 +152,23 @@ class Standardize(nn.Module):
     Args:
         owner: The network that it is made for; messages name its class.
         channels: Channels C of the image.
-        mean: What was subtracted from images in [0, 1], one number a channel; null leaves images in [-1, 1].
-        std: What they were then divided by; null exactly when `mean` is null.
+        statistics: What was subtracted from images in [0, 1], and what they were then divided by; without them images
+            stay in [-1, 1].
 
     Raises:
-        RecipeError: Only one of the two is given, one has not C numbers, or one has a number that cannot be.
+        RecipeError: The statistics cannot be those of such images.
     """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, owner: object, channels: int, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    def __init__(self, owner: object, channels: int, statistics: Statistics) -> None:
         super().__init__()
+        statistics.check(owner, channels)
+        mean, std = statistics.mean, statistics.std
         self.active = mean is not None
         if mean is None or std is None:
-            if mean is not std:
-                given, absent = ("std", "mean") if mean is None else ("mean", "std")
-                raise RecipeError(
-                    f"{type(owner).__name__}.{absent}: expected {channels} numbers beside {given}, found null"
-                )
             return
-        for name, values, at_least in (("mean", mean, -math.inf), ("std", std, 0.0)):
-            if len(values) != channels or not all(math.isfinite(v) and v > at_least for v in values):
-                kind = "numbers above 0" if name == "std" else "numbers"
-                raise RecipeError(
-                    f"{type(owner).__name__}.{name}: expected {channels} {kind}, one a channel, found {list(values)}"
-                )
         # ((image + 1) / 2 - mean) / std
         centre, spread = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (mean, std))
         self.register_buffer("scale", (0.5 / spread).float(), persistent=False)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
-from limbeck.networks.blocks.building import Standardize, check_choice, check_sizes, initialise_convolutions
+from limbeck.networks.blocks.building import Standardize, Statistics, check_choice, check_sizes, initialise_convolutions
 from limbeck.networks.roles import Classifier
 
 Shortcut = Literal["A", "B"]
@@ -32,12 +31,13 @@ class CifarResNet(Classifier):
         stem_width: Channels of the first convolution; null for `width`.
         shortcut: Where a stage has more channels than the one before: "A" pads with zeros, without parameters; "B"
             is a 1x1 convolution with batch normalisation.
-        mean: Mean of images in [0, 1] that the weights were trained with, one number a channel; null takes [-1, 1].
-        std: Standard deviation that goes with `mean`.
+        statistics: `mean` and `std` of the images that the weights were trained with: see `Statistics`.
 
     Raises:
         RecipeError: An argument cannot be used.
     """
+
+    passes_on: ClassVar[tuple[type, ...]] = (Statistics,)
 
     def __init__(
         self,
@@ -49,8 +49,7 @@ class CifarResNet(Classifier):
         *,
         stem_width: int | None = None,
         shortcut: Shortcut = "A",
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        **statistics: Any,
     ) -> None:
         super().__init__()
         stem_width = width if stem_width is None else stem_width
@@ -66,7 +65,7 @@ class CifarResNet(Classifier):
             )
         self.image_shape = (channels, size, size)
         self.classes = classes
-        self.standardize = Standardize(self, channels, mean, std)
+        self.standardize = Standardize(self, channels, Statistics(**statistics))
         self.conv1 = nn.Conv2d(channels, stem_width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem_width)
         blocks = (depth - 2) // 6

@@ -5,8 +5,8 @@ The features of FID come from another network of this family, with other pooling
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, final, get_args
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, final, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from limbeck.errors import RecipeError
 from limbeck.networks.blocks.building import (
     Standardize,
+    Statistics,
     check_choice,
     check_dropout,
     check_sizes,
@@ -45,12 +46,13 @@ class InceptionV3Classifier(Classifier):
         aux_logits: Build the auxiliary classifier (section 4), which only `auxiliary_logits` uses. `forward` is the
             same without it; published weights hold it, so they load with it alone.
         dropout: Probability with which a feature is left out in training; torchvision trains with 0.5.
-        mean: Mean of images in [0, 1] that the weights were trained with, one number a channel; null takes [-1, 1].
-        std: Standard deviation that goes with `mean`.
+        statistics: `mean` and `std` of the images that the weights were trained with: see `Statistics`.
 
     Raises:
         RecipeError: An argument cannot be used.
     """
+
+    passes_on: ClassVar[tuple[type, ...]] = (Statistics,)
 
     def __init__(
         self,
@@ -62,8 +64,7 @@ class InceptionV3Classifier(Classifier):
         stem: Stem = "small",
         aux_logits: bool = False,
         dropout: float = 0.0,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        **statistics: Any,
     ) -> None:
         super().__init__()
         check_choice(self, get_args(Stem), stem=stem)
@@ -72,7 +73,7 @@ class InceptionV3Classifier(Classifier):
         check_dropout(self, dropout)
         self.image_shape = (channels, size, size)
         self.classes = classes
-        self.standardize = Standardize(self, channels, mean, std)
+        self.standardize = Standardize(self, channels, Statistics(**statistics))
         self.large = stem == "imagenet"
 
         def scale(published: int) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Literal, cast, final, get_args
+from typing import Any, ClassVar, Literal, cast, final, get_args
 
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
 from limbeck.networks.blocks.building import (
     Standardize,
+    Statistics,
     check_choice,
     check_dropout,
     check_sizes,
@@ -40,12 +40,13 @@ class MobileNetV2(Classifier):
         stem: "imagenet" divides height and width by 32; "small", for images of some 32 pixels, by 8: the first
             convolution and the first block of 24 channels have stride 1.
         dropout: Probability with which a feature is left out in training; torchvision trains with 0.2.
-        mean: Mean of images in [0, 1] that the weights were trained with, one number a channel; null takes [-1, 1].
-        std: Standard deviation that goes with `mean`.
+        statistics: `mean` and `std` of the images that the weights were trained with: see `Statistics`.
 
     Raises:
         RecipeError: An argument cannot be used.
     """
+
+    passes_on: ClassVar[tuple[type, ...]] = (Statistics,)
 
     def __init__(
         self,
@@ -56,8 +57,7 @@ class MobileNetV2(Classifier):
         *,
         stem: Stem = "small",
         dropout: float = 0.0,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        **statistics: Any,
     ) -> None:
         super().__init__()
         if not (width > 0 and math.isfinite(width)):
@@ -71,7 +71,7 @@ class MobileNetV2(Classifier):
         last = _eights(1280 * max(1.0, width))
         layers = _layers(channels, width, last, small=stem == "small")
         # Set past the property below, through which everybody reads it.
-        self._modules["features"] = _Features(Standardize(self, channels, mean, std), layers)
+        self._modules["features"] = _Features(Standardize(self, channels, Statistics(**statistics)), layers)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(last, classes))
         initialise_convolutions(self)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, final, get_args
+from typing import Any, ClassVar, Literal, final, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.networks.blocks.building import Standardize, check_choice, check_sizes, initialise_convolutions
+from limbeck.networks.blocks.building import Standardize, Statistics, check_choice, check_sizes, initialise_convolutions
 from limbeck.networks.roles import Classifier
 
 Depth = Literal[18, 34, 50]
@@ -32,12 +31,13 @@ class ResNet(Classifier):
         classes: Number of classes K.
         stem: "imagenet" begins with a 7x7 convolution of stride 2 and a max-pool of stride 2; "small", for images of
             some 32 pixels, with a 3x3 convolution of stride 1 and no pooling.
-        mean: Mean of images in [0, 1] that the weights were trained with, one number a channel; null takes [-1, 1].
-        std: Standard deviation that goes with `mean`.
+        statistics: `mean` and `std` of the images that the weights were trained with: see `Statistics`.
 
     Raises:
         RecipeError: An argument cannot be used.
     """
+
+    passes_on: ClassVar[tuple[type, ...]] = (Statistics,)
 
     def __init__(
         self,
@@ -48,8 +48,7 @@ class ResNet(Classifier):
         classes: int = 10,
         *,
         stem: Stem = "small",
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        **statistics: Any,
     ) -> None:
         super().__init__()
         check_choice(self, get_args(Depth), depth=depth)
@@ -58,7 +57,7 @@ class ResNet(Classifier):
         check_sizes(self, at_least=8, size=size)
         self.image_shape = (channels, size, size)
         self.classes = classes
-        self.standardize = Standardize(self, channels, mean, std)
+        self.standardize = Standardize(self, channels, Statistics(**statistics))
         large = stem == "imagenet"
         self.conv1 = nn.Conv2d(channels, width, *((7, 2, 3) if large else (3, 1, 1)), bias=False)
         self.bn1 = nn.BatchNorm2d(width)

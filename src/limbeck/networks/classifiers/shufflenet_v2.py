@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, final, get_args
+from typing import Any, ClassVar, Literal, final, get_args
 
 import torch
 from torch import Tensor, nn
 
-from limbeck.networks.blocks.building import Standardize, check_choice, check_sizes, initialise_convolutions
+from limbeck.networks.blocks.building import Standardize, Statistics, check_choice, check_sizes, initialise_convolutions
 from limbeck.networks.roles import Classifier
 
 Stem = Literal["imagenet", "small"]
@@ -35,12 +34,13 @@ class ShuffleNetV2(Classifier):
         classes: Number of classes K.
         stem: "imagenet" begins with a convolution and a max-pool of stride 2 each; "small", for images of some 32
             pixels, with a convolution of stride 1 and no pooling.
-        mean: Mean of images in [0, 1] that the weights were trained with, one number a channel; null takes [-1, 1].
-        std: Standard deviation that goes with `mean`.
+        statistics: `mean` and `std` of the images that the weights were trained with: see `Statistics`.
 
     Raises:
         RecipeError: An argument cannot be used.
     """
+
+    passes_on: ClassVar[tuple[type, ...]] = (Statistics,)
 
     def __init__(
         self,
@@ -50,8 +50,7 @@ class ShuffleNetV2(Classifier):
         classes: int = 10,
         *,
         stem: Stem = "small",
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        **statistics: Any,
     ) -> None:
         super().__init__()
         check_choice(self, _WIDTHS, width=width)
@@ -60,7 +59,7 @@ class ShuffleNetV2(Classifier):
         check_sizes(self, at_least=8, size=size)
         self.image_shape = (channels, size, size)
         self.classes = classes
-        self.standardize = Standardize(self, channels, mean, std)
+        self.standardize = Standardize(self, channels, Statistics(**statistics))
         large = stem == "imagenet"
         second, third, fourth, last = _WIDTHS[width]
         self.conv1 = _conv(channels, 24, 3, stride=2 if large else 1)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import final
+from typing import Any, ClassVar, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
-from limbeck.networks.blocks.building import Standardize, check_dropout, check_sizes, initialise_convolutions
+from limbeck.networks.blocks.building import (
+    Standardize,
+    Statistics,
+    check_dropout,
+    check_sizes,
+    initialise_convolutions,
+)
 from limbeck.networks.roles import Classifier
 
 
@@ -26,12 +31,13 @@ class WideResNet(Classifier):
         size: Height and width of the image, at least 8.
         classes: Number of classes K.
         dropout: Probability with which a value between the two convolutions of a block is left out in training.
-        mean: Mean of images in [0, 1] that the weights were trained with, one number a channel; null takes [-1, 1].
-        std: Standard deviation that goes with `mean`.
+        statistics: `mean` and `std` of the images that the weights were trained with: see `Statistics`.
 
     Raises:
         RecipeError: An argument cannot be used.
     """
+
+    passes_on: ClassVar[tuple[type, ...]] = (Statistics,)
 
     def __init__(
         self,
@@ -42,8 +48,7 @@ class WideResNet(Classifier):
         classes: int = 10,
         *,
         dropout: float = 0.0,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        **statistics: Any,
     ) -> None:
         super().__init__()
         check_sizes(self, width=width, channels=channels, classes=classes)
@@ -54,7 +59,7 @@ class WideResNet(Classifier):
             raise RecipeError(f"WideResNet.depth: expected 6 n + 4, such as 10, 16, 22, 28 or 40, found {depth}")
         self.image_shape = (channels, size, size)
         self.classes = classes
-        self.standardize = Standardize(self, channels, mean, std)
+        self.standardize = Standardize(self, channels, Statistics(**statistics))
         blocks = (depth - 4) // 6
         self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
         self.block1 = _Group(16, 16 * width, blocks, 1, dropout)

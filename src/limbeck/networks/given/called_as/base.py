@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, nearest
-from limbeck.networks.blocks.building import Standardize, check_sizes
+from limbeck.networks.blocks.building import Standardize, Statistics, check_sizes
 
 
 class CalledAs(ABC):
@@ -50,7 +50,7 @@ class CalledAs(ABC):
         self.image_range = (float(image_range[0]), float(image_range[1]))
         self.image_shape = None if image_shape is None else tuple(image_shape)
         self.classes = classes
-        self.standardize = Standardize(self, 0, None, None)
+        self.standardize = Standardize(self, 0, Statistics())
 
     def states(self) -> dict[str, Any]:
         """Return what a network in this role states of itself, by name, as `networks.roles` has it."""
@@ -140,7 +140,7 @@ class LooksAtImages(CalledAs):
         if (mean or std) and self.image_range != (-1, 1):
             raise RecipeError("image_range: expected none beside mean and std, which say what the network sees")
         self.image_size = image_size
-        self.standardize = Standardize(self, len(mean or std or ()), mean, std)
+        self.standardize = Standardize(self, len(mean or std or ()), Statistics(mean, std))
 
     def states(self) -> dict[str, Any]:
         """Return what every network states, and its `image_size`."""
