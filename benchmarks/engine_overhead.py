@@ -30,7 +30,8 @@ from limbeck.methods.gan import Gan
 from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.tasks.generation import Generation
 from limbeck.training.engine import Engine
-from limbeck.training.job import Job
+from limbeck.training.feed import Material
+from limbeck.training.job import Job, Place
 from limbeck.training.options import Training
 from limbeck.training.replicas import One
 from limbeck.weighting.scheduled import Scheduled
@@ -55,7 +56,7 @@ class Contest:
         method = Gan(deepcopy(self.student), deepcopy(self.discriminator))
         training = Training(STEPS, self.batch, {"student": ADAM, "discriminator": ADAM})
         task, weighting = Generation((self.latent,)), Scheduled({}, Gan.losses())
-        job = Job(method, task, self.images, training, weighting, SEED, Path("nowhere"), accelerator="cpu")
+        job = Job(method, Material(self.images, task), training, weighting, SEED, Place(Path("nowhere")))
         engine = Engine(One("cpu"), job)
         for batch in engine.feed.steps(0, STEPS):
             engine.advance(batch)

@@ -28,7 +28,8 @@ from limbeck.networks.classifiers.cifar_resnet import CifarResNet
 from limbeck.networks.given.weights import load_weights
 from limbeck.tasks.classification import Classification
 from limbeck.training.engine import Engine
-from limbeck.training.job import Job
+from limbeck.training.feed import Material
+from limbeck.training.job import Job, Observation, Place
 from limbeck.training.options import Training
 from limbeck.training.replicas import One
 from limbeck.training.teacher_cache import TeacherCache, of_images
@@ -43,10 +44,8 @@ def engine(
     """Return an engine that logs every step's losses."""
     method = Supervised(deepcopy(student), deepcopy(teacher), logits=Kd(temperature=4.0))
     weighting = Scheduled({"student.cross_entropy": 0.1, "student.logits": 0.9}, Supervised.losses)
-    job = Job(
-        method, Classification(), images, training, weighting, 0, Path("nowhere"), cache=cache, log_every=1,
-        accelerator="cpu",
-    )  # fmt: skip
+    material = Material(images, Classification(), cache=cache)
+    job = Job(method, material, training, weighting, 0, Place(Path("nowhere")), Observation(log_every=1))
     return Engine(One("cpu"), job)
 
 

@@ -32,7 +32,8 @@ from limbeck.methods.gan import Gan
 from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.tasks.generation import Generation
 from limbeck.training.checkpoint import Checkpoints, load
-from limbeck.training.job import Job
+from limbeck.training.feed import Material
+from limbeck.training.job import Job, Observation, Place
 from limbeck.training.launch import fit
 from limbeck.training.options import Training
 from limbeck.weighting.schedule import Schedule
@@ -77,16 +78,12 @@ def job(name: str, folder: Path) -> Job:
     options = {"ema": 0.99, "schedule": "cosine", "warmup": 10, "clip": 5.0} | setting["training"]
     return Job(
         method=method,
-        task=Generation((8,), conditional=classes > 0),
-        images=images,
+        material=Material(images, Generation((8,), conditional=classes > 0), Flip()),
         training=Training(STEPS, 16, {"student": adam, "discriminator": adam}, checkpoint_every=EVERY, **options),
         weighting=Scheduled({"student.adversarial": Schedule(0.1, start=0.3, ramp=0.2)}, Gan.losses),
         seed=1,
-        folder=folder,
-        identity=name,
-        augmentation=Flip(),
-        log_every=1,
-        accelerator="cpu",
+        place=Place(folder, name, accelerator="cpu"),
+        observation=Observation(log_every=1),
     )
 
 

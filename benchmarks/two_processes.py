@@ -30,7 +30,8 @@ from limbeck.networks.blocks.conditional import ConditionalBatchNorm2d
 from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.tasks.generation import Generation
 from limbeck.training.checkpoint import load
-from limbeck.training.job import Job
+from limbeck.training.feed import Material
+from limbeck.training.job import Job, Observation, Place
 from limbeck.training.launch import fit
 from limbeck.training.options import Training
 from limbeck.weighting.scheduled import Scheduled
@@ -69,12 +70,11 @@ def history(steps: int, **parts: int) -> list[dict[str, float]]:
     training = Training(steps, BATCH, {"student": adam, "discriminator": adam}, ema=0.99, **parts)
     with tempfile.TemporaryDirectory() as folder:
         task, weighting = Generation((LATENT,)), Scheduled({"discriminator.soft_label": 0.5}, Gan.losses)
-        job = Job(
-            method, task, InMemory(image), training, weighting, 0, Path(folder), log_every=1, accelerator="cpu",
-            title=", ".join(f"{name} {count}" for name, count in parts.items()),
-        )  # fmt: skip
+        place = Place(Path(folder), accelerator="cpu")
+        observation = Observation(", ".join(f"{name} {count}" for name, count in parts.items()), log_every=1)
+        job = Job(method, Material(InMemory(image), task), training, weighting, 0, place, observation)
         fit(job)
-        rows: list[dict[str, float]] = load(job.final)["history"]
+        rows: list[dict[str, float]] = load(job.place.final)["history"]
     return rows
 
 

@@ -23,7 +23,7 @@ from limbeck.data.base import InMemory
 from limbeck.methods.base import Method
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.tasks.base import Task
-from limbeck.training.feed import Feed
+from limbeck.training.feed import Feed, Material
 from limbeck.training.job import Job
 from limbeck.types import VOID, Batch, Loss, Update
 from limbeck.weighting.scheduled import Scheduled
@@ -79,7 +79,7 @@ class Case:
         return toy_job(folder, method, weighting=Scheduled(self.weights, known), **rest)
 
     def batch(self, method: Method, step: int = 0) -> Batch:
-        feed = Feed(images(self.channels), self.task, method.draws(), None, seed=0, batch=BATCH)
+        feed = Feed(Material(images(self.channels), self.task), method.draws(), seed=0, batch=BATCH)
         return next(feed.steps(step, step + 1))
 
 

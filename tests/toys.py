@@ -26,7 +26,8 @@ from limbeck.networks.roles import ProbabilisticRestorer, Segmenter
 from limbeck.tasks.base import Picture, Task
 from limbeck.terms.base import Term
 from limbeck.training.checkpoint import load
-from limbeck.training.job import Job
+from limbeck.training.feed import Material
+from limbeck.training.job import Job, Observation, Place
 from limbeck.training.launch import fit
 from limbeck.training.options import Training
 from limbeck.types import VOID, Batch, Draw, Update
@@ -212,22 +213,30 @@ class Streamed(InMemory):
 
 
 def toy_job(folder: Path, method: Method | None = None, **options: Any) -> Job:
-    """Return a small training; options of `Training` and of `Job` are told apart by their names."""
-    training = {f.name for f in fields(Training)}
-    chosen = {"steps": 8, "batch": 16} | {name: value for name, value in options.items() if name in training}
-    rest = {name: value for name, value in options.items() if name not in training}
-    method = ToyGan() if method is None else method
+    """Return a small training; options of `Job` and its parts are told apart by their names."""
     defaults: dict[str, Any] = {
         "task": ToyTask(), "images": toy_images(), "weighting": Plain(), "seed": 3, "log_every": 1,
-        "accelerator": "cpu",
+        "accelerator": "cpu", "steps": 8, "batch": 16,
     }  # fmt: skip
-    return Job(method=method, training=Training(**chosen), folder=folder, **defaults | rest)
+    rest = defaults | options
+
+    def part(cls: type) -> dict[str, Any]:
+        return {f.name: rest.pop(f.name) for f in fields(cls) if f.name in rest}
+
+    return Job(
+        method=ToyGan() if method is None else method,
+        material=Material(**part(Material)),
+        training=Training(**part(Training)),
+        place=Place(folder, **part(Place)),
+        observation=Observation(**part(Observation)),
+        **rest,
+    )
 
 
 def trained(job: Job) -> dict[str, Any]:
     """Train to the end and return the final state, without the time that it took."""
     fit(job)
-    return {key: value for key, value in load(job.final).items() if key != "seconds"}
+    return {key: value for key, value in load(job.place.final).items() if key != "seconds"}
 
 
 def resumed(make: Callable[..., Job], step: int) -> dict[str, Any]:
@@ -236,9 +245,9 @@ def resumed(make: Callable[..., Job], step: int) -> dict[str, Any]:
     `make` builds the job anew for each life, from keywords that override its own.
     """
     job = make()
-    assert isinstance(job.images, InMemory)
+    assert isinstance(job.material.images, InMemory)
     try:
-        fit(make(images=Dying(job.images, step)))
+        fit(make(images=Dying(job.material.images, step)))
     except Killed:
         return trained(job)
     raise AssertionError("the training was not killed")

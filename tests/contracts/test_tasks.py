@@ -40,7 +40,7 @@ from limbeck.tasks.restoration import Restoration
 from limbeck.tasks.segmentation import Segmentation
 from limbeck.tasks.stylization import Stylization
 from limbeck.tasks.translation import ImageTranslation
-from limbeck.training.feed import Feed
+from limbeck.training.feed import Feed, Material
 
 K = 3
 
@@ -242,14 +242,14 @@ class TestTask:
     def test_what_is_drawn_reaches_the_method(self, case: Case) -> None:
         task = case.task
         draws = task.draws()
-        feed = Feed(case.data.split("train"), task, {}, None, seed=0, batch=8)
+        feed = Feed(Material(case.data.split("train"), task), {}, seed=0, batch=8)
         (batch,) = feed.steps(3, 4)
         assert len(batch) == 8 and set(batch.drawn) == set(draws)
         assert set(batch.fields) == set(task.gives(case.data))
         assert all(batch.drawn[name].shape == (8, *draw.shape) for name, draw in draws.items())
         if "latent" in draws:
             assert batch.latent is batch.drawn["latent"]
-        (again,) = Feed(case.data.split("train"), task, {}, None, seed=0, batch=8).steps(3, 4)
+        (again,) = Feed(Material(case.data.split("train"), task), {}, seed=0, batch=8).steps(3, 4)
         assert differences(tensors(batch), tensors(again)) == []
 
     def test_the_example_is_how_the_network_is_called(self, case: Case) -> None:

@@ -509,7 +509,7 @@ def test_a_loss_that_is_not_finite_names_term_step_and_checkpoint(tmp_path: Path
     job = toy_job(tmp_path, breaks_at(7, lambda value: value * torch.nan), checkpoint_every=3)
     with pytest.raises(TrainingError, match=r"^student\.bad is not finite at step 7; .*step-000000006\.safetensors\. "):
         fit(job)
-    assert not job.final.exists()
+    assert not job.place.final.exists()
     job = toy_job(tmp_path / "early", breaks_at(1, lambda value: value / 0))
     with pytest.raises(TrainingError, match=r"student\.bad is not finite at step 1; there is no checkpoint yet"):
         fit(job)
@@ -528,7 +528,7 @@ def test_a_gradient_that_is_not_finite_stops_before_it_moves_anything(tmp_path: 
     job = toy_job(tmp_path, breaks_at(7, lambda value: (value * 0).sqrt()), checkpoint_every=3, clip=clip)
     with pytest.raises(TrainingError, match=r"^the gradient of student is not finite at step 7; .*step-000000006\.saf"):
         fit(job)
-    assert not job.final.exists()
+    assert not job.place.final.exists()
     assert job.method.student.value.isfinite().all()  # type: ignore[union-attr]
 
 
@@ -542,7 +542,7 @@ def test_weights_with_nan_are_never_saved(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"step-000000006.*not saved, /method/student\.value holds NaN"):
         fit(job)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000003.safetensors"]
-    assert not job.final.exists()
+    assert not job.place.final.exists()
 
 
 def test_an_optimiser_of_an_unknown_player(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from limbeck.data.augmentations.augmentation import Flip
 from limbeck.data.augmentations.warp import Crop
 from limbeck.data.base import Augmentation, Images, InMemory
 from limbeck.errors import DataError, RecipeError
-from limbeck.training.feed import Feed, Order, augmented
+from limbeck.training.feed import Feed, Material, Order, augmented
 from limbeck.types import KINDS, Batch, Draw, Kind
 
 
@@ -39,7 +39,8 @@ class Plain(ToyTask):
 
 def feed(images: Images, *, seed: int = 3, batch: int = 12, augmented: bool = True, **options: int) -> Feed:
     draws = {"noise": Draw((1, 4, 4)), "kind": Draw((), "integers", high=5)}
-    return Feed(images, ToyTask(), draws, Brighter() if augmented else None, seed=seed, batch=batch, **options)
+    material = Material(images, ToyTask(), Brighter() if augmented else None)
+    return Feed(material, draws, seed=seed, batch=batch, **options)
 
 
 def plain(batch: Batch) -> dict[str, Tensor]:
@@ -99,8 +100,8 @@ def test_draws_are_declared_by_task_method_and_augmentation() -> None:
 def test_an_augmentation_of_the_method_under_the_same_name_is_refused() -> None:
     """Both would be given the same numbers: what the one flips, the other would flip back."""
     with pytest.raises(RecipeError, match=r"augmentation: expected another name .*, found flip twice"):
-        Feed(toy_images(), ToyTask(), Flip().draws(), Flip(), seed=0, batch=4)
-    Feed(toy_images(), ToyTask(), Flip().draws(), Flip(name="other"), seed=0, batch=4)
+        Feed(Material(toy_images(), ToyTask(), Flip()), Flip().draws(), seed=0, batch=4)
+    Feed(Material(toy_images(), ToyTask(), Flip(name="other")), Flip().draws(), seed=0, batch=4)
 
 
 def test_draws_differ_between_steps_seeds_and_names() -> None:
@@ -156,7 +157,7 @@ def test_a_step_has_masks_over_its_images() -> None:
     image = torch.randint(0, 256, (40, 1, 4, 4), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
     images = InMemory(image, mask=image[:, 0])
 
-    for batch in Feed(images, Plain(), {}, Flip(), seed=0, batch=8).steps(0, 3):
+    for batch in Feed(Material(images, Plain(), Flip()), {}, seed=0, batch=8).steps(0, 3):
         assert batch.image is not None and batch.mask is not None and batch.index is not None
         assert torch.equal(((batch.image[:, 0] + 1) * 127.5).round().long(), batch.mask)
         assert not torch.equal(batch.mask, image[batch.index, 0].long())
@@ -191,7 +192,7 @@ SCENE = {"depth": Kind("bilinear"), "parts": Kind("nearest", void=0), "caption":
 
 
 def test_what_a_data_set_brings_moves_by_its_kind() -> None:
-    given = Feed(Scene(), Plain(), {}, Flip(), seed=0, batch=8, kinds=SCENE)
+    given = Feed(Material(Scene(), Plain(), Flip(), kinds=SCENE), {}, seed=0, batch=8)
     mirrored = 0
     for batch in given.steps(0, 3):
         assert batch.image is not None and batch.index is not None
@@ -214,5 +215,5 @@ def test_what_comes_in_from_outside_is_the_void_of_the_kind() -> None:
 def test_a_field_of_no_kind_is_refused() -> None:
     """Left where it is, it would belong to another image."""
     with pytest.raises(DataError, match=r"augmentation: expected a kind of `depth`, found none; add it to the data's"):
-        next(Feed(Scene(), Plain(), {}, Flip(), seed=0, batch=8).steps(0, 1))
-    assert next(Feed(Scene(), Plain(), {}, None, seed=0, batch=8).steps(0, 1)).depth is not None
+        next(Feed(Material(Scene(), Plain(), Flip()), {}, seed=0, batch=8).steps(0, 1))
+    assert next(Feed(Material(Scene(), Plain()), {}, seed=0, batch=8).steps(0, 1)).depth is not None

@@ -30,8 +30,8 @@ from limbeck.recipe.parts import canonical
 from limbeck.recipe.reader import ArmRecipe
 from limbeck.run.setting import Setting, Watcher
 from limbeck.training import checkpoint
-from limbeck.training.feed import Feed
-from limbeck.training.job import Job
+from limbeck.training.feed import Feed, Material
+from limbeck.training.job import Job, Observation, Place
 from limbeck.training.launch import fit
 from limbeck.training.teacher_cache import TeacherCache, kept, of_images, of_steps
 
@@ -193,20 +193,18 @@ class Arm:
         assert self.recipe.training is not None
         return Job(
             method=self.method,
-            task=self.setting.task,
-            images=self.setting.data.split("train"),
+            material=self._material(self._cache()),
             training=self.recipe.training,
             weighting=self.recipe.weigh(),
             seed=self.seed,
-            folder=self.folder,
-            identity=self.hash,
-            augmentation=self.recipe.augmentation.build() if self.recipe.augmentation else None,
-            monitor=Watcher(self.setting, self.features),
-            cache=self._cache(),
-            kinds=self.setting.data.kinds,
-            title=f"{self.name} (seed {self.seed})",
-            accelerator=self.setting.accelerator,
+            place=Place(self.folder, self.hash, self.setting.accelerator),
+            observation=Observation(f"{self.name} (seed {self.seed})", monitor=Watcher(self.setting, self.features)),
         )
+
+    def _material(self, cache: TeacherCache | None = None) -> Material:
+        augmentation = self.recipe.augmentation.build() if self.recipe.augmentation else None
+        data, task = self.setting.data, self.setting.task
+        return Material(data.split("train"), task, augmentation, cache, data.kinds)
 
     def _cache(self) -> TeacherCache | None:
         """Return what the teacher says to the training images, where the recipe wants it computed once."""
@@ -231,15 +229,7 @@ class Arm:
         def fill() -> TeacherCache:
             if augmentation is None:
                 return of_images(images, network, paths)
-            feed = Feed(
-                images,
-                self.setting.task,
-                {},
-                augmentation.build(),
-                seed=self.seed,
-                batch=training.batch,
-                kinds=self.setting.data.kinds,
-            )
+            feed = Feed(self._material(), {}, seed=self.seed, batch=training.batch)
             return of_steps(feed, steps, network, paths)
 
         return kept(self.setting.store / f"teacher-cache-{canonical(content)[:12]}.safetensors", fill)

@@ -22,7 +22,8 @@ from limbeck.recipe.rehearsal import rehearse
 from limbeck.report.table import Estimate
 from limbeck.tasks.classification import Classification
 from limbeck.training.engine import Engine
-from limbeck.training.job import Job
+from limbeck.training.feed import Material
+from limbeck.training.job import Job, Place
 from limbeck.training.options import device_of
 from limbeck.training.replicas import One
 
@@ -51,17 +52,8 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
             training = replace(arm.training, processes=1, compile=False)
             augmentation = arm.augmentation.build() if arm.augmentation else None
             with tempfile.TemporaryDirectory() as folder:
-                job = Job(
-                    method,
-                    own,
-                    images,
-                    training,
-                    arm.weigh(),
-                    0,
-                    Path(folder),
-                    augmentation=augmentation,
-                    kinds=data.kinds,
-                )
+                material = Material(images, own, augmentation, kinds=data.kinds)
+                job = Job(method, material, training, arm.weigh(), 0, Place(Path(folder)))
                 runs = 1 if name in ("features", "teacher") else len(recipe.seeds)
                 steps, seconds = training.steps, _seconds_a_step(job, accelerator) * training.steps * runs
         work = macs(own.ready(network), own.example(data, 1)).count

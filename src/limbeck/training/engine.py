@@ -27,7 +27,7 @@ from limbeck.training.fine_tuning import grouped, hold_frozen
 from limbeck.training.job import Job
 from limbeck.training.optimizers import load_state, optimizer_of, refuse_untrained, state_of
 from limbeck.training.replicas import Replicas
-from limbeck.training.watching import Watch
+from limbeck.training.watching import Validation
 from limbeck.types import Batch, Update
 
 
@@ -66,24 +66,21 @@ class Engine:
             for module in {self.method.student, *self.players.values()}:  # a player can be a list of modules
                 module.compile()
         self.feed = Feed(
-            job.images,
-            job.task,
+            job.material,
             self.method.draws(),
-            job.augmentation,
             seed=job.seed,
             batch=self.training.batch,
             rank=replicas.rank,
             processes=replicas.count,
             workers=self.training.workers,
-            cache=job.cache,
-            kinds=job.kinds,
         )
         self.step = 0
         self.counts = dict.fromkeys(self.players, 0)
         self.history: list[dict[str, float]] = []
         self.logged: dict[str, float] = {}
         self.alarms: list[str] = []
-        self.watch = None if job.monitor is None else Watch(job.monitor)
+        monitor = job.observation.monitor
+        self.validation = None if monitor is None else Validation(monitor)
         self.seconds = 0.0
         self.machines = [machine(replicas.device.type, replicas.count)]
 
@@ -137,7 +134,7 @@ class Engine:
         """Return whether a loss is to be logged: each in its own time, for some are not computed at every step."""
         step = self.step + 1
         known = self.logged.get(loss)
-        return known is None or step - known >= self.job.log_every or step == self.training.steps
+        return known is None or step - known >= self.job.observation.log_every or step == self.training.steps
 
     def _evaluate(self, update: Update) -> dict[str, Tensor]:
         """Return the losses whose weight is not zero; the others are not even computed."""
@@ -175,7 +172,7 @@ class Engine:
         """Return everything that the next step depends on."""
         self._average_buffers()
         return {
-            "identity": self.job.identity,
+            "identity": self.job.place.identity,
             "step": self.step,
             "counts": self.counts,
             "method": self.method.state_dict(),
@@ -184,7 +181,7 @@ class Engine:
             "student": self.student().state_dict(),
             "history": self.history,
             "alarms": self.alarms,
-            "best": None if self.watch is None else self.watch.best,
+            "best": None if self.validation is None else self.validation.best,
             "seconds": self.seconds,
             "machines": self.machines,
         }
@@ -195,15 +192,16 @@ class Engine:
         Raises:
             CheckpointError: It belongs to another training.
         """
-        if state["identity"] != self.job.identity:
+        place = self.job.place
+        if state["identity"] != place.identity:
             raise CheckpointError(
-                f"{self.job.folder}: its checkpoint belongs to another training (found {state['identity']!r}, expected"
-                f" {self.job.identity!r}); choose another folder with --out"
+                f"{place.folder}: its checkpoint belongs to another training (found {state['identity']!r}, expected"
+                f" {place.identity!r}); choose another folder with --out"
             )
         self.step, self.counts, self.seconds = state["step"], state["counts"], state["seconds"]
         self.history, self.alarms = state["history"], state["alarms"]
-        if self.watch is not None:
-            self.watch.best = state["best"]
+        if self.validation is not None:
+            self.validation.best = state["best"]
         # A checkpoint from before machines were noted stays without them: where it began is not known.
         self.machines = list(dict.fromkeys([*noted, *self.machines])) if (noted := state.get("machines")) else []
         self.logged = {name: row["step"] for row in self.history for name in row}
@@ -256,7 +254,7 @@ class Engine:
         raise self._stop(next(culprits, "their weighted sum"))
 
     def _stop(self, culprit: str) -> TrainingError:
-        saved = Checkpoints(self.job.folder / "checkpoints", warn=say).paths()
+        saved = Checkpoints(self.job.place.checkpoints, warn=say).paths()
         good = f"the last good checkpoint is {saved[-1].name}" if saved else "there is no checkpoint yet"
         return TrainingError(
             f"{culprit} is not finite at step {self.step}; {good}. Lower the learning rate, clip gradients"
@@ -266,16 +264,16 @@ class Engine:
     def _watch(self) -> dict[str, float]:
         """Return validation metrics where they are due, in the first process; tell of what is wrong."""
         every = self.training.evaluate_every or self.training.steps
-        if self.watch is None or (self.step % every and self.step != self.training.steps):
+        if self.validation is None or (self.step % every and self.step != self.training.steps):
             return {}
         self._average_buffers()
         metrics: dict[str, float] = {}
         if self.replicas.rank == 0:
-            metrics, alarms = self.watch.look(self.student, self.step)
+            metrics, alarms = self.validation.look(self.student, self.step)
             self.history.append({"step": self.step, **metrics})
             for alarm in alarms:
                 self.alarms.append(f"step {self.step}: {alarm}")
-                for listener in self.job.listeners:
+                for listener in self.job.observation.listeners:
                     listener.alarm(self.step, alarm)
         self.replicas.wait()
         return metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -23,21 +24,36 @@ class Taught(Protocol):
         """Return the outputs for a batch whose samples have these positions in the training; {} where unknown."""
 
 
+@dataclass(frozen=True)
+class Material:
+    """What the batches of a training are made of.
+
+    Attributes:
+        images: What to read.
+        task: Makes a method's batch of a data batch.
+        augmentation: Applied to `image`, and to what moves with it, or None.
+        cache: What the teacher says, computed beforehand, or None.
+        kinds: How the fields that the data brings beside those of `KINDS` move with an image.
+    """
+
+    images: Images
+    task: Task
+    augmentation: Augmentation | None = None
+    cache: Taught | None = None
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+
+
 class Feed:
     """Gives this process its part of the batch of every step.
 
     Args:
-        images: What to read.
-        task: Makes a method's batch of a data batch.
+        material: What the batches are made of.
         draws: Everything random that a step needs, by name, beside what task and augmentation declare.
-        augmentation: Applied to `image`, and to what moves with it, or None.
         seed: The arm's seed.
         batch: Samples a step, over all processes.
         rank: Number of this process.
         processes: Number of processes.
         workers: Processes that read ahead, for streaming images.
-        cache: What the teacher says, computed beforehand, or None.
-        kinds: How the fields that the data brings beside those of `KINDS` move with an image.
 
     Raises:
         DataError: The batch is larger than the data.
@@ -45,25 +61,23 @@ class Feed:
 
     def __init__(
         self,
-        images: Images,
-        task: Task,
+        material: Material,
         draws: Mapping[str, Draw],
-        augmentation: Augmentation | None,
         *,
         seed: int,
         batch: int,
         rank: int = 0,
         processes: int = 1,
         workers: int = 0,
-        cache: Taught | None = None,
-        kinds: Mapping[str, Kind] | None = None,
     ) -> None:
-        if batch > len(images):
-            raise DataError(f"training.batch: {batch} samples, but the data has only {len(images)}; make it smaller")
-        self.images, self.task, self.augmentation, self.workers = images, task, augmentation, workers
-        self.draws = together(task, draws, augmentation)
-        self.order = Order(len(images), batch, seed)
-        self.seed, self.batch, self.cache, self.kinds = seed, batch, cache, {**KINDS, **(kinds or {})}
+        size = len(material.images)
+        if batch > size:
+            raise DataError(f"training.batch: {batch} samples, but the data has only {size}; make it smaller")
+        self.images, self.task, self.augmentation = material.images, material.task, material.augmentation
+        self.cache, self.kinds = material.cache, {**KINDS, **material.kinds}
+        self.draws = together(self.task, draws, self.augmentation)
+        self.order = Order(size, batch, seed)
+        self.seed, self.batch, self.workers = seed, batch, workers
         share = batch // processes
         self.part = slice(rank * share, (rank + 1) * share)
 

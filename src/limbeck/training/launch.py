@@ -37,16 +37,17 @@ class Interrupted(TrainingError):
 
 
 def fit(job: Job) -> None:
-    """Train to the end, from the last checkpoint if there is one; leave the state in `job.final`.
+    """Train to the end, from the last checkpoint if there is one; leave the state in `job.place.final`.
 
     Raises:
         TrainingError: A loss is not finite.
         Interrupted: SIGINT or SIGTERM came; the state is saved.
         CheckpointError: A checkpoint cannot be read or written.
     """
-    device = device_of(job.accelerator).type
+    device = device_of(job.place.accelerator).type
     if job.training.precision == "bf16" and device == "cpu" and not native_bf16():
-        say(f"{job.title}: this CPU has no bfloat16 arithmetic, so that precision bf16 is slower here than 32")
+        slow = "this CPU has no bfloat16 arithmetic, so that precision bf16 is slower here than 32"
+        say(f"{job.observation.title}: {slow}")
     if job.training.processes == 1:
         _train(One(device), job)
         return
@@ -87,12 +88,12 @@ def _of_child(error: ProcessRaisedException) -> Exception:
 
 def _train(replicas: Replicas, job: Job) -> None:
     engine = Engine(replicas, job)
-    checkpoints = Checkpoints(job.folder / "checkpoints", warn=say)
+    checkpoints = Checkpoints(job.place.checkpoints, warn=say)
     if (state := checkpoints.latest()) is not None:
         engine.load(state)
     asked: list[int] = []
-    listeners = job.listeners if replicas.rank == 0 else ()
-    with _signals(asked.append), telling(listeners, job.title, job.training.steps, engine.step):
+    listeners = job.observation.listeners if replicas.rank == 0 else ()
+    with _signals(asked.append), telling(listeners, job.observation.title, job.training.steps, engine.step):
         started = time.perf_counter()
         for batch in engine.feed.steps(engine.step, job.training.steps):
             row = engine.advance(batch)
@@ -112,7 +113,7 @@ def _train(replicas: Replicas, job: Job) -> None:
                 raise Interrupted(f"stopped after step {engine.step}; the same command goes on from there")
         state = engine.state()  # in every process, as they average their buffers for it
         if replicas.rank == 0:
-            save(job.final, state)
+            save(job.place.final, state)
         if replicas.agree(bool(asked)):  # during the last step: its arm is whole, but what comes after is not wanted
             replicas.wait()
             raise Interrupted(f"stopped after step {engine.step}, the last; the same command goes on from there")

@@ -26,8 +26,8 @@ Monitor = Callable[[nn.Module], Watched]
 """Takes the student as it would be exported."""
 
 
-class Watch:
-    """Remembers what a monitor has found.
+class Validation:
+    """Looks at the student now and then, and remembers the best.
 
     Args:
         monitor: Looks at the student.

@@ -23,7 +23,8 @@ from limbeck.methods.gan import Gan
 from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.tasks.generation import Generation
 from limbeck.training.checkpoint import load
-from limbeck.training.job import Job
+from limbeck.training.feed import Material
+from limbeck.training.job import Job, Place
 from limbeck.training.launch import fit
 from limbeck.training.options import Training
 from limbeck.types import Batch
@@ -268,17 +269,15 @@ def test_a_student_of_a_black_box_comes_near_it(tmp_path: Path, real: bool) -> N
     before = distance(copy.deepcopy(student), box)
     job = Job(
         method=method,
-        task=Generation((4,)),
-        images=data.split("train"),
+        material=Material(data.split("train"), Generation((4,))),
         training=Training(60, 32, {"student": lambda p: torch.optim.Adam(p, 1e-2)}, checkpoint_every=60),
         weighting=Scheduled({"student.adversarial": 0.05}, Gan.losses()),
         seed=0,
-        folder=tmp_path / "arm",
-        accelerator="cpu",
+        place=Place(tmp_path / "arm", accelerator="cpu"),
     )
     fit(job)
     trained = generator(4, 3)
-    trained.load_state_dict(load(job.final)["student"])
+    trained.load_state_dict(load(job.place.final)["student"])
     # On latents that are in no file: the student has learnt the function, not the pairs.
     assert distance(trained, box) < 0.6 * before
     fidelity = Generation((4,), samples=32).evaluate(trained, data, split="test", seed=0)

@@ -32,7 +32,7 @@ from limbeck.networks.handling.modes import evaluating
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.robustness import Robustness
 from limbeck.terms.attacked import AttackedCrossEntropy, SoftAnswers, Stability
-from limbeck.training.feed import Feed
+from limbeck.training.feed import Feed, Material
 from limbeck.types import Batch, Draw
 
 Array = NDArray[np.float64]
@@ -301,7 +301,7 @@ def learned(make: Callable[[nn.Module], Method], data: Glyphs, seed: int, steps:
     student = SmallCnn(8, size=16, classes=3)
     method = make(student).train()
     optimizer = torch.optim.Adam(student.parameters(), 5e-3)
-    feed = Feed(data.split("train"), Classification(), method.draws(), None, seed=seed, batch=50)
+    feed = Feed(Material(data.split("train"), Classification()), method.draws(), seed=seed, batch=50)
     for step, batch_ in enumerate(feed.steps(0, steps)):
         (update,) = method.updates(batch_, step)
         weights = method.weights

@@ -218,7 +218,7 @@ def follow(pair: Pair, tmp_path: Path, make: Callable[[], Method], *remembered: 
     one = trained(toy_job(tmp_path / "1", make(), **rest))
     job = toy_job(tmp_path / "2", make(), processes=2, **rest)
     pair(train, job)
-    two, before = load(job.final), make().state_dict()
+    two, before = load(job.place.final), make().state_dict()
     for name in remembered:
         assert not torch.allclose(one["method"][name], before[name])
     for name, value in one["method"].items():

@@ -18,8 +18,9 @@ from limbeck.networks.given.external import Wrapped
 from limbeck.networks.given.weights import load_weights, save_weights
 from limbeck.tasks.classification import Classification
 from limbeck.training.engine import Engine
+from limbeck.training.feed import Material
 from limbeck.training.fine_tuning import freeze, grouped, start
-from limbeck.training.job import Job
+from limbeck.training.job import Job, Place
 from limbeck.training.launch import fit
 from limbeck.training.options import Training
 from limbeck.training.replicas import One
@@ -40,7 +41,8 @@ def job(folder: Path, student: SmallCnn, **options: Any) -> Job:
     training = Training(**{"steps": 3, "batch": 8, "optimizers": SGD} | options)
     start(student, None, [], training)
     images, weighting = InMemory(image, torch.arange(32) % 3), Scheduled({}, method.losses())
-    return Job(method, Classification(), images, training, weighting, seed=0, folder=folder, accelerator="cpu")
+    place = Place(folder, accelerator="cpu")
+    return Job(method, Material(images, Classification()), training, weighting, seed=0, place=place)
 
 
 def moved(folder: Path, **options: Any) -> dict[str, float]:
