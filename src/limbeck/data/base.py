@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from limbeck.errors import DataError
+from limbeck.errors import DataError, require
 from limbeck.ground.described import Described
 from limbeck.types import Batch, Draw, Kind
 
@@ -177,6 +177,16 @@ class Augmentation(Described, ABC):
     """A random change of a whole batch, the same in one process or many: what it needs is drawn by the engine."""
 
     room: ClassVar[str] = "augmentations"
+
+    def __init_subclass__(cls) -> None:
+        """Refuse a class of before version 0.2, whose masks or targets would not move.
+
+        Raises:
+            RecipeError: It has a method `on_mask` or `on_target`.
+        """
+        super().__init_subclass__()
+        for old in ("on_mask", "on_target"):
+            require(f"{cls.__name__}.{old}", not hasattr(cls, old), "a method move(pixels, drawn, kind) instead", old)
 
     @abstractmethod
     def draws(self) -> Mapping[str, Draw]:

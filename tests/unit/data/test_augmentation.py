@@ -314,3 +314,9 @@ def test_colour_jitter_by_nothing_and_of_grey() -> None:
     grey = x[:, :1]
     torch.testing.assert_close(ColourJitter(0, 0, 1)(grey, drawn), grey, atol=1e-6, rtol=0)
     torch.testing.assert_close(luma(x[:, :1].expand(2, 3, 9, 9)), grey, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["on_mask", "on_target"])
+def test_an_augmentation_that_would_leave_masks_and_targets_behind_is_refused(name: str) -> None:
+    with pytest.raises(RecipeError, match=rf"Old\.{name}: expected a method move\(pixels, drawn, kind\) instead"):
+        type("Old", (Flip,), {name: lambda self, pixels, drawn: pixels})
