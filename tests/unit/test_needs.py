@@ -10,6 +10,7 @@ from PIL import Image
 
 from limbeck.cli import main
 from limbeck.recipe.reader import read_recipe
+from limbeck.recipe.rehearsal import rehearse
 
 CLASSIFIER = "{class_path: SmallCnn, init_args: {width: 2, channels: 3, classes: 2}}"
 RECIPE = f"""
@@ -56,16 +57,16 @@ def test_labels_that_are_not_there_are_missed_before_any_training(
     assert main([verb, "recipe.yaml", "--data.init_args.by_class", "false"]) == 2
     found = capsys.readouterr().err
     needs = "Supervised: expected data with labels, found images in photos; choose a set with labels, or"
-    for arm in ("teacher", "student", "control of student"):
+    for arm in ("teacher", "student", "control"):
         assert f"  {arm}: {needs}" in found
     assert "step" not in found and not list(folder.rglob("*.safetensors"))
 
 
 def test_labels_that_are_there_are_enough(folder: Path) -> None:
     (folder / "recipe.yaml").write_text(RECIPE)
-    read_recipe("recipe.yaml", []).rehearse()
+    rehearse(read_recipe("recipe.yaml", []))
 
 
 def test_a_feature_network_has_the_labels_that_an_unconditional_generator_does_not_get(folder: Path) -> None:
     (folder / "recipe.yaml").write_text(GAN)
-    read_recipe("recipe.yaml", []).rehearse()
+    rehearse(read_recipe("recipe.yaml", []))

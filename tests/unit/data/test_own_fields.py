@@ -12,6 +12,7 @@ from torch import Tensor
 from limbeck.data.base import Data, Images, Split
 from limbeck.errors import DataError
 from limbeck.recipe.reader import Recipe, read_recipe
+from limbeck.recipe.rehearsal import rehearse
 from limbeck.run.estimate import estimate
 from limbeck.run.story import tell
 from limbeck.tasks.classification import Classification
@@ -99,7 +100,7 @@ def test_all_that_data_gives_is_known_beforehand(recipe: Recipe) -> None:
 
 
 def test_own_fields_move_by_their_kind_in_every_training(recipe: Recipe, tmp_path: Path) -> None:
-    recipe.rehearse()
+    rehearse(recipe)
     for group in tell(recipe, tmp_path / "out", accelerator="cpu").arms().values():
         group[0].fit()
     # Three steps of four images each: teacher, control, what the teacher says to the student's images, student.

@@ -22,6 +22,7 @@ from limbeck.ground.arrays import read_arrays, read_shapes, write_arrays
 from limbeck.methods.gan import Gan
 from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.tasks.generation import Generation
+from limbeck.terms.output_distance import OutputDistance
 from limbeck.training.checkpoint import load
 from limbeck.training.feed import Material
 from limbeck.training.job import Job, Place
@@ -265,13 +266,13 @@ def test_a_student_of_a_black_box_comes_near_it(tmp_path: Path, real: bool) -> N
     data = LatentPairs(path, TensorImages(made(90, image=(1, 16, 16))["image"]) if real else None)
     torch.manual_seed(3)
     student = generator(4, 3)
-    method = Gan(student, DcganDiscriminator(4, size=16), black_box=True)
+    method = Gan(student, DcganDiscriminator(4, size=16), terms={"student.output": OutputDistance("target")})
     before = distance(copy.deepcopy(student), box)
     job = Job(
         method=method,
         material=Material(data.split("train"), Generation((4,))),
         training=Training(60, 32, {"student": lambda p: torch.optim.Adam(p, 1e-2)}, checkpoint_every=60),
-        weighting=Scheduled({"student.adversarial": 0.05}, Gan.losses()),
+        weighting=Scheduled({"student.adversarial": 0.05}, Gan.losses(["student.output"])),
         seed=0,
         place=Place(tmp_path / "arm", accelerator="cpu"),
     )
