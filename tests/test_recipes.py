@@ -33,41 +33,48 @@ COUNT = 44  # changes with every recipe that is added, so that none gets lost
 SETS = [(f"sr/{name}", "RGB") for name in ("Set5/HR", "Set5/LR_x4", "Set14/HR", "Set14/LR_x4")]
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with the recipes and with what they ask their reader to bring."""
-    (tmp_path / "recipes").symlink_to(ROOT)
-    for folder, mode in (
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the recipes and with what they ask their reader to bring."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "recipes").symlink_to(ROOT)
+    for name, mode in (
         ("photographs", "RGB"),
         ("digits", "L"),
         ("sr/train_BSDS100", "RGB"),
         ("sr/BSD100", "RGB"),
         *SETS,
     ):
-        (tmp_path / folder).mkdir(parents=True)
+        (folder / name).mkdir(parents=True)
         for number in range(5):
-            Image.new(mode, (100, 100)).save(tmp_path / folder / f"{number}.png")
+            Image.new(mode, (100, 100)).save(folder / name / f"{number}.png")
     pairs = {"latent": torch.zeros(10, 64), "image": torch.zeros(10, 1, 32, 32, dtype=torch.uint8)}
-    write_arrays(tmp_path / "fashion-pairs.safetensors", pairs)
+    write_arrays(folder / "fashion-pairs.safetensors", pairs)
     generator = runpy.run_path(str(ROOT / "gan" / "mlp_generator.py"))["MlpGenerator"]()
-    torch.save(generator.state_dict(), tmp_path / "digits_generator.pth")
+    torch.save(generator.state_dict(), folder / "digits_generator.pth")
     published = {f"module.{name}": tensor for name, tensor in CifarResNet(depth=56).state_dict().items()}
-    torch.save({"state_dict": published}, tmp_path / "resnet56-4bfd9763.th")
-    torch.save(Imdn().state_dict(), tmp_path / "imdn_baseline.pth")
-    write_camvid(tmp_path)
-    write_facades(tmp_path)
-    monkeypatch.setenv("LIMBECK_DATA", str(tmp_path))
+    torch.save({"state_dict": published}, folder / "resnet56-4bfd9763.th")
+    torch.save(Imdn().state_dict(), folder / "imdn_baseline.pth")
+    write_camvid(folder)
+    write_facades(folder)
     vgg = {name.replace("conv", "block", 1).replace("_", "_conv", 1): w for name, w in Vgg16().state_dict().items()}
-    np.savez(tmp_path / "vgg16_to_conv3_3_fp16.npz", **{name: w.numpy() for name, w in vgg.items()})
+    np.savez(folder / "vgg16_to_conv3_3_fp16.npz", **{name: w.numpy() for name, w in vgg.items()})
     painter = {name: w.detach().numpy() for name, w in FastStyle().named_parameters()}
-    np.savez(tmp_path / "udnie_fp16.npz", **painter)
-    (tmp_path / "style").mkdir()
-    Image.new("RGB", (64, 64)).save(tmp_path / "style" / "picabia_udnie_1913.jpg")
-    save_weights(UNet(width=16, depth=4, classes=12), tmp_path / "facades-segmenter.safetensors")
+    np.savez(folder / "udnie_fp16.npz", **painter)
+    (folder / "style").mkdir()
+    Image.new("RGB", (64, 64)).save(folder / "style" / "picabia_udnie_1913.jpg")
+    save_weights(UNet(width=16, depth=4, classes=12), folder / "facades-segmenter.safetensors")
     for number in range(3):
-        save_weights(SmallCnn(width=12), tmp_path / f"teacher-{number}.safetensors")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+        save_weights(SmallCnn(width=12), folder / f"teacher-{number}.safetensors")
+    return folder
+
+
+@pytest.fixture
+def place(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same as working directory and as the folder of data sets."""
+    monkeypatch.setenv("LIMBECK_DATA", str(filled))
+    monkeypatch.chdir(filled)
+    return filled
 
 
 def test_none_is_lost() -> None:

@@ -318,6 +318,7 @@ def learned(make: Callable[[nn.Module], Method], data: Glyphs, seed: int, steps:
     return task.evaluate(student.eval(), data, split="test", seed=0)
 
 
+@pytest.mark.slow
 def test_students_trained_under_attack_withstand_it_and_others_do_not(letters: Glyphs) -> None:
     attack = Pgd(radius=0.1, step=0.05, steps=3)
     plain = learned(Supervised, letters, 0)

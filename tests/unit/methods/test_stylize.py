@@ -128,7 +128,7 @@ def data() -> TensorImages:
 
 
 def test_a_student_learns_to_paint_and_a_teacher_helps_it(tmp_path: Path) -> None:
-    vgg = Vgg16(width=24)
+    vgg = Vgg16(width=16)
     task = Stylization([GRAVEL], vgg, **SEEN)
 
     def taught(name: str, student: JohnsonStylizer, teacher: JohnsonStylizer | None, steps: int) -> JohnsonStylizer:
@@ -140,7 +140,7 @@ def test_a_student_learns_to_paint_and_a_teacher_helps_it(tmp_path: Path) -> Non
             task=task,
             weighting=Scheduled({"student.output": 20.0}, Stylize.losses()),
             steps=steps,
-            batch=8,
+            batch=4,
             optimizers={"student": partial(torch.optim.Adam, lr=0.003)},
         )
         student.load_state_dict(trained(job)["student"])
@@ -150,10 +150,10 @@ def test_a_student_learns_to_paint_and_a_teacher_helps_it(tmp_path: Path) -> Non
         return task.evaluate(one, data(), split="test", seed=0, teacher=teacher)
 
     start = total(network(4).eval())["total"]
-    teacher = taught("teacher", network(4), None, 120)
+    teacher = taught("teacher", network(4), None, 80)
     assert total(teacher)["total"] < start * 0.6
-    control = taught("control", network(2, 1), None, 80)
-    student = taught("student", network(2, 1), teacher, 80)
+    control = taught("control", network(2, 1), None, 50)
+    student = taught("student", network(2, 1), teacher, 50)
     assert total(student, teacher)["psnr_to_teacher"] > total(control, teacher)["psnr_to_teacher"] + 0.5
 
 

@@ -193,7 +193,7 @@ def learned(folder: Path, method: Any, steps: int, weights: dict[str, float]) ->
         images=blobs(),
         weighting=Scheduled(weights, method.weights),
         steps=steps,
-        batch=32,
+        batch=16,
         warmup=10,
         schedule="cosine",
         optimizers={"student": lambda p: torch.optim.Adam(p, 1e-2)},
@@ -216,14 +216,14 @@ def test_a_student_learns_and_sooner_from_its_teacher(tmp_path: Path) -> None:
         torch.manual_seed(seed)
         return ResidualVae(width, 4, size=8)
 
-    teacher = learned(tmp_path / "teacher", Vae(made(12, 0)), 300, {"student.kl": 0.2})
+    teacher = learned(tmp_path / "teacher", Vae(made(12, 0)), 150, {"student.kl": 0.2})
     weights = {"student.kl": 0.2, "student.decoder": 5.0, "student.posterior": 0.1}
     before = quality(made(3, 1).eval())
     alone, taught = [], []
     for seed in range(3):
-        alone.append(quality(learned(tmp_path / f"alone {seed}", Vae(made(3, seed)), 120, {"student.kl": 0.2})))
+        alone.append(quality(learned(tmp_path / f"alone {seed}", Vae(made(3, seed)), 60, {"student.kl": 0.2})))
         method = Vae(made(3, seed), teacher=teacher)  # type: ignore[arg-type]
-        taught.append(quality(learned(tmp_path / f"taught {seed}", method, 120, weights)))
+        taught.append(quality(learned(tmp_path / f"taught {seed}", method, 60, weights)))
     assert quality(teacher) > max(alone) > before + 3
     assert sum(taught) > sum(alone) + 3 * 0.7  # dB
 
