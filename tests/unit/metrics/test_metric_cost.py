@@ -126,7 +126,7 @@ class Clock:
 
 
 def test_networks_are_timed_in_turns(monkeypatch):
-    """A machine that is half as fast for the last two fifths of the time is so for all of them, and no median sees it."""
+    """A machine that is half as fast for the last two fifths of the time is so for all; no median sees it."""
     clock, order = Clock(), []
     monkeypatch.setattr("limbeck.metrics.cost.time", clock)
 
@@ -142,7 +142,7 @@ def test_networks_are_timed_in_turns(monkeypatch):
 
     found = latencies_ms({name: Noted(name) for name in "abc"}, (torch.zeros(1),), seconds=0)
     assert "".join(order) == "aabbcc" * 5  # in each turn one to warm up
-    assert found == pytest.approx({name: 10.0 for name in "abc"})
+    assert found == pytest.approx(dict.fromkeys("abc", 10.0))
 
 
 def test_what_runs_outside_torch_has_unknown_costs_rather_than_none():
