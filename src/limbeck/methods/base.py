@@ -13,7 +13,7 @@ from limbeck.errors import RecipeError, nearest_or_all
 from limbeck.losses.base import FeatureLoss, LogitLoss
 from limbeck.networks.handling.adapters import feature_shapes
 from limbeck.networks.handling.frozen import Frozen
-from limbeck.terms.base import Answers, Term, blank
+from limbeck.terms.base import Answers, Term, blank, join
 from limbeck.terms.follow import as_term
 from limbeck.terms.scene import Scene
 from limbeck.types import Batch, Draw, Update
@@ -82,32 +82,28 @@ class Method(nn.Module, ABC):
         Raises:
             RecipeError: A network is both, or a term is none of this method's or cannot work.
         """
-        seen: dict[nn.Module, str] = {}
-        for name, network in {**players, **teachers}.items():
-            if network in seen:
-                raise RecipeError(f"{name}: expected another network than the {seen[network]} (a copy), found the same")
-            if network is not None:
-                seen[network] = name
-        self.of_players = [name for name, network in players.items() if network is not None]
-        for name, network in players.items():
-            setattr(self, name, network)
-        for name, network in teachers.items():
-            setattr(self, name, None if network is None else Frozen(network))
+        self._take({**players, **teachers}, trained=players)
         self.left_out: dict[str, str] = {}
         self._terms = nn.ModuleDict()
         given = {name: None if term is None else as_term(term) for name, term in (terms or {}).items()}
         for name in given:
             self._check_name(name)
-        wanted = {n: d.make() for n, d in self.defaults.items() if n not in given} | given
-        for name, term in sorted(wanted.items(), key=lambda item: self._place(item[0])):
-            if term is None or (term.taught and not any(self.has(who) for who in teachers)):
-                continue
-            try:
-                self._admit(name, term)
-            except RecipeError as error:
-                if name in given:
-                    raise RecipeError(f"terms.{name}: {error}") from error
-                self.left_out[name] = str(error)
+        alone = not any(self.has(who) for who in teachers)
+        wanted = {n: given.pop(n) if n in given else d.make() for n, d in self.defaults.items()} | given
+        for name, term in wanted.items():
+            if term is not None and not (term.taught and alone):
+                self._admit(name, term, asked=name in (terms or {}))
+
+    def _take(self, networks: Mapping[str, nn.Module | None], trained: Collection[str]) -> None:
+        """Take up the networks, those that do not train frozen."""
+        seen: dict[nn.Module, str] = {}
+        for name, network in networks.items():
+            if network in seen:
+                raise RecipeError(f"{name}: expected another network than the {seen[network]} (a copy), found the same")
+            if network is not None:
+                seen[network] = name
+            setattr(self, name, network if network is None or name in trained else Frozen(network))
+        self.of_players = [name for name in trained if self.has(name)]
 
     def _check_name(self, name: str) -> None:
         player, _, short = name.partition(".")
@@ -115,31 +111,19 @@ class Method(nn.Module, ABC):
             known = [f"{player}.NAME" for player in self.of_players] + list(self.defaults)
             raise RecipeError(f"terms.{name}: expected player.NAME of a player there is{nearest_or_all(name, known)}")
 
-    def _place(self, name: str) -> int:
-        known = list(self.defaults)
-        return known.index(name) if name in known else len(known)
-
-    def _admit(self, name: str, term: Term) -> None:
-        """Let a term join.
-
-        Raises:
-            RecipeError: It cannot work here.
-        """
-        player, kind = name.partition(".")[0], type(term).__name__
-        if player not in self.of_players:
-            raise RecipeError(f"{kind} needs a {player}, and there is none")
-        if term.player not in (None, player):
-            raise RecipeError(f"expected a term of the {player}, found {kind}, one of the {term.player}")
-        if self.answers not in term.about:
-            raise RecipeError(f"{kind} is about {' or '.join(term.about)}, and this student says {self.answers}")
-        if not issubclass(self.scene, term.scene):
-            raise RecipeError(f"{kind} is not for {type(self).__name__}: it looks at a {term.scene.__name__}")
-        for who in term.wants:
-            if not self.has(who):
-                raise RecipeError(f"{kind} needs a {who}, and there is none")
-        term.who = player
-        term.join(self)
-        self._terms[name.replace(".", "/")] = term
+    def _admit(self, name: str, term: Term, *, asked: bool) -> None:
+        """Let a term join; one that nobody asked for stays away where it cannot work."""
+        player = name.partition(".")[0]
+        try:
+            if player not in self.of_players:
+                raise RecipeError(f"{type(term).__name__} needs a {player}, and there is none")
+            join(term, player, self)
+        except RecipeError as error:
+            if asked:
+                raise RecipeError(f"terms.{name}: {error}") from error
+            self.left_out[name] = str(error)
+        else:
+            self._terms[name.replace(".", "/")] = term
 
     @property
     def terms(self) -> Mapping[str, Term]:

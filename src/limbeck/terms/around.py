@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from limbeck.errors import RecipeError
-from limbeck.terms.base import Cast, SampleTerm
+from limbeck.terms.base import Cast, SampleTerm, join
 from limbeck.terms.scene import Scene
 from limbeck.types import Draw
 
@@ -40,10 +39,7 @@ class Around(SampleTerm):
         Raises:
             RecipeError: It cannot work here.
         """
-        if cast.answers not in self.term.about:
-            kind = type(self.term).__name__
-            raise RecipeError(f"{kind} is about {' or '.join(self.term.about)}, and this student says {cast.answers}")
-        self.term.join(cast)
+        join(self.term, self.who, cast)
 
     def draws(self) -> Mapping[str, Draw]:
         """Return what the term draws."""

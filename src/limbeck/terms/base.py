@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, Protocol, final
 import torch
 from torch import Tensor, nn
 
+from limbeck.errors import RecipeError
 from limbeck.terms.scene import Scene
 from limbeck.types import Draw
 
@@ -17,16 +18,16 @@ Answers = Literal["images", "logits", "logits of pixels"]
 
 
 class Cast(Protocol):
-    """What a term may ask of its method before anything is trained.
-
-    Attributes:
-        answers: What the student says.
-        terms: All terms of the method, by "player.term".
-    """
+    """What a term may ask of its method before anything is trained."""
 
     @property
     def answers(self) -> Answers:
         """What the student says."""
+        ...
+
+    @property
+    def scene(self) -> type[Scene]:
+        """The kind of scene that its terms look at."""
         ...
 
     @property
@@ -136,6 +137,31 @@ class SampleTerm(Term):
     def start(self, scene: Scene, field: str) -> Tensor:
         """Return what the attack starts from (N, ...)."""
         return scene.batch.need(field, "Worst")
+
+
+def join(term: Term, player: str, cast: Cast) -> None:
+    """Let a term join a method.
+
+    Args:
+        term: The term.
+        player: Whose it is to be.
+        cast: The method.
+
+    Raises:
+        RecipeError: It cannot work there. The message does not name the term.
+    """
+    kind = type(term).__name__
+    if term.player not in (None, player):
+        raise RecipeError(f"expected a term of the {player}, found {kind}, one of the {term.player}")
+    if cast.answers not in term.about:
+        raise RecipeError(f"{kind} is about {' or '.join(term.about)}, and this student says {cast.answers}")
+    if not issubclass(cast.scene, term.scene):
+        raise RecipeError(f"{kind} is not for {type(cast).__name__}: it looks at a {term.scene.__name__}")
+    for who in term.wants:
+        if not cast.has(who):
+            raise RecipeError(f"{kind} needs a {who}, and there is none")
+    term.who = player
+    term.join(cast)
 
 
 def blank(shape: Sequence[int], like: nn.Module) -> Tensor:

@@ -7,9 +7,8 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from limbeck.errors import RecipeError
 from limbeck.terms.attacked import AttackedScene
-from limbeck.terms.base import Cast, Term
+from limbeck.terms.base import Cast, Term, join
 from limbeck.terms.scene import Ran, Scene
 from limbeck.types import Draw
 
@@ -47,11 +46,7 @@ class UnderAttack(Term):
         Raises:
             RecipeError: The term cannot work here.
         """
-        if cast.answers not in self.term.about:
-            kind = type(self.term).__name__
-            raise RecipeError(f"{kind} is about {' or '.join(self.term.about)}, and this student says {cast.answers}")
-        self.term.who = self.who
-        self.term.join(cast)
+        join(self.term, self.who, cast)
 
     def draws(self) -> Mapping[str, Draw]:
         """Return what the term draws."""
