@@ -23,8 +23,8 @@ from limbeck.types import Batch, Update
 
 UNLABELLED = "; of images that nobody has whole, write `teacher: {load: ...}`, a trained one, and `control: false`"
 PERCEPTUAL = (
-    "student.perceptual: {class_path: Perceptual, init_args: {network: ..., paths: ..., to: target}}, and with to:"
-    " teacher student.output_perceptual"
+    "student.perceptual: {class_path: Perceptual, init_args: {network: ..., paths: ..., to: target}},"
+    " student.output_perceptual: {class_path: Perceptual, init_args: {network: ..., paths: ...}}"
 )
 
 
@@ -77,10 +77,10 @@ class Restore(Method):
     }
     scene: ClassVar[type[Scene]] = RestorerScene
     moved_arguments: ClassVar[Mapping[str, str]] = {
-        "distance": "student.reconstruction: {class_path: OutputDistance, init_args: {to: target, distance: ...}}, and"
-        " with to: teacher student.output",
-        "distribution": "student.likelihood: {class_path: Likelihood, init_args: {distribution: ...}}, and likewise"
-        " student.soft_label: SoftDistribution",
+        "distance": "student.reconstruction: {class_path: OutputDistance, init_args: {to: target, distance: ...}},"
+        " student.output: {class_path: OutputDistance, init_args: {distance: ...}}",
+        "distribution": "student.likelihood: {class_path: Likelihood, init_args: {distribution: ...}},"
+        " student.soft_label: {class_path: SoftDistribution, init_args: {distribution: ...}}",
         "features": "student.features: ...",
         "feature_network": PERCEPTUAL,
         "perceptual_paths": PERCEPTUAL,

@@ -74,10 +74,11 @@ class Stylize(Method):
     }
     scene: ClassVar[type[Scene]] = StylizerScene
     moved_arguments: ClassVar[Mapping[str, str]] = {
-        "content_paths": "student.content: {class_path: Content, init_args: {paths: ...}}, and student.perceptual with"
-        " to: teacher and all paths",
-        "style_paths": "student.style: {class_path: Style, init_args: {paths: ...}}, with to: teacher student.gram, and"
-        " likewise student.statistics: ChannelStatistics",
+        "content_paths": "student.content: {class_path: Content, init_args: {paths: ...}}, student.perceptual:"
+        " {class_path: Content, init_args: {paths: ..., to: teacher}}",
+        "style_paths": "student.style: {class_path: Style, init_args: {paths: ...}}, student.gram: {class_path: Style,"
+        " init_args: {paths: ..., to: teacher}}, student.statistics: {class_path: ChannelStatistics, init_args: {paths:"
+        " ...}}",
         "features": "student.features: ...",
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 from toys import ToyRestorer, toy_job, trained
 
@@ -21,13 +22,14 @@ from limbeck.losses.feature_affinity import FeatureAffinity
 from limbeck.losses.features import l1
 from limbeck.methods.restore import Restore
 from limbeck.metrics.image import psnr
+from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.networks.gan.patch_discriminator import PatchDiscriminator
 from limbeck.networks.given.external import Wrapped
 from limbeck.tasks.restoration import Restoration
 from limbeck.terms.adversarial import RealFake
 from limbeck.terms.distribution import Likelihood, SoftDistribution
 from limbeck.terms.output_distance import OutputDistance
-from limbeck.terms.perceptual import CriticFeatures
+from limbeck.terms.perceptual import CriticFeatures, Perceptual
 from limbeck.terms.spectral import Spectral
 from limbeck.terms.worst import Worst
 from limbeck.types import Batch
@@ -35,6 +37,9 @@ from limbeck.weighting.scheduled import Scheduled
 
 N = 8
 ATTACKED: dict[str, Any] = {"output": OutputDistance, "soft_label": SoftDistribution, "likelihood": Likelihood}
+TERMS: dict[str, Any] = {
+    kind.__name__: kind for kind in (OutputDistance, Likelihood, SoftDistribution, Perceptual, CriticFeatures, RealFake)
+}
 
 
 def network(width: int, seed: int = 0, **options: Any) -> ToyRestorer:
@@ -256,3 +261,19 @@ def test_downscaled_images_are_as_large_as_the_network_expects() -> None:
     with pytest.raises(RecipeError, match="expected the same shape"):
         losses(Restore(network(3, scale=4)), batch(scale=2))
     assert Downscale(4).scale == 4
+
+
+@pytest.mark.parametrize("argument", Restore.moved_arguments)
+def test_what_an_old_argument_is_told_can_be_written(argument: str) -> None:
+    """Networks apart: with values in place of the dots it makes terms that the method takes."""
+    values = {"distance": "l2", "distribution": "gaussian", "loss": "hinge", "paths": ["blocks.0"]}
+    terms = yaml.safe_load(f"{{{Restore.moved_arguments[argument]}}}")
+    for name, term in terms.items():
+        if argument == "features":
+            terms[name] = FeatureAffinity({"body": "body"})
+            continue
+        given = {key: values.get(key, value) for key, value in term["init_args"].items()}
+        given |= {"network": SmallCnn(2, 1, 8, classes=3)} if "network" in given else {}
+        terms[name] = TERMS[term["class_path"]](**given)
+    critics = [PatchDiscriminator(2, 1, 8, halvings=1) for _ in range(2)]
+    Restore(network(3), critics[0], network(5), critics[1], terms=terms)
