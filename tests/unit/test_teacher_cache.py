@@ -30,8 +30,9 @@ student:
   method:
     class_path: Supervised
     init_args:
-      logits: {class_path: Kd, init_args: {temperature: 4.0}}
-      features: {class_path: Hint, init_args: {paths: {blocks.1: blocks.1}}}
+      terms:
+        student.logits: {class_path: Kd, init_args: {temperature: 4.0}}
+        student.features: {class_path: Hint, init_args: {paths: {blocks.1: blocks.1}}}
   training: {steps: 10, batch: 32, optimizers: {student: {class_path: SGD, init_args: {lr: 0.05}}}}
 control: false
 """
