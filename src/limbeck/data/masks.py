@@ -187,9 +187,9 @@ def paired(folder: Path, base: Path, classes: Sequence[str]) -> dict[Path, Masks
     Raises:
         DataError: There are no images, one has no mask, or a mask has no image.
     """
-    images, masks = (_listed(folder / name) for name in ("images", "masks"))
+    images, masks = _listed(folder / "images"), _listed(folder / "masks")
     own = _by_stem(images, folder / "images")
-    within, tops = {_top(file) for file in images} - {""}, {_top(file) for file in masks}
+    within, tops = {*map(_top, images)} - {""}, {*map(_top, masks)}
     found: dict[Path, Masks] = {stem: {} for stem in own}
     if "" not in tops and tops & set(classes) and not tops & within:  # one file a class
         for top in sorted(tops):

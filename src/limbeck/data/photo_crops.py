@@ -46,9 +46,7 @@ class PhotoCrops(Data):
         name: str | None = None,
     ) -> None:
         step = size if stride is None else stride
-        if min(size, step) < 1:
-            raise RecipeError(f"PhotoCrops: expected size and stride of at least 1 pixel, found {size} and {step}")
-        check_images(self, channels, size)
+        check_images(self, channels, size, step)
         _check_parts(validation, test)
         folder = existing(path)
         tested, held_out = (_photographs(existing(test)), 0.0) if isinstance(test, str) else ([], test)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -231,17 +231,21 @@ def _cost_table(result: Result) -> dict[str, Any]:
     return {"heads": [{"label": cost_label(cost), "note": ""} for cost in costs], "rows": rows, "chosen": {}}
 
 
+def _columns(result: Result, shown: Collection[str]) -> list[str]:
+    """Return what has pictures in the order of the report: the inputs, the arms, the truth."""
+    others = [name for name in shown if name not in result.arms]
+    return [*others[:1], *(name for name in _arm_names(result) if name in shown), *others[1:]]
+
+
 def _grids(result: Result, pictures: Mapping[str, Sequence[Picture]]) -> list[dict[str, Any]]:
     """Return, for each title, the pictures of all arms that have it."""
     titles = dict.fromkeys(picture.title for shown in pictures.values() for picture in shown)
-    others = [name for name in pictures if name not in result.arms]  # the inputs first, the truth last
-    names = [*others[:1], *(name for name in _arm_names(result) if name in pictures), *others[1:]]
-    grids = []
-    for title in titles:
-        shown = [(name, picture) for name in names for picture in pictures[name] if picture.title == title]
-        images = [(name, _data_uri(plots.image_grid(p.images, p.columns), "image/png")) for name, p in shown]
-        grids.append({"title": title, "images": images})
-    return grids
+    images: dict[str, list[tuple[str, str]]] = {title: [] for title in titles}
+    for name in _columns(result, pictures):
+        for picture in pictures[name]:
+            grid = plots.image_grid(picture.images, picture.columns)
+            images[picture.title].append((name, _data_uri(grid, "image/png")))
+    return [{"title": title, "images": shown} for title, shown in images.items()]
 
 
 def _tradeoff(result: Result, metric: str | None, colours: Mapping[str, str], direction: str) -> str | None:
@@ -259,11 +263,16 @@ def _losses(histories: Mapping[str, Sequence[Mapping[str, Any]]], colours: Mappi
 def _progress(
     histories: Mapping[str, Sequence[Mapping[str, Any]]], colours: Mapping[str, str], directions: Mapping[str, str]
 ) -> str | None:
-    counted = (Counter(key for row in rows for key in row) for rows in histories.values())
-    often = {key for count in counted for key, times in count.items() if times > 1}  # one point is no curve
+    often = _often(histories)
     keys = [key for key in _keys(histories) if key in often and directions.get(base_name(key)) in ARROWS]
     titles = {key: f"{metric_label(key)} {ARROWS[directions[base_name(key)]]}  {metric_features(key)}" for key in keys}
     return _data_uri(plots.curves(histories, keys, colours, titles), "image/svg+xml") if keys else None
+
+
+def _often(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> set[str]:
+    """Return what an arm was measured by more than once: one point is no curve."""
+    counted = (Counter(key for row in rows for key in row) for rows in histories.values())
+    return {key for count in counted for key, times in count.items() if times > 1}
 
 
 def _keys(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:

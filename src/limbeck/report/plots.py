@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -171,37 +172,46 @@ def plottable_costs(result: Result, metric: str) -> list[str]:
 
 
 def _scatter(ax: Axes, result: Result, metric: str, cost: str, colours: Mapping[str, str]) -> None:
-    from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
-
     points: list[tuple[str, float, Quality]] = []
     for name, arm in result.arms.items():
         quality = arm.quality.get(metric)
         if quality is None or quality.mean is None:
             continue
         if arm.role in ("teacher", "floor"):
-            style = "-" if arm.role == "teacher" else ":"
-            ax.axhline(quality.mean, color=colours[name], linestyle=style, linewidth=1, alpha=0.7, zorder=1)
-        if arm.role == "floor":
-            ax.annotate(
-                name, (1, quality.mean), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
-                ha="right", color=colours[name], fontsize=8,
-            )  # fmt: skip
-        elif value := arm.cost.get(cost):
+            _level(ax, quality.mean, colours[name], name if arm.role == "floor" else None)
+        if arm.role != "floor" and (value := arm.cost.get(cost)):
             points.append((name, value, quality))
     for name, value, quality in points:
         ax.errorbar(
             value, quality.mean or 0.0, yerr=quality.std, fmt="o", color=colours[name], markersize=8, capsize=4,
             markeredgecolor="white", zorder=3,
         )  # fmt: skip
-    ratio = max(x for _, x, _ in points) / min(x for _, x, _ in points) if points else 1
+    _scale(ax, [value for _, value, _ in points], cost)
+    ax.margins(x=0.22, y=0.16)
+    ax.autoscale_view()  # names are placed by where points end up
+    _name_points(ax, points, colours)
+
+
+def _level(ax: Axes, value: float, colour: str, name: str | None) -> None:
+    """Draw a level that others are compared with: a line, dotted and named where nothing else names it."""
+    ax.axhline(value, color=colour, linestyle="-" if name is None else ":", linewidth=1, alpha=0.7, zorder=1)
+    if name is not None:
+        ax.annotate(
+            name, (1, value), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
+            color=colour, fontsize=8,
+        )  # fmt: skip
+
+
+def _scale(ax: Axes, values: Sequence[float], cost: str) -> None:
+    """Scale the axis of costs: logarithmically where they differ much."""
+    from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
+
+    ratio = max(values) / min(values) if values else 1
     if ratio > 3:
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < CROWDED else (1,)))
         ax.xaxis.set_minor_formatter(NullFormatter())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}") if "_ms" in cost else EngFormatter(sep=" "))
-    ax.margins(x=0.22, y=0.16)
-    ax.autoscale_view()  # names are placed by where points end up
-    _name_points(ax, points, colours)
 
 
 def _name_points(ax: Axes, points: Sequence[tuple[str, float, Quality]], colours: Mapping[str, str]) -> None:
@@ -231,11 +241,11 @@ def _curve(ax: Axes, points: Sequence[tuple[int, float]], arm: str, colour: str)
         ax.plot(*zip(*points, strict=True), color=colour, label=arm, linewidth=1.6, marker=marker, markersize=4)
         return
     width = math.ceil(len(points) / POINTS)
-    stretches = [points[i : i + width] for i in range(0, len(points), width)]
-    steps = [sum(s for s, _ in stretch) / len(stretch) for stretch in stretches]
-    values = [[v for _, v in stretch] for stretch in stretches]
-    ax.fill_between(steps, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.15, linewidth=0)
-    ax.plot(steps, [sum(v) / len(v) for v in values], color=colour, label=arm, linewidth=1.6)
+    stretches = [zip(*points[i : i + width], strict=True) for i in range(0, len(points), width)]
+    steps, values = zip(*stretches, strict=True)
+    middles = [*map(fmean, steps)]
+    ax.fill_between(middles, [*map(min, values)], [*map(max, values)], color=colour, alpha=0.15, linewidth=0)
+    ax.plot(middles, [*map(fmean, values)], color=colour, label=arm, linewidth=1.6)
 
 
 def _known(value: Any) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from limbeck.report.result import Result
+from limbeck.report.result import ArmResult, Result
 from limbeck.report.wording import cost_label, cost_text, metric_features, metric_label
 
 SHOWN_COSTS = ("parameters", "macs", "latency_ms_batch1")
@@ -45,10 +45,13 @@ def comparison(results: Mapping[str, Result]) -> Table:
         table.add_column(cost_label(cost), justify="right")
     for run, result in results.items():
         for name, arm in result.arms.items():
-            qualities = [str(arm.quality[m]) if m in arm.quality else "" for m in metrics]
-            costs = [cost_text(c, arm.cost.get(c)) if c in arm.cost else "" for c in SHOWN_COSTS]
-            table.add_row(run, name, *qualities, *costs)
+            qualities = (str(arm.quality.get(metric, "")) for metric in metrics)
+            table.add_row(run, name, *qualities, *_costs_of(arm))
     return table
+
+
+def _costs_of(arm: ArmResult) -> list[str]:
+    return [cost_text(cost, arm.cost[cost]) if cost in arm.cost else "" for cost in SHOWN_COSTS]
 
 
 def costs(estimates: Iterable[Estimate]) -> Table:

@@ -173,6 +173,17 @@ def _many(result: Result, metric: str, students: list[str], direction: str) -> s
         ours = result.arms[name].quality[metric]
         best = name if better(ours, result.arms[best].quality[metric], direction) else best
         worst = worst if better(ours, result.arms[worst].quality[metric], direction) else name
+    spread = (
+        f"{metric_label(metric)} from {_mean(result.arms[best], metric)} ({best})"
+        f" to {_mean(result.arms[worst], metric)} ({worst})"
+    )
+    teachers = [name for name in result.named("teacher") if metric in result.arms[name].quality]
+    against = f" against the teacher's {_mean(result.arms[teachers[0]], metric)}" if teachers else ""
+    return f"{len(students)} students, {spread}{against}: {_tally(result, metric, students)}."
+
+
+def _tally(result: Result, metric: str, students: list[str]) -> str:
+    """Return how many of the students have which verdict, such as "2 beat their control, 1 is inconclusive"."""
     outcomes = [v.verdict for name in students if (v := verdict_of(result, metric, name)) is not None]
     counted = {
         ("beats its control", "beat their control"): outcomes.count("BEATS"),
@@ -180,14 +191,7 @@ def _many(result: Result, metric: str, students: list[str], direction: str) -> s
         ("is inconclusive", "are inconclusive"): outcomes.count("INCONCLUSIVE"),
         ("has no verdict", "have no verdict"): len(students) - len(outcomes) + outcomes.count("NONE"),
     }
-    tally = ", ".join(f"{count} {one if count == 1 else many}" for (one, many), count in counted.items() if count)
-    spread = (
-        f"{metric_label(metric)} from {_mean(result.arms[best], metric)} ({best})"
-        f" to {_mean(result.arms[worst], metric)} ({worst})"
-    )
-    teachers = [name for name in result.named("teacher") if metric in result.arms[name].quality]
-    against = f" against the teacher's {_mean(result.arms[teachers[0]], metric)}" if teachers else ""
-    return f"{len(students)} students, {spread}{against}: {tally}."
+    return ", ".join(f"{count} {one if count == 1 else many}" for (one, many), count in counted.items() if count)
 
 
 def _mean(arm: ArmResult, metric: str) -> str:

@@ -84,18 +84,23 @@ def in_style(network: nn.Module, style: str | None) -> nn.Module:
     """
     inner = unwrap(network)
     known, name = getattr(inner, "styles", None), type(inner).__name__
-    found = "none" if style is None else style
     if known is None or known == 1:
         if style is not None:
-            raise RecipeError(f"--style: expected none, as {name} has {'one' if known else 'no'} style, found {found}")
-        return network if known is None else Painter(network, None)
+            raise RecipeError(f"--style: expected none, as {name} has {'one' if known else 'no'} style, found {style}")
+        return Painter(network, None) if known else network
     if known == 0:
         if style is None:
             raise RecipeError(f"--style: expected a picture, as {name} takes any style, found none")
         return Painter(network, picture(style, STYLE_SIZE))
+    return Painter(network, torch.tensor([_number(style, known, name)]))
+
+
+def _number(style: str | None, known: int, name: str) -> int:
+    """Return the number of one of the styles that a network knows."""
     if style is None or not style.isdecimal() or int(style) >= known:
+        found = "none" if style is None else style
         raise RecipeError(f"--style: expected a number from 0 to {known - 1}, a style of {name}, found {found}")
-    return Painter(network, torch.tensor([int(style)]))
+    return int(style)
 
 
 def apply_to(
@@ -164,12 +169,11 @@ def _targets(files: dict[Path, Path], out: Path) -> dict[Path, Path]:
         for file in files
     }
     folders = {path.parent.resolve() for path in files.values()}
-    for target in targets.values():
+    for target, count in Counter(targets.values()).items():
         if target.parent.resolve() in folders and target.exists():
             raise DataError(f"{target}: would overwrite an original; choose another folder with --out")
-    if len(set(targets.values())) < len(targets):
-        twice = next(target for target, count in Counter(targets.values()).items() if count > 1)
-        raise DataError(f"{twice}: two results would have this name; rename one of the images")
+        if count > 1:
+            raise DataError(f"{target}: two results would have this name; rename one of the images")
     return targets
 
 

@@ -88,13 +88,12 @@ class Restoration(Task):
         perceptual: PerceptualDistance | None = None,
         cost_size: int | None = None,
     ) -> None:
-        for name, value, least in (("samples", samples, 1), ("border", border or 0, 0), ("tile", tile or 1, 1)):
-            if value < least:
-                raise RecipeError(f"task.{name}: expected a whole number of at least {least}, found {value}")
+        require("task.samples", samples >= 1, "a whole number of at least 1", samples)
+        _check_optional("border", border, 0)
+        _check_optional("tile", tile, 1)
+        _check_optional("cost_size", cost_size, 1)
         if len({photos.name for photos in sets}) < len(sets):
             raise RecipeError(f"task.sets: expected different names, found {', '.join(s.name for s in sets)}")
-        fits = cost_size is None or cost_size >= 1
-        require("task.cost_size", fits, "a whole number of at least 1, or null", cost_size)
         require(
             "task.unlabelled",
             not (unlabelled and degradation.masks),
@@ -102,7 +101,8 @@ class Restoration(Task):
             unlabelled,
         )
         self.degradation, self.sets = degradation, list(sets)
-        self.border = border if border is not None else degradation.scale if degradation.scale > 1 else 0
+        of_scale = degradation.scale if degradation.scale > 1 else 0
+        self.border = of_scale if border is None else border
         self.samples, self.self_ensemble, self.tile, self.unlabelled = samples, self_ensemble, tile, unlabelled
         self.perceptual, self._cost_size = perceptual, cost_size
 
@@ -253,6 +253,10 @@ class Restoration(Task):
             squares.append(one[:, top : top + side, left : left + side])
         enlarged = F.interpolate(torch.stack(squares).clamp(-1, 1), scale_factor=ENLARGED)
         return Picture("cut-outs, enlarged three times", enlarged, COLUMNS)
+
+
+def _check_optional(name: str, value: int | None, least: int) -> None:
+    require(f"task.{name}", value is None or value >= least, f"a whole number of at least {least}, or null", value)
 
 
 def _alike(suffix: str, image: Tensor, goal: Tensor) -> dict[str, Tensor]:

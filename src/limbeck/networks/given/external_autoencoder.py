@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import LimbeckError, RecipeError, in_a_line
+from limbeck.networks.given.called_as.base import checked_range
 from limbeck.networks.given.imports import build
 from limbeck.networks.given.weights import load_weights
 from limbeck.networks.roles import VariationalAutoencoder, Wrapper
@@ -50,14 +51,12 @@ class ImportAutoencoder(Wrapper, VariationalAutoencoder):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        if len(image_range) != 2 or not image_range[0] < image_range[1]:
-            raise RecipeError(f"image_range: expected [low, high] with low < high, found {list(image_range)}")
+        self.image_range, self.scale = checked_range(image_range), scale
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise RecipeError(f"image_shape: expected [C, H, W] of at least 1 each, found {list(image_shape)}")
         if not (math.isfinite(scale) and scale > 0):
             raise RecipeError(f"scale: expected a number above 0, found {scale}")
         self.module = build(target, arguments or {})
-        self.image_range, self.scale = (float(image_range[0]), float(image_range[1])), scale
         channels, height, width = image_shape
         self.image_shape = (channels, height, width)
         for name in ("encode", "decode"):

@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -46,19 +46,18 @@ def build(target: str, arguments: Mapping[str, Any]) -> nn.Module:
 
 def _find(target: str) -> Callable[..., Any]:
     """Return the class or function at `target`."""
-    file, colon, attribute = target.rpartition(":")
-    path, _, last = target.rpartition(".")
-    if not (file and attribute if colon else path and last):
+    of_file = ":" in target
+    where, _, name = target.rpartition(":" if of_file else ".")
+    if not (where and name):
         libraries = ", ".join(f"'{name}:NAME'" for name in LIBRARIES)
         raise RecipeError(
             f"target: expected 'package.module.Class' or 'path/to/file.py:Class', found {target!r};"
             f" models of libraries are {libraries}"
         )
-    module, name = (_run_file(target, Path(file)), attribute) if colon else (_import(target, path), last)
+    module = _run_file(target, Path(where)) if of_file else _import(target, where)
     found: Any = getattr(module, name, None)  # not vars(): some packages make their classes when asked for them
     if not callable(found):
         known = [key for key in dir(module) if callable(getattr(module, key, None))]
-        where = file if colon else path
         raise RecipeError(f"target {target!r}: no class {name!r} in {where}{nearest(name, known)}")
     factory: Callable[..., Any] = found
     return factory
@@ -117,14 +116,16 @@ def _check_arguments(target: str, factory: Callable[..., Any], arguments: Mappin
         parameters = inspect.signature(factory).parameters.values()
     except ValueError:  # a few builtins have no signature; then the call itself tells
         return
-    kinds = {parameter.kind for parameter in parameters}
     named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    if inspect.Parameter.VAR_KEYWORD not in kinds:
-        for name in arguments:
-            if name not in named:
-                raise RecipeError(
-                    f"arguments.{name}: {target} has no such argument{nearest(name, named)}; it has {', '.join(named)}"
-                )
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        _refuse_unknown(target, arguments, named)
     missing = [name for name, p in named.items() if p.default is p.empty and name not in arguments]
     if missing:
         raise RecipeError(f"arguments: {target} also needs {', '.join(missing)}")
+
+
+def _refuse_unknown(target: str, arguments: Iterable[str], known: Collection[str]) -> None:
+    for name in arguments:
+        if name not in known:
+            there = f"{nearest(name, known)}; it has {', '.join(known)}"
+            raise RecipeError(f"arguments.{name}: {target} has no such argument{there}")

@@ -129,21 +129,10 @@ class OnnxClassifier(External):
         graph = OnnxGraph(weights)
         if classes and graph.classes and classes != graph.classes:
             raise RecipeError(f"OnnxClassifier.classes: expected {graph.classes} as in {weights}, found {classes}")
-        channels, *sizes = graph.shape[1:]
-        if image_size is not None and not _fits(sizes, (image_size, image_size)):
-            raise RecipeError(f"OnnxClassifier.image_size: expected {sizes} as in {weights}, found {image_size}")
-        seen = [channels, *(sizes if image_size is None else ("H", "W"))]
-        if image_shape is None and all(isinstance(size, int) for size in seen):
-            image_shape = [int(size) for size in seen]
-        if image_shape is not None and not _fits(seen, image_shape):
-            raise RecipeError(
-                f"OnnxClassifier.image_shape: expected {seen} as in {weights}, found {list(image_shape)};"
-                " by `image_size` the file sees images of another size than the data's"
-            )
         way = called_as(
             "classifier",
             image_range=image_range,
-            image_shape=image_shape,
+            image_shape=_shape_of_data(graph, weights, image_shape, image_size),
             classes=classes or graph.classes,
             mean=mean,
             std=std,
@@ -158,6 +147,29 @@ class OnnxClassifier(External):
             RecipeError: Always.
         """
         raise RecipeError("OnnxClassifier: an ONNX file gives outputs, not features; take the network itself for them")
+
+
+def _shape_of_data(
+    graph: OnnxGraph, weights: str, image_shape: Sequence[int] | None, image_size: int | None
+) -> Sequence[int] | None:
+    """Return (C, H, W) of one image of the data: what is said of it, or what the file says, or None.
+
+    Raises:
+        RecipeError: The file sees images of another shape.
+    """
+    channels, *sizes = graph.shape[1:]
+    if image_size is not None and not _fits(sizes, (image_size, image_size)):
+        raise RecipeError(f"OnnxClassifier.image_size: expected {sizes} as in {weights}, found {image_size}")
+    seen = [channels, *(sizes if image_size is None else ("H", "W"))]
+    known = [size for size in seen if isinstance(size, int)]
+    if image_shape is None:
+        return known if len(known) == len(seen) else None
+    if not _fits(seen, image_shape):
+        raise RecipeError(
+            f"OnnxClassifier.image_shape: expected {seen} as in {weights}, found {list(image_shape)};"
+            " by `image_size` the file sees images of another size than the data's"
+        )
+    return image_shape
 
 
 class _Run(torch.autograd.Function):
@@ -199,16 +211,19 @@ def _read(path: Path) -> bytes:
 
 def _signature(session: Any) -> tuple[list[int | str], int]:
     """Return the shape that the graph takes, sizes that are free by their name, and K, 0 when that is free."""
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    found = ", ".join(f"{entry.name} {entry.type} {entry.shape}" for entry in inputs)
-    if len(inputs) != 1 or inputs[0].type not in PRECISIONS or len(inputs[0].shape) != 4:
-        raise ValueError(f"expected one input, floating-point images (N, C, H, W), found {found or 'none'}")
-    found = ", ".join(f"{entry.name} {entry.type} {entry.shape}" for entry in outputs)
-    if len(outputs) != 1 or outputs[0].type not in PRECISIONS or len(outputs[0].shape) != 2:
-        raise ValueError(f"expected one output, logits (N, K), found {found or 'none'}")
-    classes = outputs[0].shape[1]
-    shape = [size if isinstance(size, int) else str(size or "any") for size in inputs[0].shape]
+    images = _only(session.get_inputs(), 4, "input, floating-point images (N, C, H, W)")
+    classes = _only(session.get_outputs(), 2, "output, logits (N, K)")[1]
+    shape = [size if isinstance(size, int) else str(size or "any") for size in images]
     return shape, classes if isinstance(classes, int) else 0
+
+
+def _only(entries: Sequence[Any], dimensions: int, expected: str) -> Sequence[Any]:
+    """Return the shape of the only input or output of a graph, of floating-point numbers in so many dimensions."""
+    if len(entries) != 1 or entries[0].type not in PRECISIONS or len(entries[0].shape) != dimensions:
+        found = ", ".join(f"{entry.name} {entry.type} {entry.shape}" for entry in entries)
+        raise ValueError(f"expected one {expected}, found {found or 'none'}")
+    shape: Sequence[Any] = entries[0].shape
+    return shape
 
 
 def _fits(expected: Sequence[int | str], found: Sequence[int]) -> bool:

@@ -83,15 +83,19 @@ def load_npz(network: nn.Module, path: str | Path, name_of: Callable[[str], str]
             held = {name: torch.from_numpy(file[name].astype(np.float32)) for name in file.files}
     except Exception as error:  # the reader raises whatever a damaged file leads it to
         raise _damaged(path) from error
-    found = {name: held.get(name_of(name)) for name, _ in network.named_parameters()}
-    for name, parameter in network.named_parameters():
-        tensor = found[name]
-        if tensor is None or tensor.shape != parameter.shape:
-            shape = "none" if tensor is None else tuple(tensor.shape)
-            raise WeightsError(f"{path}: expected {name_of(name)} {tuple(parameter.shape)}, found {shape}")
-        if not bool(tensor.isfinite().all()):
-            raise WeightsError(f"{path}: {name_of(name)} holds values that are NaN or infinite")
-    network.load_state_dict({name: tensor for name, tensor in found.items() if tensor is not None}, strict=False)
+    found = {name: _array(path, held, name_of(name), p.shape) for name, p in network.named_parameters()}
+    network.load_state_dict(found, strict=False)
+
+
+def _array(path: Path, held: Mapping[str, Tensor], name: str, shape: torch.Size) -> Tensor:
+    """Return the array of that name, after checking that it has this shape and holds numbers."""
+    tensor = held.get(name)
+    if tensor is None or tensor.shape != shape:
+        found = "none" if tensor is None else tuple(tensor.shape)
+        raise WeightsError(f"{path}: expected {name} {tuple(shape)}, found {found}")
+    if not bool(tensor.isfinite().all()):
+        raise WeightsError(f"{path}: {name} holds values that are NaN or infinite")
+    return tensor
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:
@@ -141,27 +145,36 @@ def _read(path: Path) -> Mapping[str, Any]:
     """Return what the file holds, on the CPU, without running any code in it."""
     if not path.is_file():
         raise WeightsError(f"{path}: no such weight file")
+    if path.suffix != ".safetensors" and path.suffix not in _PICKLES:
+        known = f".safetensors, {', '.join(_PICKLES)}"
+        raise WeightsError(f"{path}: expected a file of type {known}, found {path.suffix!r}")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if path.suffix in _PICKLES:
-            with warnings.catch_warnings():  # about pickle protocols; what matters raises
-                warnings.simplefilter("ignore", UserWarning)
-                found = torch.load(path, map_location="cpu", weights_only=True)
-            return found if isinstance(found, Mapping) else {}
+        return load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
     except pickle.UnpicklingError as error:
-        code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if code and _cut_off(code[1], path):
-            raise _damaged(path) from error
-        raise WeightsError(
-            f"{path}: holds {code[1] if code else 'something'} that is no tensor, which could run code or is damage, so"
-            " it is not loaded; save the weights alone with torch.save(network.state_dict(), file)"
-        ) from error
+        raise _no_tensors(path, error) from error
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # the readers raise whatever a damaged file leads them to, struct.error for one
         raise _damaged(path) from error
-    raise WeightsError(f"{path}: expected a file of type .safetensors, {', '.join(_PICKLES)}, found {path.suffix!r}")
+
+
+def _unpickled(path: Path) -> Mapping[str, Any]:
+    """Return what torch has saved, of which nothing but tensors and plain containers is read."""
+    with warnings.catch_warnings():  # about pickle protocols; what matters raises
+        warnings.simplefilter("ignore", UserWarning)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _no_tensors(path: Path, error: pickle.UnpicklingError) -> WeightsError:
+    """Return what to raise where a file asks for something that is no tensor."""
+    code = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if code and _cut_off(code[1], path):
+        return _damaged(path)
+    return WeightsError(
+        f"{path}: holds {code[1] if code else 'something'} that is no tensor, which could run code or is damage, so"
+        " it is not loaded; save the weights alone with torch.save(network.state_dict(), file)"
+    )
 
 
 def _cut_off(code: str, path: Path) -> bool:
@@ -183,12 +196,19 @@ def _candidates(where: str, found: Mapping[str, Any]) -> Iterator[tuple[str, dic
     for name, value in found.items():
         if isinstance(value, Mapping):
             yield from _candidates(f"{where}.{name}", value)
-    owners = {name.partition(".")[0] for name in tensors}
-    for owner in sorted(owners):
-        if len(owners) == 1 or _OWNERS.fullmatch(owner):
-            inside = {name.partition(".")[2]: tensors[name] for name in tensors if name.startswith(f"{owner}.")}
-            if inside:
-                yield from _candidates(f"{where}.{owner}", inside)
+    for owner, inside in _owned(tensors).items():
+        yield from _candidates(f"{where}.{owner}", inside)
+
+
+def _owned(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return the tensors below each name that may be that of a whole network, without that name."""
+    tops = {name.partition(".")[0] for name in tensors}
+    found: dict[str, dict[str, Tensor]] = {}
+    for name in sorted(tensors):
+        owner, _, inner = name.partition(".")
+        if inner and (len(tops) == 1 or _OWNERS.fullmatch(owner)):
+            found.setdefault(owner, {})[inner] = tensors[name]
+    return found
 
 
 def _without(layers: Sequence[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -185,17 +185,7 @@ def dilate(backbone: Classifier, paths: Sequence[str], output_stride: int) -> No
     Raises:
         RecipeError: A layer cannot be dilated, or the classifier does not run without what was cut away.
     """
-    sides: dict[Any, int] = {}
-
-    def begins(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        sides[layer] = inputs[0].shape[2]
-
-    layers = [module for module in backbone.modules() if getattr(module, "kernel_size", None) is not None]
-    handles = [layer.register_forward_pre_hook(begins) for layer in layers]
-    maps_at(backbone, paths)
-    for handle in handles:
-        handle.remove()
-    for layer, side in sides.items():
+    for layer, side in _sides(backbone, paths).items():
         before, stride = SIDE // side, _pair(layer.stride)[0]
         now, after = min(before, output_stride), min(before * stride, output_stride)
         if after == before * stride:
@@ -209,6 +199,21 @@ def dilate(backbone: Classifier, paths: Sequence[str], output_stride: int) -> No
         layer.padding, layer.dilation = (
             tuple(before // now * old for old in _pair(value)) for value in (layer.padding, layer.dilation)
         )
+
+
+def _sides(backbone: Classifier, paths: Sequence[str]) -> dict[Any, int]:
+    """Return the height of what each layer with a kernel takes, of images of SIDE pixels."""
+    sides: dict[Any, int] = {}
+
+    def begins(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        sides[layer] = inputs[0].shape[2]
+
+    layers = [module for module in backbone.modules() if getattr(module, "kernel_size", None) is not None]
+    handles = [layer.register_forward_pre_hook(begins) for layer in layers]
+    maps_at(backbone, paths)
+    for handle in handles:
+        handle.remove()
+    return sides
 
 
 def maps_at(backbone: Classifier, paths: Sequence[str]) -> list[Tensor]:

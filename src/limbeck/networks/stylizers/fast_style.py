@@ -111,13 +111,7 @@ class FastStyle(Stylizer):
         Raises:
             RecipeError: The other is no whole FastStyle of at least these widths and blocks, the last width the same.
         """
-        if not (
-            isinstance(larger, FastStyle)
-            and larger.rank is larger.between is None
-            and larger.blocks >= self.blocks
-            and larger.widths[2] == self.widths[2]
-            and all(theirs >= mine for theirs, mine in zip(larger.widths, self.widths, strict=True))
-        ):
+        if not isinstance(larger, FastStyle) or not self._fits_into(larger):
             raise RecipeError(_refusal(self, larger))
         moments = _moments(larger)
         mine, layers = _layers(self), {name: _Trained.of(layer) for name, layer in _layers(larger).items()}
@@ -129,6 +123,15 @@ class FastStyle(Stylizer):
             moments[reader] = moments[reader][kept][:, kept]
         for name, layer in mine.items():
             layer.take(layers[name], moments[name])
+
+    def _fits_into(self, larger: FastStyle) -> bool:
+        """Return whether this can be cut out of a larger one, which is a whole one."""
+        return (
+            larger.rank is larger.between is None
+            and larger.blocks >= self.blocks
+            and larger.widths[2] == self.widths[2]
+            and all(theirs >= mine for theirs, mine in zip(larger.widths, self.widths, strict=True))
+        )
 
 
 class _Layer(nn.Module):
