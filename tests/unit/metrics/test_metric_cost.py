@@ -126,7 +126,7 @@ class Clock:
 
 
 def test_networks_are_timed_in_turns(monkeypatch):
-    """A machine that is half as fast for the last two fifths of the time is so for all; no median sees it."""
+    """A machine that is half as fast for the last two fifths of the time is so for all, and no median sees it."""
     clock, order = Clock(), []
     monkeypatch.setattr("limbeck.metrics.cost.time", clock)
 

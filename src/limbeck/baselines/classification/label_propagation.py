@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.sparse import csr_array, diags_array, eye_array
-from scipy.sparse.linalg import cg
 from torch import Tensor
 
 from limbeck.baselines.base import Fitted
 from limbeck.errors import RecipeError
 from limbeck.networks.blocks.building import check_sizes
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 ROWS = 1000  # rows of a distance matrix held at once
 LEAST = 1e-6  # the least probability, so that logits are finite
@@ -126,6 +127,9 @@ def spread(weights: csr_array, known: np.ndarray, alpha: float) -> np.ndarray:
         known: Y (N, K), 1 where a label is known.
         alpha: α in (0, 1).
     """
+    from scipy.sparse import diags_array, eye_array  # noqa: PLC0415 (heavy, and only needed here)
+    from scipy.sparse.linalg import cg  # noqa: PLC0415
+
     degree = weights.sum(axis=1)
     root = diags_array(1 / np.sqrt(np.where(degree > 0, degree, 1.0)))
     system = eye_array(len(known)) - alpha * (root @ weights @ root)
@@ -134,6 +138,8 @@ def spread(weights: csr_array, known: np.ndarray, alpha: float) -> np.ndarray:
 
 def _graph(nearest: Tensor, weight: Tensor) -> csr_array:
     """Return W (N, N): two nodes have an edge if either is among the other's nearest."""
+    from scipy.sparse import csr_array  # noqa: PLC0415
+
     count, edges = nearest.shape
     start, end = np.repeat(np.arange(count), edges), nearest.cpu().numpy().ravel()
     directed = csr_array((weight.double().cpu().numpy().ravel(), (start, end)), shape=(count, count))

@@ -7,8 +7,6 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from torch import Tensor
 
 from limbeck.baselines.base import Fitted, Regions
@@ -146,6 +144,9 @@ def expansion(found: Whole, alpha: int, unary: Whole, pairs: Whole, weight: Whol
     A + (C - A) y_r - C y_s + (B + C - A) (1 - y_r) y_s (Kolmogorov and Zabih 2004, section 4): two energies of one
     region, and an edge whose capacity is never negative. Regions on the side of the sink become α.
     """
+    from scipy.sparse import csr_array  # noqa: PLC0415 (heavy, and only needed here)
+    from scipy.sparse.csgraph import breadth_first_order, maximum_flow  # noqa: PLC0415
+
     count = len(found)
     here, there = pairs.T
     keeps = weight * (found[here] != found[there])

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Literal, final
 
 import torch
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from limbeck.baselines.base import Regions
@@ -59,6 +57,9 @@ class MeanShift(Regions):
 
     def _joined(self, regions: Tensor, colour: Tensor) -> Tensor:
         """Return the number of the mode (R,) of each of the small regions (H, W)."""
+        from scipy.sparse import csr_array  # noqa: PLC0415 (heavy, and only needed here)
+        from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
         height, width = regions.shape
         down, right = (torch.arange(side).to(colour) / (max(height, width) * self.place) for side in (height, width))
         place = torch.stack(torch.meshgrid(down, right, indexing="ij"))

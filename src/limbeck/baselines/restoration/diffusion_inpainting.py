@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, diags_array, eye_array, kron
-from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
 from limbeck.networks.blocks.building import check_choice, check_sizes
 from limbeck.networks.roles import Restorer
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 BELIEF = 1e-8  # in zero, which decides where a hole has no border
 
@@ -47,6 +48,9 @@ class DiffusionInpainting(Restorer):
         return torch.from_numpy(np.stack(filled)).to(image).clamp(-1, 1)
 
     def _filled(self, image: NDArray[np.float64], operator: csr_array) -> NDArray[np.float64]:
+        from scipy.sparse import csr_array, eye_array  # noqa: PLC0415 (heavy, and only needed here)
+        from scipy.sparse.linalg import spsolve  # noqa: PLC0415
+
         hole = image[-1].ravel() > 0
         found: NDArray[np.float64] = image[:-1].reshape(self.channels, -1).copy()
         if hole.any():
@@ -63,12 +67,16 @@ def _sign(order: str) -> int:
 
 def _laplacian(height: int, width: int) -> csr_array:
     """Return the sum of differences to the neighbours of every pixel (HW, HW); fewer at the edge of the image."""
+    from scipy.sparse import csr_array, eye_array, kron  # noqa: PLC0415
+
     rows, columns = (_differences(side) for side in (height, width))
     return csr_array(kron(rows, eye_array(width)) + kron(eye_array(height), columns))
 
 
 def _differences(count: int) -> csr_array:
     """Return the second differences along a line with mirrored ends (count, count)."""
+    from scipy.sparse import csr_array, diags_array  # noqa: PLC0415
+
     if count == 1:
         return csr_array((1, 1))
     slope = diags_array([-np.ones(count - 1), np.ones(count - 1)], offsets=[0, 1], shape=(count - 1, count))

@@ -10,7 +10,6 @@ from typing import final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from limbeck.networks.blocks.building import check_sizes
@@ -90,10 +89,17 @@ def _slopes(image: Floats, known: Mask) -> Floats:
     return found[..., 1:-1]
 
 
+def _grown(mask: Mask) -> Mask:
+    """Return a mask with the pixels above, below, left and right of it."""
+    padded = np.pad(mask, 1)
+    found: Mask = mask | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+    return found
+
+
 def _times(hole: Mask, radius: int) -> tuple[Floats, list[tuple[int, int]]]:
     """Return the distance from the border of the hole, negative outside, and its pixels in the order of it."""
     inside = _march(~hole, math.inf)
-    cross = binary_dilation(hole)  # the border, where the distance is 0, belongs to both sides
+    cross = _grown(hole)  # the border, where the distance is 0, belongs to both sides
     outside = _march(cross, radius)
     time = np.full(hole.shape, -float(radius))
     time[cross & ~hole] = 0
@@ -108,7 +114,7 @@ def _march(start: Mask, limit: float) -> dict[tuple[int, int], float]:
     """Return the distance of other pixels from those of `start`, nearest first: |∇T| = 1 by fast marching."""
     final = np.where(start, 0.0, math.inf)
     found: dict[tuple[int, int], float] = {}
-    nearest: list[list[int]] = np.argwhere(binary_dilation(start) & ~start).tolist()
+    nearest: list[list[int]] = np.argwhere(_grown(start) & ~start).tolist()
     heap = [(_solve(final, row, column), row, column) for row, column in nearest]
     heapq.heapify(heap)
     while heap:
