@@ -20,15 +20,16 @@ from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import Strength
 from limbeck.losses.gather import gathered
 from limbeck.methods.base import Default, Method, Terms
-from limbeck.terms.attacked import AttackedCrossEntropy, AttackedScene
+from limbeck.terms.attacked import AttackedScene
 from limbeck.terms.base import Answers
 from limbeck.terms.cross_entropy import CrossEntropy
 from limbeck.terms.scene import Scene
+from limbeck.terms.under_attack import UnderAttack
 from limbeck.types import Batch, Draw, Update
 
 SMOOTHED = {
-    "label_smoothing": "student.cross_entropy: {class_path: CrossEntropy, init_args: {label_smoothing: ...}}, or"
-    " AttackedCrossEntropy for student.robust"
+    "label_smoothing": "student.cross_entropy: {class_path: CrossEntropy, init_args: {label_smoothing: ...}}, and of"
+    " AdversarialTraining student.robust: {class_path: UnderAttack, init_args: {term: {class_path: CrossEntropy, ...}}}"
 }
 
 
@@ -110,7 +111,7 @@ class AdversarialTraining(AdversarialMethod):
 
     The attack makes the cross-entropy large. By default:
 
-    * `student.robust`: CE(S(x'), y) (`AttackedCrossEntropy`).
+    * `student.robust`: CE(S(x'), y) (`UnderAttack` around a `CrossEntropy`).
     * `student.cross_entropy`: CE(S(x), y) (`CrossEntropy`), off unless weighed.
 
     Args:
@@ -121,7 +122,7 @@ class AdversarialTraining(AdversarialMethod):
     """
 
     defaults: ClassVar[Mapping[str, Default]] = {
-        "student.robust": Default(AttackedCrossEntropy),
+        "student.robust": Default(lambda: UnderAttack(CrossEntropy())),
         "student.cross_entropy": Default(CrossEntropy, 0.0),
     }
     moved_arguments: ClassVar[Mapping[str, str]] = SMOOTHED

@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Protocol, final
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.errors import require
@@ -68,25 +67,6 @@ class AttackedTerm(SampleTerm):
     @abstractmethod
     def at(self, scene: AttackedScene) -> Tensor:
         """Return the loss of each image (N,)."""
-
-
-@final
-class AttackedCrossEntropy(AttackedTerm):
-    """CE(S(x'), y): adversarial training (Madry et al. 2018, arXiv:1706.06083, eq. 2.1).
-
-    Args:
-        label_smoothing: ε in [0, 1), of the labels that the student learns; the attack's goal keeps the hard label.
-    """
-
-    def __init__(self, label_smoothing: float = 0.0) -> None:
-        super().__init__()
-        require("AttackedCrossEntropy.label_smoothing", 0 <= label_smoothing < 1, "a number in [0, 1)", label_smoothing)
-        self.label_smoothing = label_smoothing
-
-    def at(self, scene: AttackedScene) -> Tensor:
-        """Return the cross-entropy of each attacked image (N,)."""
-        label = scene.batch.need("label", "AttackedCrossEntropy")
-        return F.cross_entropy(precise(scene.robust), label, label_smoothing=self.label_smoothing, reduction="none")
 
 
 @final

@@ -31,9 +31,14 @@ class Worst(Around):
         attack: What changes the input; of latents a PGD with `low: null, high: null`.
         strength: Replaces the attack's own radius in every step: fixed, scheduled, or steered by the term before and
             after the attack.
+
+    Raises:
+        RecipeError: The term is not the mean of one number a sample.
     """
 
     def __init__(self, term: SampleTerm, attack: Attack, strength: Strength | None = None) -> None:
+        kind = type(term).__name__
+        require("Worst.term", isinstance(term, SampleTerm), "a term of one number a sample, as OutputDistance", kind)
         super().__init__(term)
         self.attack, self.strength = attack, strength
         self.field = ""

@@ -31,7 +31,9 @@ from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.networks.handling.modes import evaluating
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.robustness import Robustness
-from limbeck.terms.attacked import AttackedCrossEntropy, SoftAnswers, Stability
+from limbeck.terms.attacked import SoftAnswers, Stability
+from limbeck.terms.cross_entropy import CrossEntropy
+from limbeck.terms.under_attack import UnderAttack
 from limbeck.training.feed import Feed, Material
 from limbeck.types import Batch, Draw
 
@@ -254,7 +256,7 @@ def test_the_gradient_of_trades_flows_through_both_answers() -> None:
 def test_smoothed_labels_are_learned_and_hard_ones_attacked() -> None:
     attack = Shift()
     found = losses(
-        AdversarialTraining(Affine(0), terms={"student.robust": AttackedCrossEntropy(0.3)}, attack=attack), batch()
+        AdversarialTraining(Affine(0), terms={"student.robust": UnderAttack(CrossEntropy(0.3))}, attack=attack), batch()
     )
     smooth = -(0.7 * -ce(s(0.3)) + 0.3 * log_softmax(s(0.3)).mean(1))
     assert found["robust"].item() == pytest.approx(smooth.mean(), rel=1e-10)
@@ -274,7 +276,7 @@ def test_attacks_leave_no_gradients_behind() -> None:
     [
         (lambda: Ard(nn.Linear(2, 2)), r"expected Linear to state its image_shape \(C, H, W\), found none"),
         (lambda: SoftAnswers(temperature=0.0), "SoftAnswers.temperature: expected a number above 0, found 0.0"),
-        (lambda: AttackedCrossEntropy(1.0), r"CrossEntropy.label_smoothing: expected a number in \[0, 1\)"),
+        (lambda: CrossEntropy(1.0), r"CrossEntropy.label_smoothing: expected a number in \[0, 1\)"),
         (lambda: Stability(-1.0), "Stability.power: expected a number of at least 0, found -1.0"),
         (lambda: losses(Trades(Affine(0)), Batch(image=torch.zeros(2, 1, 2, 2))), "Trades: expected data with labels"),
     ],
