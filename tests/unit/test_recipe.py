@@ -441,6 +441,38 @@ class TestMistakes:
             rehearse(read_recipe("recipe.yaml"))
 
     @pytest.mark.parametrize(
+        ("channels", "condition", "says"),
+        [
+            (5, None, ""),
+            (4, 1, ""),
+            (1, None, "expected 5 channels, the image's 1 and one for each of 4 classes, found 1"),
+        ],
+    )
+    def test_a_discriminator_of_masks_sees_image_and_probabilities(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int, condition: int | None, says: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        seen = {"width": 2, "channels": channels, "condition": condition}
+        tree = {
+            "name": "letters",
+            "data": {"class_path": "Glyphs", "init_args": {"size": 32, "channels": 1, "classes": "ABC"}},
+            "task": "Segmentation",
+            "method": "Segment",
+            "networks": {"discriminator": {"class_path": "PatchDiscriminator", "init_args": seen}},
+            "student": {
+                "network": {"class_path": "UNet", "init_args": {"width": 2, "depth": 1, "channels": 1, "classes": 4}},
+                "training": {"steps": 1},
+            },
+            "control": False,
+        }
+        Path("recipe.yaml").write_text(yaml.safe_dump(tree))
+        if not says:
+            rehearse(read_recipe("recipe.yaml"))
+            return
+        with pytest.raises(RecipeError, match=f"student.networks.discriminator: {says}"):
+            rehearse(read_recipe("recipe.yaml"))
+
+    @pytest.mark.parametrize(
         ("changes", "lines"),
         [
             ({}, []),

@@ -15,7 +15,7 @@ from limbeck.data.base import Data
 from limbeck.errors import LimbeckError, in_a_line
 from limbeck.methods.base import Method
 from limbeck.networks.given.external import External
-from limbeck.networks.roles import Segmenter, segments
+from limbeck.networks.roles import Discriminator, Segmenter, segments, stated
 from limbeck.recipe.needs import check_needs
 from limbeck.recipe.parts import Mistakes, Part
 from limbeck.recipe.plan import ArmRecipe, Recipe
@@ -43,8 +43,11 @@ def rehearse(recipe: Recipe) -> None:
             if networks["student"] is not None:
                 stage.play(name, arm, networks["student"], method, augmentation)
             for own, network in networks.items() if name not in recipe.controls else ():  # theirs are the students'
-                place = "network" if own == "student" else f"networks.{own}"
-                stage.fit(f"{name}.{place}", network, beside=own != "student")
+                key = f"{name}.network" if own == "student" else f"{name}.networks.{own}"
+                if isinstance(network, Discriminator) and segments(networks["student"]):
+                    stage.judge_masks(key, network, networks["student"])
+                else:
+                    stage.fit(key, network, beside=own != "student")
     mistakes.report(recipe.name)
 
 
@@ -115,6 +118,17 @@ class _Stage:
         told, known = len(data.mask_classes if of_pixels else data.classes), getattr(network, "classes", 0)
         if 0 < known < told or (of_pixels and 0 < told < known):  # a class too many would be told for some pixel
             self.mistakes.add(key, f"expected the {told} classes of {data.name}, found {known}")
+
+    def judge_masks(self, key: str, network: Discriminator, student: nn.Module) -> None:
+        """Note where a discriminator does not take an image together with the probabilities of its pixels' classes."""
+        shape, condition = getattr(network, "image_shape", None), getattr(network, "condition", None) or 0
+        classes: int | None = stated(student, "classes")
+        if self.data is None or shape is None or classes is None:
+            return
+        image, found = self.data.image_shape[0], shape[0] + condition
+        if found != image + classes:
+            expected = f"{image + classes} channels, the image's {image} and one for each of {classes} classes"
+            self.mistakes.add(key, f"expected {expected}, found {found}")
 
 
 def _called(
