@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from limbeck.terms.base import Cast, SampleTerm, join
+from limbeck.terms.base import Cast, SampleTerm, Term, join
 from limbeck.terms.scene import Scene
 from limbeck.types import Draw
 
 
-class Around(SampleTerm):
+class Around(Term):
     """A term that asks another one; unless a subclass says otherwise it needs and does what that one does.
 
     Args:
         term: The other one.
     """
 
-    def __init__(self, term: SampleTerm) -> None:
+    def __init__(self, term: Term) -> None:
         super().__init__()
         self.term = term
         self.couples, self.differentiates = term.couples, term.differentiates
@@ -52,6 +52,19 @@ class Around(SampleTerm):
     def moved(self, step: int) -> None:
         """Tell the term."""
         self.term.moved(step)
+
+
+class AroundSamples(Around, SampleTerm):
+    """The same of a term that is the mean of one number a sample, as it is one itself.
+
+    Args:
+        term: The other one.
+    """
+
+    term: SampleTerm
+
+    def __init__(self, term: SampleTerm) -> None:
+        super().__init__(term)
 
     def attacked(self, cast: Cast) -> tuple[str, tuple[int, ...]]:
         """Return what an attack on the term changes."""

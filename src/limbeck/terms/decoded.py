@@ -10,14 +10,14 @@ from torch import Tensor
 
 from limbeck.errors import RecipeError, require
 from limbeck.networks.roles import Autoencoder
-from limbeck.terms.around import Around
+from limbeck.terms.around import AroundSamples
 from limbeck.terms.autoencoder_scene import SHARED, AutoencoderScene, Latents
 from limbeck.terms.base import Answers, Cast, SampleTerm
 from limbeck.terms.scene import Scene
 
 
 @final
-class Decoded(Around):
+class Decoded(AroundSamples):
     """A term of images, where the student's image and the teacher's are what decoders make of the latents named here.
 
     S and T are student and teacher, x is an image, z a latent, q(z | x) a posterior:

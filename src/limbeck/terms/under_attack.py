@@ -2,63 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
+from limbeck.errors import RecipeError
+from limbeck.terms.around import Around
 from limbeck.terms.attacked import AttackedScene
-from limbeck.terms.base import Cast, Term, join
+from limbeck.terms.base import Cast, Term
 from limbeck.terms.scene import Ran, Scene
-from limbeck.types import Draw
 
 
 @final
-class UnderAttack(Term):
+class UnderAttack(Around):
     """A term at x', the images as the method's attack changed them, with what the teacher says to x, undisturbed.
 
     Around a cross-entropy it is adversarial training (Madry et al. 2018, arXiv:1706.06083, eq. 2.1), around a
     `FollowLogits` the robust distillation of Goldblum et al. 2020, arXiv:1905.09747, eq. 3.
 
     Args:
-        term: The term.
+        term: The term; a loss of logits or features stands in a `FollowLogits` or `FollowFeatures`.
     """
 
-    scene: ClassVar[type[Scene]] = AttackedScene
-
     def __init__(self, term: Term) -> None:
-        super().__init__()
-        self.term = term
-        self.couples, self.differentiates = term.couples, term.differentiates
-
-    @property
-    def wants(self) -> Sequence[str]:  # type: ignore[override]
-        """What the term wants."""
-        return self.term.wants
-
-    def paths(self) -> Mapping[str, Sequence[str]]:
-        """Return the term's paths."""
-        return self.term.paths()
+        super().__init__(term)
+        self.scene = AttackedScene  # type: ignore[misc]
 
     def join(self, cast: Cast) -> None:
         """Let the term join.
 
         Raises:
-            RecipeError: The term cannot work here.
+            RecipeError: It cannot work here, or looks at x' itself.
         """
-        join(self.term, self.who, cast)
-
-    def draws(self) -> Mapping[str, Draw]:
-        """Return what the term draws."""
-        return self.term.draws()
-
-    def due(self, scene: Scene) -> bool:
-        """Return whether the term has anything to say."""
-        return self.term.due(scene)
-
-    def moved(self, step: int) -> None:
-        """Tell the term."""
-        self.term.moved(step)
+        if not issubclass(Scene, self.term.scene):
+            kind, seen = type(self.term).__name__, self.term.scene.__name__
+            raise RecipeError(f"expected a term of any scene, found {kind}, which looks at an {seen} itself")
+        super().join(cast)
 
     def forward(self, scene: Scene) -> Tensor:
         """Return the term at x'."""

@@ -13,14 +13,14 @@ from limbeck.attacks.strength import Strength
 from limbeck.errors import require
 from limbeck.losses.gather import gathered
 from limbeck.networks.handling.modes import evaluating
-from limbeck.terms.around import Around
+from limbeck.terms.around import AroundSamples
 from limbeck.terms.base import Cast, SampleTerm
 from limbeck.terms.scene import Scene
 from limbeck.types import Draw
 
 
 @final
-class Worst(Around):
+class Worst(AroundSamples):
     """max over ‖δ‖ ≤ ε of a term at x + δ: adversarial training inside distillation.
 
     x is what the networks are called with: images, or latents, which an attack changes and which are then brought back

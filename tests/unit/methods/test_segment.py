@@ -430,6 +430,12 @@ def worst_borders() -> Worst:
             "CrossEntropy is about logits, and this student says logits of pixels",
         ),
         (
+            lambda: AdversarialSegment(
+                student(), terms={"student.robust": UnderAttack(UnderAttack(PixelCrossEntropy()))}, size=8
+            ),
+            "expected a term of any scene, found UnderAttack, which looks at an AttackedScene itself",
+        ),
+        (
             lambda: Segment(student(), terms={"student.robust": UnderAttack(PixelCrossEntropy())}),
             "UnderAttack is not for Segment: it looks at a AttackedScene",
         ),
