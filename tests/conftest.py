@@ -23,3 +23,14 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     found = Pair(tmp_path_factory.mktemp("pair"))
     yield found
     found.close()
+
+
+@pytest.fixture
+def _blank_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the report's plots and grids of images blank: they take a third of a run, and have their own tests."""
+
+    def blank(*_: object, **__: object) -> bytes:
+        return b""
+
+    for name in ("curves", "quality_against_cost", "image_grid"):
+        monkeypatch.setattr(f"limbeck.report.plots.{name}", blank)

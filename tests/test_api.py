@@ -15,6 +15,8 @@ from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import FixedStrength
 from limbeck.data.augmentations.augmentation import Flip
 
+pytestmark = pytest.mark.usefixtures("_blank_drawings")
+
 
 def theirs(width: int) -> nn.Module:
     """Return a generator that knows nothing of Limbeck; its images are in [0, 1]."""

@@ -46,7 +46,10 @@ LEVEL = {room: number for number, level in enumerate(LEVELS) for room in level.s
 MACHINES = {"ground", "training", "report", "recipe", "run", "cli", "commands", "api", "baselines"}
 FABRIC = {"training.launch", "training.replicas"}
 FORBIDDEN = {"torchvision", "timm", "lpips", "piq", "cleanfid", "open_clip", "torch_fidelity"}
-LATE = {"lightning_fabric", "matplotlib", "skimage", "onnx", "onnxruntime", "transformers"}
+LATE = {
+    "torch", "lightning_fabric", "matplotlib", "skimage", "scipy", "onnx", "onnxruntime", "transformers", "diffusers",
+    "pyautoattack",
+}  # fmt: skip
 
 
 @cache
@@ -162,7 +165,8 @@ def ambiguous(texts: Mapping[str, str]) -> list[str]:
 def loaded(code: str, folder: Path) -> set[str]:
     """Return which heavy packages a new process has loaded after `code`."""
     report = f"import sys\nprint('LOADED', *(set({sorted(LATE)}) & set(sys.modules)))"
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    paths = [str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-c", f"{code}\n{report}"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
     return set(ended.stdout.splitlines()[-1].split()[1:])
@@ -240,3 +244,10 @@ def test_importing_limbeck_and_asking_for_help_is_light(tmp_path: Path) -> None:
     assert loaded(f"import limbeck\n{helped}", tmp_path) == set()
     (tmp_path / "lightning_fabric.py").touch()
     assert loaded("import limbeck, lightning_fabric", tmp_path) == {"lightning_fabric"}
+
+
+def test_what_there_is_to_build_from_needs_torch_alone(tmp_path: Path) -> None:
+    """`limbeck list` imports every room; nothing else heavy comes with them, nor with `distill`."""
+    listed = "from limbeck.cli import main\nassert main(['list']) == 0"
+    captions = "from limbeck.data.glyphs import Glyphs\nGlyphs().caption(0)"  # fonts wait until they are drawn
+    assert loaded(f"{listed}\n{captions}\nfrom limbeck import distill", tmp_path) == {"torch"}

@@ -17,6 +17,8 @@ from limbeck.run.preparing import fitted
 from limbeck.run.story import run
 from limbeck.tasks.classification import Classification
 
+pytestmark = pytest.mark.usefixtures("_blank_drawings")
+
 RECIPE = """
 name: tiny
 data: {class_path: Glyphs, init_args: {size: 16, train: 200, validation: 32, test: 100, channels: 1, classes: ABC}}

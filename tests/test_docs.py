@@ -41,6 +41,8 @@ from limbeck.networks.given.weights import save_weights
 from limbeck.recipe.reader import read_recipe
 from limbeck.recipe.rehearsal import rehearse
 
+pytestmark = pytest.mark.usefixtures("_blank_drawings")
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]

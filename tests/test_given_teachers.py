@@ -23,6 +23,8 @@ from limbeck.recipe.reader import Recipe, read_recipe
 from limbeck.recipe.rehearsal import rehearse
 from limbeck.run.preparing import tell
 
+pytestmark = pytest.mark.usefixtures("_blank_drawings")
+
 RECIPE = """
 name: onnx
 seeds: 3

@@ -15,6 +15,8 @@ from limbeck.run.evaluation import evaluate
 from limbeck.run.preparing import tell
 from limbeck.run.story import run
 
+pytestmark = pytest.mark.usefixtures("_blank_drawings")
+
 DATA = """
 data: {class_path: Glyphs, init_args: {size: 16, train: 256, validation: 32, test: 64, channels: 1, classes: AB}}
 """

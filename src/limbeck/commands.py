@@ -141,7 +141,7 @@ def _check(options: Namespace, changes: list[tuple[str, str]], command: str) -> 
 
 
 def _list(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
-    from limbeck.recipe.catalogue import catalogue, describe, rooms  # noqa: PLC0415
+    from limbeck.recipe.catalogue import catalogue, describe, rooms, summary  # noqa: PLC0415
 
     offered = {room: catalogue(base) for room, base in rooms().items()}
     classes = {cls.__name__: cls for found in offered.values() for cls in found}
@@ -154,7 +154,7 @@ def _list(options: Namespace, changes: list[tuple[str, str]], command: str) -> N
     for room in [options.what] if options.what else [name for name, found in offered.items() if found]:
         print(room)
         for cls in offered[room]:
-            print(f"  {cls.__name__:<24} {describe(cls).summary}")
+            print(f"  {cls.__name__:<24} {summary(cls)}")
 
 
 def _explain(entry: Entry) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -177,13 +174,6 @@ def test_the_bar_of_a_class_is_as_long_as_its_accuracy() -> None:
     lengths = [int((row[row.shape[0] // 2] < -0.9).sum()) for row in rows]
     assert lengths[0] == pytest.approx(0.25 * lengths[1], abs=2)
     assert lengths[1] == pytest.approx(0.56 * picture.shape[3], abs=2)
-
-
-def test_importing_the_task_loads_no_matplotlib() -> None:
-    code = "import sys, limbeck.tasks.classification; print('matplotlib' in sys.modules)"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert ended.stdout.strip() == "False"
 
 
 def test_a_teacher_is_asked_once_until_it_changes() -> None:

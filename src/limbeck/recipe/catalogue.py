@@ -124,8 +124,12 @@ def resolve(base: type, name: str, *others: type) -> type:
 
 def describe(cls: type) -> Entry:
     """Return the name, first docstring line and arguments of a class."""
-    summary = parse_docstring(inspect.cleandoc(cls.__doc__ or "")).short_description or ""
-    return Entry(cls.__name__, f"{cls.__module__}.{cls.__qualname__}", summary, tuple(arguments(cls).values()))
+    return Entry(cls.__name__, f"{cls.__module__}.{cls.__qualname__}", summary(cls), tuple(arguments(cls).values()))
+
+
+def summary(cls: type) -> str:
+    """Return the first line of a class's docstring, or "" without one."""
+    return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
 
 
 @cache

