@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import limbeck
-from limbeck.cli import main
+from limbeck.cli import FLAGS, main
+from limbeck.commands import VERBS
 from limbeck.data.base import Split
 from limbeck.errors import LimbeckError
 from limbeck.networks.gan.dcgan import DcganDiscriminator
@@ -556,3 +557,7 @@ def test_what_distill_cannot_use(
         limbeck.distill(**{**given, **more, **change})
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_every_verb_has_its_flags() -> None:
+    assert list(FLAGS) == list(VERBS)

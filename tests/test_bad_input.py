@@ -27,7 +27,9 @@ features:
   network: {class_path: SmallCnn, init_args: {width: 8}}
   method: {class_path: Supervised}
   training: {steps: 20}
-method: {class_path: Gan, init_args: {loss: hinge}}
+method:
+  class_path: Gan
+  init_args: {terms: {discriminator.real_fake: {class_path: RealFake, init_args: {loss: hinge}}}}
 networks: {discriminator: {class_path: DcganDiscriminator, init_args: {width: 8}}}
 teacher:
   network: {class_path: DcganGenerator, init_args: {width: 8}}
@@ -168,10 +170,17 @@ CLASSES = [
     flag("student.network.init_args.width", "null", "width: expected whole number, found nothing"),
     flag("student.network.init_args.width", "[4]", "width: expected whole number, found [4]"),
     flag(
-        "method.init_args.loss",
+        "method.init_args.terms.discriminator.real_fake.init_args.loss",
         "hing",
-        "method.init_args.loss: expected 'logistic' or 'hinge'",
+        "method.init_args.terms.discriminator.real_fake.init_args.loss: expected 'logistic' or 'hinge'",
         "did you mean 'hinge'?",
+    ),
+    flag("method.init_args.terms.student.more", "Vidd", "terms.student.more: expected a Term or", "mean 'Vid'?"),
+    flag("method.init_args.terms.student.more", "5", "terms.student.more: expected a Term or", "found 5"),
+    flag(
+        "method.init_args.loss",
+        "hinge",
+        "method.init_args.loss: now written as a term: terms: {discriminator.real_fake: {class_path: RealFake",
     ),
     flag("method.init_args.student", "{}", "method.init_args.student: Gan gets 'student' from elsewhere in the recipe"),
     flag("task.init_args.latent", "[a]", 'task.init_args.latent: expected list of whole number, found ["a"]'),
@@ -190,10 +199,8 @@ CLASSES = [
 ARMS = [
     flag("student.network", "null", "student.network: expected a Module, as {class_path", "found nothing"),
     flag("networks", "null", "networks.discriminator: missing; Gan needs it"),
-    flag("networks.critic", "SmallCnn", "networks.critic: no such network; Gan takes discriminator, feature_network"),
-    flag(
-        "networks.feature_network", "DcganGenerator", "networks.feature_network: expected a Classifier", "a Generator"
-    ),
+    flag("networks.critic", "SmallCnn", "networks.critic: no such network; Gan takes discriminator"),
+    flag("features.method", "Vae", "features.network: expected a VariationalAutoencoder, found SmallCnn, a Classifier"),
     flag("student.training", "null", "student.training: missing; expected at least {steps: ...}"),
     flag("student.training", "{batch: 8}", "student.training.steps: missing"),
     flag("student.training.steps", "0", "student.training.steps: expected a whole number of at least 1, found 0"),
@@ -304,7 +311,7 @@ BUILDING = [
     flag(
         "teacher.network.init_args.size", "33", "teacher.network: DcganGenerator.size", "power of two", rehearsed=True
     ),
-    flag("student.method.init_args.temperature", "-1.0", "student.method", "temperature", "above 0", rehearsed=True),
+    flag("student.method.init_args.critic_steps", "0", "student.method", "critic_steps", "least 1", rehearsed=True),
     flag("features.method.init_args.label_smoothing", "2", "features.method", "label_smoothing", rehearsed=True),
     flag(
         "baselines",

@@ -106,7 +106,12 @@ def test_a_recipe_says_on_top_what_it_shows(name: str) -> None:
         ("gan/black-box.yaml", "fashion-pairs", "another", "data: no such file"),
         ("classification/losses-fashion-mnist.yaml", "temperature: 2.0", "temperature: 0", "Kd.temperature"),
         ("classification/losses-fashion-mnist.yaml", "blocks.2: blocks.2", "blocks.2: block.2", "path 'block.2'"),
-        ("classification/losses-fashion-mnist.yaml", "Dkd", "Dkb", "expected a LogitLoss, found 'Dkb'"),
+        (
+            "classification/losses-fashion-mnist.yaml",
+            "Dkd",
+            "Dkb",
+            "or LogitLoss or FeatureLoss, found 'Dkb' (did you mean 'Dkd'?)",
+        ),
         ("classification/kd-cifar10-10k.yaml", "depth: 8", "depth: 9", "student.network: CifarResNet.depth"),
         ("classification/kd-cifar10-10k.yaml", "resnet56-", "resnet20-", "teacher.load: no such file: resnet20-"),
         ("classification/cifar100-resnet32x4-resnet8x4.yaml", "classes: 100", "classes: 10", "found 10"),

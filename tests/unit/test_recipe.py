@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 import yaml
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from limbeck.data.base import Augmentation, Data
@@ -20,6 +21,7 @@ from limbeck.methods.gan import Gan
 from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.networks.roles import Classifier, Generator, VariationalAutoencoder
 from limbeck.recipe.catalogue import arguments, catalogue, describe, resolve, type_text
+from limbeck.recipe.marks import lines, shown
 from limbeck.recipe.parts import Mistakes, Part, canonical, read_part
 from limbeck.recipe.reader import ArmRecipe, FeatureArm, Recipe, read_recipe
 from limbeck.recipe.rehearsal import rehearse
@@ -27,15 +29,17 @@ from limbeck.recipe.signatures import argument
 from limbeck.training.options import Training
 from limbeck.types import Draw
 from limbeck.weighting.schedule import Schedule
+from limbeck.weighting.scheduled import Scheduled
 
 ROOT = Path(__file__).parents[2]
 HERE = __name__
+R1 = {"discriminator.penalty": {"class_path": "limbeck.terms.penalties.R1", "init_args": {}}}
 
 GOOD: dict[str, Any] = yaml.safe_load("""
 name: toy
 data: {class_path: Glyphs, init_args: {size: 32, channels: 1, classes: ABCDEFGHIJ}}
 task: {class_path: Generation, init_args: {latent: [64]}}
-method: {class_path: Gan, init_args: {loss: hinge}}
+method: {class_path: Gan, init_args: {critic_steps: 2}}
 networks: {discriminator: {class_path: DcganDiscriminator, init_args: {width: 8}}}
 teacher:
   network: {class_path: DcganGenerator, init_args: {width: 8}}
@@ -106,6 +110,40 @@ class Several(Augmentation):
         return image
 
 
+class Named(Augmentation):
+    """Several by name, of which one may be left out.
+
+    Args:
+        terms: By name.
+        others: Or none.
+    """
+
+    def __init__(self, terms: Mapping[str, Augmentation | None], others: Sequence[Augmentation] | None = None) -> None:
+        self.terms, self.others = terms, others
+
+    def draws(self) -> Mapping[str, Draw]:
+        return {}
+
+    def __call__(self, image: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
+        return image
+
+
+class Halved(Scheduled):
+    """A weighting of somebody's own.
+
+    Args:
+        weights: Weights.
+        defaults: Defaults.
+        factor: What everything is multiplied by.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, float | Schedule], defaults: Mapping[str, float], factor: float = 0.5
+    ) -> None:
+        super().__init__(weights, defaults)
+        self.factor = factor
+
+
 class Open(nn.Module):
     """Takes anything."""
 
@@ -147,7 +185,7 @@ class TestReading:
                     "init_args": {"width": 8},
                 }
             },
-            "method": {"class_path": "limbeck.methods.gan.Gan", "init_args": {"loss": "hinge"}},
+            "method": {"class_path": "limbeck.methods.gan.Gan", "init_args": {"critic_steps": 2}},
             "training": {
                 "steps": 10,
                 "batch": 8,
@@ -334,24 +372,25 @@ class TestArms:
         own = {
             "training": {"optimizers": {"student": {"init_args": {"lr": 0.5}}}},
             "weights": {"student.adversarial": 2.0},
-            "method": {"init_args": {"penalty": "r1"}},
+            "method": {"init_args": {"terms": {"discriminator.penalty": "R1"}}},
         }
         recipe = read(tmp_path, {"control": own})
         student, control = recipe.students["student"], recipe.controls["control"]
         assert control.training.steps == student.training.steps  # type: ignore[union-attr]
         assert control.training_description["optimizers"]["student"]["init_args"] == {"lr": 0.5}
         assert control.weights == {"student.adversarial": 2.0}
-        assert control.method.description["init_args"] == {"loss": "hinge", "penalty": "r1"}
-        assert student.method.description["init_args"] == {"loss": "hinge"}
+        assert control.method.description["init_args"] == {"critic_steps": 2, "terms": R1}
+        assert student.method.description["init_args"] == {"critic_steps": 2}
 
     def test_no_control(self, tmp_path: Path) -> None:
         assert read(tmp_path, {"control": False}).controls == {}
 
     def test_an_arm_lays_its_method_and_networks_over_those_of_all(self, tmp_path: Path) -> None:
-        flags = {"teacher.method.init_args.penalty": "r1", "teacher.networks.discriminator.init_args.size": "32"}
+        flags = {"teacher.method.init_args.terms.discriminator.penalty": "R1"}
+        flags |= {"teacher.networks.discriminator.init_args.size": "32"}
         teacher = read(tmp_path, flags=flags | {"student.start_from_teacher": "[]"}).teacher
         assert teacher is not None
-        assert teacher.method.description["init_args"] == {"loss": "hinge", "penalty": "r1"}
+        assert teacher.method.description["init_args"] == {"critic_steps": 2, "terms": R1}
         assert teacher.networks["discriminator"].description["init_args"] == {"width": 8, "size": 32}
 
     def test_another_class_takes_no_arguments_over(self, tmp_path: Path) -> None:
@@ -393,14 +432,88 @@ class TestArms:
         assert found == {"features": False, "teacher": True, "student": True, "control": True}
 
 
+class TestWeighting:
+    def test_it_is_scheduled_unless_the_recipe_says_otherwise(self, tmp_path: Path) -> None:
+        arm = read(tmp_path).students["student"]
+        weighting = arm.weigh()
+        assert type(weighting) is Scheduled and "weighting" not in arm.description()
+        assert weighting.weight("student.output", 0.0) == 1.0
+        assert [weighting.weight("student.adversarial", at) for at in (0.0, 0.5)] == [0.0, 0.1]
+        said = read(tmp_path, {"weighting": "Scheduled"}).students["student"]
+        assert said.description() == arm.description()  # saying the default changes no arm
+
+    def test_it_holds_for_every_arm_and_a_control_takes_it_over(self, tmp_path: Path) -> None:
+        halved = {"class_path": f"{HERE}.Halved", "init_args": {"factor": 0.25}}
+        recipe = read(tmp_path, {"weighting": f"{HERE}.Halved"}, {"student.weighting": yaml.safe_dump(halved)})
+        arms = recipe.arms()
+        assert {name: arm.weighting.description["init_args"] for name, arm in arms.items()} == {
+            "teacher": {}, "student": {"factor": 0.25}, "control": {"factor": 0.25},
+        }  # fmt: skip
+        assert arms["student"].weigh().factor == 0.25 and arms["teacher"].description()["weighting"]["init_args"] == {}
+        own = read(tmp_path, {"control": {"weighting": "Scheduled"}}, {"student.weighting": f"{HERE}.Halved"})
+        assert own.controls["control"].weighting.cls is Scheduled and own.students["student"].weighting.cls is Halved
+
+    def test_its_weights_come_from_the_arm(self, tmp_path: Path) -> None:
+        lines = mistakes_of(
+            tmp_path, {"weighting": {"class_path": "Scheduled", "init_args": {"weights": {}, "fact": 1}}}
+        )
+        assert any("weighting.init_args.weights: Scheduled gets 'weights' from elsewhere" in line for line in lines)
+        assert any("weighting.init_args.fact: Scheduled has no argument 'fact'; it has none" in line for line in lines)
+        (line,) = mistakes_of(tmp_path, {"weighting": "Gan"})
+        assert "weighting: expected a Weighting, found 'Gan'" in line
+
+
 class TestMistakes:
+    @pytest.mark.parametrize(
+        ("flags", "key"),
+        [
+            ({"student.method": "Stylize"}, "student.method.init_args.styles"),
+            ({"student.method": "{class_path: Stylize}"}, "student.method.init_args.styles"),
+            ({"student.method.init_args": "{critic_steps: x}"}, "student.method.init_args.critic_steps"),
+            ({"method.init_args.critic_steps": "x"}, "method.init_args.critic_steps"),
+            (
+                {"students.a.network": "{class_path: ResnetGenerator, init_args: {widht: 3}}"},
+                "students.a.network.init_args.widht",
+            ),
+            ({"students.a.network.init_args.size": "x"}, "students.a.network.init_args.size"),
+            ({"student.network.init_args.size": "x", "students.a.network.init_args.width": "2"},
+             "student.network.init_args.size"),
+            (
+                {"control.method": "{class_path: Stylize, init_args: {steps: 2}}"},
+                "control.method.init_args.styles",
+            ),
+        ],
+    )  # fmt: skip
+    def test_after_a_change_of_class_they_are_those_of_the_section_that_changes_it(
+        self, tmp_path: Path, flags: dict[str, str], key: str
+    ) -> None:
+        lines = mistakes_of(tmp_path, {"weights": None}, flags)
+        assert key in {line.removeprefix(f"{tmp_path}/recipe.yaml: ").split(": ")[0] for line in lines}
+        assert not any(re.match(r"(.*yaml: )?method\.init_args\.styles", line) for line in lines)
+
+    def test_flags_and_mistakes_know_that_the_name_of_a_term_has_a_dot(self, tmp_path: Path) -> None:
+        flags = {
+            "method.init_args.terms.student.output": "null",
+            "student.method.init_args.terms.discriminator.real_fake.class_path": "RealFake",
+            "student.method.init_args.terms.discriminator.real_fake.init_args.loss": "hinge",
+            "student.weights": "null",
+        }
+        arms = read(tmp_path, flags=flags).arms()
+        given = {name: arm.method.description["init_args"]["terms"] for name, arm in arms.items()}
+        assert given["teacher"] == {"student.output": None}
+        real_fake = {"class_path": "limbeck.terms.adversarial.RealFake", "init_args": {"loss": "hinge"}}
+        assert given["student"] == {"student.output": None, "discriminator.real_fake": real_fake}
+        flags["student.method.init_args.terms.discriminator.real_fake.init_args.loss"] = "hing"
+        (line,) = mistakes_of(tmp_path, flags=flags)
+        assert "yaml: student.method.init_args.terms.discriminator.real_fake.init_args.loss: expected" in line
+
     def test_all_come_out_at_once_under_the_keys_where_they_were_written(self, tmp_path: Path) -> None:
         changes: dict[str, Any] = {
             "sed": 1,
             "task": {"class_path": "Generation", "init_args": {"latent": "x", "samplez": 5}},
             "students": {"a": {}, "b": {"training": {"steps": 0}}, "c": {"network": {"init_args": {"width": "w"}}}},
         }
-        lines = mistakes_of(tmp_path, changes, {"student.training.ema": "2", "method.init_args.loss": "none"})
+        lines = mistakes_of(tmp_path, changes, {"student.training.ema": "2", "method.init_args.critic_steps": "none"})
         assert lines[0].endswith("recipe.yaml: 7 mistakes")
         keys = {line.split(":")[0] for line in lines[1:]}
         assert keys == {
@@ -410,7 +523,7 @@ class TestMistakes:
             "students.b.training.steps",
             "students.c.network.init_args.width",
             "student.training.ema",
-            "method.init_args.loss",
+            "method.init_args.critic_steps",
         }
 
     def test_a_mistake_that_arms_share_is_told_once(self, tmp_path: Path) -> None:
@@ -560,15 +673,83 @@ class TestParts:
         read_part(Augmentation, spec, "augmentation", mistakes)
         assert mistakes.lines == ["augmentation.init_args.steps.0.init_args.turns: expected whole number, found 'x'"]
 
+    def test_a_mapping_of_names_to_parts_may_leave_one_out(self) -> None:
+        twirl = {"class_path": f"{HERE}.Twirl", "init_args": {"turns": "2"}}
+        terms = {"student.first": f"{HERE}.Twirl", "student.second": twirl, "student.third": None}
+        mistakes = Mistakes()
+        part = read_part(Augmentation, {"class_path": f"{HERE}.Named", "init_args": {"terms": terms}}, "a", mistakes)
+        assert mistakes.lines == []
+        built, other = part.build(), part.build()
+        assert {name: term and term.turns for name, term in built.terms.items()} == {
+            "student.first": 1, "student.second": 2, "student.third": None,
+        }  # fmt: skip
+        assert built.terms["student.first"] is not other.terms["student.first"] and built.others is None
+        told = part.description["init_args"]["terms"]
+        assert told["student.second"]["init_args"] == {"turns": 2} and told["student.third"] is None
+
+    def test_mistakes_in_a_mapping_of_parts_carry_the_name(self) -> None:
+        terms = {"student.a": {"class_path": f"{HERE}.Twirl", "init_args": {"turns": "x"}}, "student.b": 5}
+        spec = {"class_path": f"{HERE}.Named", "init_args": {"terms": terms, "others": [f"{HERE}.Twirl", "Flap"]}}
+        mistakes = Mistakes()
+        read_part(Augmentation, spec, "a", mistakes)
+        first, second, third = mistakes.lines
+        assert first == "a.init_args.terms.student.a.init_args.turns: expected whole number, found 'x'"
+        assert second.startswith("a.init_args.terms.student.b: expected a Augmentation, as {class_path")
+        assert third.startswith("a.init_args.others.1: expected a Augmentation, found 'Flap' (did you mean 'Flip'?)")
+
+    def test_a_mistake_in_building_names_the_part_inside(self) -> None:
+        crop = {"class_path": "Scale", "init_args": {"low": 2.0, "high": 1.0}}
+        spec = {"class_path": f"{HERE}.Named", "init_args": {"terms": {"student.a": crop}}}
+        part = read_part(Augmentation, spec, "augmentation", Mistakes())
+        with pytest.raises(RecipeError, match=r"augmentation\.init_args\.terms\.student\.a: Scale: expected"):
+            part.build()
+
     def test_a_class_that_takes_any_keyword_gets_any(self) -> None:
         mistakes = Mistakes()
         part = read_part(nn.Module, {"class_path": f"{HERE}.Open", "init_args": {"depth": 3}}, "network", mistakes)
         assert mistakes.lines == [] and part.build().anything == {"depth": 3}
 
+    def test_what_comes_from_elsewhere_is_refused_even_by_a_class_that_takes_any_keyword(self) -> None:
+        mistakes = Mistakes()
+        spec = {"class_path": f"{HERE}.Open", "init_args": {"student": 3}}
+        read_part(nn.Module, spec, "network", mistakes, lambda _: ("student",))
+        (line,) = mistakes.lines
+        assert line == (
+            "network.init_args.student: Open gets 'student' from elsewhere in the recipe; leave it out here"
+        )
+
+    @pytest.mark.parametrize(
+        ("annotation", "value"),
+        [
+            (int, True),
+            (int, 1.0),
+            (int | None, 1e4),
+            (float, False),
+            (float, "inf"),
+            (bool, 1),
+            (str, 5),
+            (Sequence[str], "abc"),
+            (tuple[float, float], [1.0]),
+            (Literal[1, 2], True),
+            (Tensor, [1]),
+        ],
+    )
+    def test_values_of_another_kind_are_refused(self, annotation: Any, value: Any) -> None:
+        kind = TypeAdapter(argument(annotation), config={"arbitrary_types_allowed": True})
+        with pytest.raises(ValidationError) as caught:
+            kind.validate_python(value)
+        ((place, text),) = lines(caught.value)
+        assert place == () and text == f"expected {type_text(annotation)}, found {shown(value)}"
+
     @pytest.mark.parametrize(
         ("annotation", "value", "expected"),
         [
             (int, "12", 12),
+            (Any, "1e-3", "1e-3"),  # text stays text where any value may stand
+            (dict[str, Any], {"a": "true"}, {"a": "true"}),
+            (int | tuple[int, int], [3, 4], (3, 4)),
+            (Literal["32", "bf16"], 32, "32"),
+            (Literal[18, 34], "18", 18),
             (float, 1, 1.0),
             (float, "1e-3", 1e-3),
             (tuple[int, ...], [1, 2], (1, 2)),

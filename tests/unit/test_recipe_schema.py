@@ -76,6 +76,7 @@ def test_every_recipe_that_ships_satisfies_it(path: Path) -> None:
         ("data", {"class_path": "somebody.elses.Data", "init_args": {"whatever": 1}}),
         ("student.network", {"class_path": "Import", "init_args": {"target": "a.B", "arguments": {"x": [1, None]}}}),
         ("task.init_args", {"latent": [8], "samples": 100}),
+        ("students.small.network", {"class_path": "Import", "init_args": {"classes": 3}}),  # a change of an Import
         ("augmentation.init_args.augmentations", []),
     ],
 )

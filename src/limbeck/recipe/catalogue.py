@@ -9,7 +9,7 @@ import importlib
 import inspect
 import pkgutil
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,7 @@ import limbeck
 from limbeck.errors import MissingExtra, RecipeError, nearest
 
 MACHINES = ("training", "recipe", "run", "report")  # packages whose files are the parts of one thing, not a choice
+MANY = 20  # names that a message lists
 _SIMPLE = {
     int: "whole number",
     float: "number",
@@ -89,37 +90,48 @@ def rooms() -> dict[str, type]:
     return {base.room: base for base in sorted(bases, key=lambda base: base.room)}
 
 
-def resolve(base: type, name: str, *others: type) -> type:
-    """Return the subclass of `base` with that short name, or at that dotted import path.
+def resolve(base: type | tuple[type, ...], name: str) -> type:
+    """Return the subclass of `base`, or of one of several, with that short name, or at that dotted import path.
 
     Args:
-        base: What it has to be.
+        base: What it has to be, or may be.
         name: Its name.
-        others: What could stand there as well: named, where nothing is found, among what there is.
 
     Raises:
         RecipeError: There is none, several, or it is of another kind.
     """
+    bases = base if isinstance(base, tuple) else (base,)
     if "." in name:
-        found = _imported(name)
-        if not (inspect.isclass(found) and issubclass(found, base)):
-            raise RecipeError(f"expected a {base.__name__}, found {name}, which is not one")
-        if inspect.isabstract(found):
-            raise RecipeError(f"expected a class that can be built, found {name}, which is abstract")
-        return found
-    known = catalogue(base)
+        return _at_path(bases, name)
+    known = [cls for each in bases for cls in catalogue(each)]
     matches = [c for c in known if c.__name__ == name]
     if len(matches) == 1:
         return matches[0]
     if matches:
         paths = ", ".join(f"{c.__module__}.{name}" for c in matches)
         raise RecipeError(f"{name!r} is ambiguous; give one of {paths}")
-    names = [c.__name__ for kind in (base, *others) for c in catalogue(kind)]
-    missing = "".join(f"; not available: {reason}" for reason in _room(base)[1])
+    names = [c.__name__ for c in known]
+    listed = ", ".join(names) if len(names) <= MANY else f"{len(names)}, which `limbeck list` shows"
+    missing = "".join(f"; not available: {reason}" for each in bases for reason in _room(each)[1])
     raise RecipeError(
-        f"expected a {base.__name__}, found {name!r}{nearest(name, names)}; there are"
-        f" {', '.join(names) or 'none'}, and any class by its dotted import path{missing}"
+        f"expected a {or_text(bases)}, found {name!r}{nearest(name, names)}; there are"
+        f" {listed or 'none'}, and any class by its dotted import path{missing}"
     )
+
+
+def or_text(bases: Iterable[type]) -> str:
+    """Return the names of several classes, e.g. "Term or LogitLoss"."""
+    return " or ".join(base.__name__ for base in bases)
+
+
+def _at_path(bases: tuple[type, ...], path: str) -> type:
+    """Return the class at a dotted import path."""
+    found = _imported(path)
+    if not (inspect.isclass(found) and issubclass(found, bases)):
+        raise RecipeError(f"expected a {or_text(bases)}, found {path}, which is not one")
+    if inspect.isabstract(found):
+        raise RecipeError(f"expected a class that can be built, found {path}, which is abstract")
+    return found
 
 
 def describe(cls: type) -> Entry:

@@ -47,7 +47,9 @@ class OneOf:
 
     def read(self, value: Any) -> Any:
         """Return the choice that is spelt like the value."""
-        return value if isinstance(value, bool) else {str(c): c for c in self.choices}.get(str(value), value)
+        if isinstance(value, bool) and not any(value is choice for choice in self.choices):
+            raise ValueError  # True equals 1
+        return {str(choice): choice for choice in self.choices}.get(str(value), value)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(self.read, handler(source))

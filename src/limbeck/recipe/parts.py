@@ -120,7 +120,7 @@ def read_part(
         supplied: Tells which arguments of a class come with `build` rather than from the recipe.
     """
     try:
-        return part_of(PartOf(base, supplied).draft(value), key, mistakes)
+        return part_of(PartOf((base,), supplied).draft(value), key, mistakes)
     except ValidationError as error:
         mistakes.refuse(key, error)
         return unusable(base, value)

@@ -99,21 +99,25 @@ class _Stage:
 
         `beside` is for a network that a method has beside the arm's own.
         """
-        if self.data is None or self.task is None:
-            return
-        data = self.data
+        if self.data is not None and self.task is not None:
+            self._fit_shapes(key, network, self.data, self.task, beside=beside)
+            self._fit_classes(key, network, self.data)
+
+    def _fit_shapes(self, key: str, network: Any, data: Data, task: Task, *, beside: bool) -> None:
         image, latent = getattr(network, "image_shape", None), getattr(network, "latent_shape", None)
-        drawn = self.task.draws().get("latent")
+        drawn = task.draws().get("latent")
         if latent is not None and drawn is not None and prod(latent) != prod(drawn.shape):
             self.mistakes.add(key, f"expected latents {drawn.shape} as the task draws them, found {latent}")
         elif isinstance(network, External):
-            image = _called(key, network, data, self.task, self.mistakes, beside=beside) or image
+            image = _called(key, network, data, task, self.mistakes, beside=beside) or image
         if image is not None and image != data.image_shape:
             self.mistakes.add(key, f"expected images {data.image_shape} (C, H, W) as in {data.name}, found {image}")
-        channels = network.channels if isinstance(network, Segmenter) else data.image_shape[0]
-        if channels != data.image_shape[0]:
-            expected = f"images of {data.image_shape[0]} channels as in {data.name}"
-            self.mistakes.add(key, f"expected {expected}, found {channels}")
+        channels = data.image_shape[0]
+        if isinstance(network, Segmenter) and network.channels != channels:
+            expected = f"images of {channels} channels as in {data.name}"
+            self.mistakes.add(key, f"expected {expected}, found {network.channels}")
+
+    def _fit_classes(self, key: str, network: Any, data: Data) -> None:
         of_pixels = segments(network) or (isinstance(network, Fitted) and network.truth == "mask")
         told, known = len(data.mask_classes if of_pixels else data.classes), getattr(network, "classes", 0)
         if 0 < known < told or (of_pixels and 0 < told < known):  # a class too many would be told for some pixel

@@ -81,14 +81,14 @@ class _Definitions:
         return rest | (self.linked(TypeAdapter(schema[LATER])) if LATER in schema else {})
 
     def _reference(self, part: PartOf) -> Json:
-        bases = "Or".join(base.__name__ for base in (part.base, *part.others))
-        name = f"{'Change' if part.change else 'Any'}{bases}"
+        (base,) = part.bases
+        name = f"{'Change' if part.change else 'Any'}{base.__name__}"
         self._rooms[name] = part
         return {"$ref": f"#/$defs/{name}"}
 
     def _room(self, part: PartOf) -> Json:
         """Return the choice of what may stand in the place of a part."""
-        classes = [cls for base in (part.base, *part.others) for cls in catalogue(base)]
+        classes = catalogue(*part.bases)
         alone = [cls.__name__ for cls in classes if part.change or not self._required(cls, part)]
         choices = [
             {"enum": alone},

@@ -79,11 +79,11 @@ Seed = Annotated[
 Count = Annotated[
     int, AsArgument(), Field(ge=1, json_schema_extra={"minimum": 1}), Expected("a whole number of at least 1")
 ]
-AnyNetwork = Annotated[Any, PartOf(nn.Module, change=True)]
-AnyMethod = Annotated[Any, PartOf(Method, network_arguments, change=True)]
-AnyAugmentation = Annotated[Any, PartOf(Augmentation, change=True)]
-AnyWeighting = Annotated[Any, PartOf(Weighting, from_the_arm, change=True)]
-AnyOptimizer = Annotated[Any, PartOf(Optimizer, from_the_player, change=True)]
+AnyNetwork = Annotated[Any, PartOf((nn.Module,), change=True)]
+AnyMethod = Annotated[Any, PartOf((Method,), network_arguments, change=True)]
+AnyAugmentation = Annotated[Any, PartOf((Augmentation,), change=True)]
+AnyWeighting = Annotated[Any, PartOf((Weighting,), from_the_arm, change=True)]
+AnyOptimizer = Annotated[Any, PartOf((Optimizer,), from_the_player, change=True)]
 
 NUMBER: TypeAdapter[float] = TypeAdapter(Number)
 NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -239,11 +239,11 @@ class RecipeSection(Section):
     """The first seed."""
     seeds: Count = 1
     """How many runs of student and control."""
-    data: Annotated[Any, PartOf(Data)] = Field(None, validate_default=True)
+    data: Annotated[Any, PartOf((Data,))] = Field(None, validate_default=True)
     """The data set."""
-    task: Annotated[Any, PartOf(Task)] = Field(None, validate_default=True)
+    task: Annotated[Any, PartOf((Task,))] = Field(None, validate_default=True)
     """What the networks are for."""
-    features: Annotated[Any, Later(Annotated[FeaturesSection, PartOf(FeatureExtractor, alone=False)])] = None
+    features: Annotated[Any, Later(Annotated[FeaturesSection, PartOf((FeatureExtractor,), alone=False)])] = None
     """What distributions are compared by: a classifier trained on the data, or a ready one."""
     method: Annotated[Any, Later(AnyMethod)] = None
     """How every arm learns that has no method of its own."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -25,8 +24,8 @@ from pydantic_core import CoreSchema, core_schema
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
-from limbeck.errors import LimbeckError, RecipeError, nearest
-from limbeck.recipe.catalogue import arguments, open_ended, resolve, type_text
+from limbeck.errors import LimbeckError, nearest
+from limbeck.recipe.catalogue import arguments, open_ended, or_text, resolve, type_text
 from limbeck.recipe.marks import Expected, Json, OneOf, Place, is_told, lines, mistakes, shown
 
 PART = "x-limbeck-part"  # stands in a JSON Schema for the reference that schema.py puts there
@@ -47,25 +46,23 @@ def nothing(cls: type) -> Collection[str]:
 
 @dataclass(frozen=True)
 class PartOf:
-    """Marks the place of a class below `base`, by name or as {class_path, init_args}: it is read as a `Draft`.
+    """Marks the place of a class of one of the `bases`, by name or as {class_path, init_args}: read as a `Draft`.
 
     The type that it marks is what may stand there instead.
 
     Attributes:
-        base: What it has to be.
+        bases: What it may be.
         supplied: Tells which arguments of a class come from elsewhere than from its `init_args`.
         change: Whether it may be laid over another, and so say only a part of it.
         named: Whether text is the name of a class.
         alone: Whether nothing may stand there instead.
-        others: Further bases, of which it may be as well.
     """
 
-    base: type
+    bases: tuple[type, ...]
     supplied: Callable[[type], Collection[str]] = nothing
     change: bool = False
     named: bool = True
     alone: bool = True
-    others: tuple[type, ...] = ()
 
     def read(self, value: Any, otherwise: Callable[[Any], Any]) -> Any:
         """Return the draft that a value describes, or what else it is."""
@@ -95,7 +92,7 @@ class PartOf:
         ]
         draft = None
         try:
-            cls = self.resolve(spec["class_path"])
+            cls = resolve(self.bases, spec["class_path"])
             draft = Draft(cls, read_arguments(cls, spec.get("init_args"), self.supplied(cls)))
         except LimbeckError as error:
             found.append((("class_path",) if spec is value else (), str(error)))
@@ -105,27 +102,18 @@ class PartOf:
             raise mistakes(*found)
         return draft
 
-    def resolve(self, name: str) -> type:
-        """Return the class of that name, or at that dotted import path.
-
-        Raises:
-            RecipeError: There is none below any base; told of the first, with the names of all.
-        """
-        for base in self.others:
-            with suppress(RecipeError):
-                return resolve(base, name)
-        return resolve(self.base, name, *self.others)
-
     def _no_part(self, value: Any) -> ValidationError:
-        wanted = f"expected a {self.base.__name__}, as {{class_path: Name, init_args: {{...}}}}"
-        return mistakes(((), f"{wanted}, found {shown(value)}"))
+        wanted = or_text(self.bases)
+        return mistakes(((), f"expected a {wanted}, as {{class_path: Name, init_args: {{...}}}}, found {shown(value)}"))
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        otherwise = core_schema.is_instance_schema(self.base) if self.alone else handler(source)
+        otherwise = core_schema.is_instance_schema(self.bases) if self.alone else handler(source)
         return core_schema.no_info_wrap_validator_function(self.read, otherwise)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Json:
-        return {PART: self} if self.alone else {"anyOf": [{PART: self}, handler(schema)]}
+        choices: list[Json] = [{PART: replace(self, bases=(base,))} for base in self.bases]
+        rest = [] if self.alone else [handler(schema)]
+        return {"anyOf": [*choices, *rest]} if len(choices) + len(rest) > 1 else choices[0]
 
 
 def _no(*kinds: type) -> BeforeValidator:
@@ -157,19 +145,19 @@ def readable(annotation: Any) -> Any:
     if origin in (Union, UnionType):
         return _one_of(tuple(option for option in get_args(annotation) if option is not Tensor))
     if _described(annotation):
-        return Annotated[Any, PartOf(annotation)]
+        return Annotated[Any, PartOf((annotation,))]
     if origin is Literal:
         return Annotated[annotation, OneOf(get_args(annotation))]
     return _PLAIN.get(annotation, Any) if origin is None else _of(origin, get_args(annotation))
 
 
 def _one_of(options: tuple[Any, ...]) -> Any:
-    """Return the type of a union; of several classes of ours any may stand there."""
-    bases = [option for option in options if _described(option)]
+    """Return the type of a union."""
+    bases = tuple(option for option in options if _described(option))
     rest = tuple(readable(option) for option in options if option not in bases)
     if not bases:
         return Union[rest]  # noqa: UP007
-    part = PartOf(bases[0], named=str not in options, alone=not rest, others=tuple(bases[1:]))
+    part = PartOf(bases, named=str not in options, alone=not rest)
     return Annotated[Union[rest] if rest else Any, part]  # noqa: UP007
 
 
