@@ -89,14 +89,18 @@ from limbeck.tasks.segmentation import Segmentation
 from limbeck.tasks.stylization import Stylization
 from limbeck.terms.adversarial import RealFake
 from limbeck.terms.base import Term
+from limbeck.terms.bound import PriorDivergence
+from limbeck.terms.bound import Reconstruction as Bound
 from limbeck.terms.boundary_weighted_kl import BoundaryWeightedKl
 from limbeck.terms.cross_entropy import CrossEntropy
+from limbeck.terms.decoded import Decoded
 from limbeck.terms.distribution import Likelihood, SoftDistribution
 from limbeck.terms.follow import FollowFeatures
 from limbeck.terms.output_distance import OutputDistance
 from limbeck.terms.painting import ChannelStatistics, Content, Style
 from limbeck.terms.penalties import R1, GradientPenalty
 from limbeck.terms.perceptual import CriticFeatures, Perceptual
+from limbeck.terms.posterior_divergence import PosteriorDivergence
 from limbeck.terms.soft_label import BoundarySoftLabel
 from limbeck.terms.spectral import Spectral
 from limbeck.terms.total_variation import TotalVariation
@@ -153,19 +157,40 @@ def boundary(taught: bool, **options: Any) -> Method:
     return BoundaryDistillation(classifier(2), classifier(3) if taught else None, search=search, **options)
 
 
-def vae(taught: bool, *, cls: Any = ResidualVae, latents: tuple[int, int] = (3, 3), **options: Any) -> Method:
+def patches() -> PatchDiscriminator:
+    return PatchDiscriminator(2, 1, 8, halvings=1)
+
+
+def vae_case(
+    weights: dict[str, float] | None = None,
+    *,
+    cls: Any = ResidualVae,
+    latents: tuple[int, int] = (3, 3),
+    judged: bool = False,
+    terms: Mapping[str, Callable[[], Term]] | None = None,
+    **options: Any,
+) -> Case:
     small = {"channels": 1, "size": 8} | ({"halvings": 1} if cls is SpatialVae else {})
-    made = {name: value() if callable(value) else value for name, value in options.items()}
-    return Vae(cls(2, latents[0], **small), teacher=cls(3, latents[1], **small) if taught else None, **made)
+
+    def build(taught: bool) -> Method:
+        student, teacher = (cls(width, latent, **small) for width, latent in zip((2, 3), latents, strict=True))
+        made = {name: term() for name, term in (terms or {}).items()}
+        return Vae(student, patches() if judged else None, teacher if taught else None, terms=made, **options)
+
+    return Case(build, Reconstruction(8), weights or {})
 
 
-def vae_case(weights: dict[str, float] | None = None, **options: Any) -> Case:
-    return Case(partial(vae, **options), Reconstruction(8), weights or {})
+def vq_case(judged: bool = False, **terms: Callable[[], Term]) -> Case:
+    def build(taught: bool) -> Method:
+        student, teacher = (VqVae(width, latent=3, channels=1, size=8, halvings=1, codes=5) for width in (2, 3))
+        made = {f"student.{name}": term() for name, term in terms.items()}
+        return Vq(student, teacher if taught else None, patches() if judged else None, terms=made)
+
+    return Case(build, Reconstruction(8), {"student.decoder": 1.0})
 
 
-def vq(taught: bool, **options: Any) -> Method:
-    small = {"latent": 3, "channels": 1, "size": 8, "halvings": 1, "codes": 5}
-    return Vq(VqVae(2, **small), VqVae(3, **small) if taught else None, **options)
+def matched(*paths: str) -> FollowFeatures:
+    return FollowFeatures(FeatureMatching({path: path for path in paths}))
 
 
 def restore(
@@ -389,21 +414,40 @@ CASES: dict[type[Method], dict[str, Case]] = {
     Vae: {
         "plain": vae_case(),
         "features and swaps": vae_case(
-            SWAPPED, features={"encoder.trunk.stages.0": "encoder.trunk.stages.0", "decoder.latent": "decoder.latent"}
+            SWAPPED, terms={"student.feature": partial(matched, "encoder.trunk.stages.0", "decoder.latent")}
         ),
-        "convolutional, smaller latent": vae_case(cls=ConvVae, latents=(2, 4), map_steps=1, likelihood="bernoulli"),
+        "relations of latents": replace(
+            vae_case(terms={"student.rkd": lambda: FollowFeatures(Rkd({"encoder.latent": "encoder.latent"}))}),
+            coupled="relations of the samples of a batch",
+        ),
+        "drawn masks": vae_case(
+            terms={"student.mgd": lambda: FollowFeatures(Mgd({"decoder.trunk.stages.1": "decoder.trunk.stages.1"}))}
+        ),
+        "convolutional, smaller latent": vae_case(
+            cls=ConvVae, latents=(2, 4), map_steps=1, terms={"student.reconstruction": partial(Bound, "bernoulli")}
+        ),
         "spatial, smaller latent": replace(
-            vae_case(cls=SpatialVae, latents=(2, 3), map_steps=2, free_bits=0.01), coupled="free bits of a batch's mean"
+            vae_case(cls=SpatialVae, latents=(2, 3), map_steps=2, terms={"student.kl": partial(PriorDivergence, 0.01)}),
+            coupled="free bits of a batch's mean",
         ),
         "perceptual, adversarial": vae_case(
-            **SEEN, likelihood="l1", discriminator=lambda: PatchDiscriminator(2, 1, 8, halvings=1)
+            judged=True,
+            terms={
+                "student.reconstruction": partial(Bound, "l1"),
+                "student.perceptual": lambda: Perceptual(classifier(2), ["blocks.0"], "image"),
+                "student.decoder_perceptual": lambda: Decoded(Perceptual(classifier(2), ["blocks.0"])),
+            },
         ),
+        "hinge, penalty": vae_case(judged=True, terms=game("hinge") | {"discriminator.penalty": R1}),
         "attacked": vae_case(
-            {"student.output": 1.0, "student.worst_output": 1.0},
-            attack=partial(Pgd, steps=2),
-            latent_attack=LATENT_PGD,
-            strength=SteeredStrength,
-            likelihood="discretized_gaussian",
+            {"student.output": 1.0},
+            terms={
+                "student.reconstruction": partial(Bound, "discretized_gaussian"),
+                "student.worst_reconstruction": lambda: Worst(Bound(), Pgd(steps=2)),
+                "student.worst_posterior": lambda: Worst(PosteriorDivergence(), Pgd(steps=2), SteeredStrength()),
+                "student.worst_output": lambda: Worst(Decoded(OutputDistance(), "means"), Pgd(steps=2)),
+                "student.worst_decoder": lambda: Worst(Decoded(OutputDistance(), "prior"), LATENT_PGD()),
+            },
         ),
     },
     Segment: {
@@ -471,7 +515,15 @@ CASES: dict[type[Method], dict[str, Case]] = {
             attack=partial(Pgd, steps=2),
         ),
     },
-    Vq: {"plain": Case(vq, Reconstruction(8), {"student.decoder": 1.0})},
+    Vq: {
+        "plain": vq_case(),
+        "features, attacked": vq_case(
+            feature=partial(matched, "encoder.stages.0", "decoder.stages.0"),
+            # Of codes a loss is flat but for steps: which of equal points PGD calls the worst is rounding.
+            worst_output=lambda: Worst(OutputDistance(), GaussianNoise()),
+        ),
+        "adversarial": vq_case(judged=True),
+    },
     Mutual: {"plain": Case(lambda taught: Mutual(classifier(2), classifier(3)), Classification(), {})},
 }
 ALL = [pytest.param(case, id=f"{cls.__name__}: {name}") for cls, cases in CASES.items() for name, case in cases.items()]

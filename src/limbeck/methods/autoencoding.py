@@ -54,7 +54,7 @@ class Autoencoding(Method):
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         """Yield the discriminator's update, if there is one, and the student's."""
-        scene = self.scene(self, batch, step)
+        scene = self.enter(batch, step)
         for player in self.of_players:
             yield self.update_of(player, scene)
 

@@ -8,11 +8,10 @@ from typing import ClassVar, final
 from limbeck.errors import require
 from limbeck.losses.gather import gathered
 from limbeck.methods.autoencoding import Autoencoding
-from limbeck.methods.base import Default
+from limbeck.methods.base import Default, Terms
 from limbeck.networks.autoencoders.latent_map import LatentMap
 from limbeck.networks.roles import Discriminator, VariationalAutoencoder
 from limbeck.terms.adversarial import Adversarial, RealFake
-from limbeck.terms.base import Term
 from limbeck.terms.bound import PriorDivergence, Reconstruction
 from limbeck.terms.decoded import Decoded
 from limbeck.terms.output_distance import OutputDistance
@@ -20,6 +19,15 @@ from limbeck.terms.posterior_divergence import PosteriorDivergence
 from limbeck.terms.scene import Scene
 from limbeck.terms.vae_scene import VaeScene
 from limbeck.types import Batch, Draw, Update
+
+_DECODED = (
+    "{class_path: Decoded, init_args: {term: {class_path: OutputDistance, init_args: {distance: ...}}, latents: %s}}"
+)
+_PERCEPTUAL = "{class_path: Perceptual, init_args: {network: ..., paths: ..., to: image}}"
+_WORST = (
+    "{class_path: Worst, init_args: {attack: ..., term: {class_path: Decoded, init_args: {term: OutputDistance,"
+    " latents: %s}}}}"
+)
 
 
 @final
@@ -45,7 +53,7 @@ class Vae(Autoencoding):
     * `discriminator.real_fake`, `student.adversarial`: where there is a discriminator, the GAN losses of
       reconstructions (`RealFake`, `Adversarial`).
 
-    Further terms are at hand: `FollowFeatures` with any loss of features or relations, `Perceptual` to "image" or
+    Further terms are at hand: any loss of features or relations (`FollowFeatures`), `Perceptual` to "image" or
     around decoders by `Decoded`, `Worst` around `PosteriorDivergence`, `Decoded`, `Reconstruction`, and for the
     discriminator `R1` and `GradientPenalty`. Features of the encoders are those of x, features of the decoders those of
     the latents of `student.decoder`.
@@ -66,21 +74,15 @@ class Vae(Autoencoding):
     """
 
     moved_arguments: ClassVar[Mapping[str, str]] = {
-        "likelihood": "terms: {student.reconstruction: {class_path: Reconstruction, init_args: {likelihood: ...}}}",
-        "free_bits": "terms: {student.kl: {class_path: PriorDivergence, init_args: {free_bits: ...}}}",
-        "output": "terms: {student.decoder: {class_path: Decoded, init_args: {term: {class_path: OutputDistance,"
-        " init_args: {distance: ...}}}}}",
-        "features": "terms: {student.feature: {class_path: FollowFeatures, init_args: {loss: {class_path:"
-        " FeatureMatching, init_args: {paths: ...}}}}}",
-        "feature_network": "terms: {student.perceptual: {class_path: Perceptual, init_args: {network: ..., paths: ...,"
-        " to: image}}}",
-        "perceptual_paths": "terms: {student.perceptual: {class_path: Perceptual, init_args: {network: ..., paths: ...,"
-        " to: image}}}",
-        "attack": "terms: {student.worst_output: {class_path: Worst, init_args: {term: {class_path: Decoded, init_args:"
-        " {term: OutputDistance, latents: means}}, attack: ...}}}",
-        "latent_attack": "terms: {student.worst_decoder: {class_path: Worst, init_args: {term: {class_path: Decoded,"
-        " init_args: {term: OutputDistance, latents: prior}}, attack: ...}}}",
-        "strength": "the strength of a Worst, beside its attack",
+        "likelihood": "student.reconstruction: {class_path: Reconstruction, init_args: {likelihood: ...}}",
+        "free_bits": "student.kl: {class_path: PriorDivergence, init_args: {free_bits: ...}}",
+        "output": f"student.decoder: {_DECODED % 'mixed'}, and so on for every term of that distance",
+        "features": "student.feature: {class_path: FeatureMatching, init_args: {paths: ...}}",
+        "feature_network": f"student.perceptual: {_PERCEPTUAL}",
+        "perceptual_paths": f"student.perceptual: {_PERCEPTUAL}",
+        "attack": f"student.worst_output: {_WORST % 'means'}",
+        "latent_attack": f"student.worst_decoder: {_WORST % 'prior'}",
+        "strength": "student.worst_output: {class_path: Worst, init_args: {strength: ..., ...}}",
     }
     defaults: ClassVar[Mapping[str, Default]] = {
         "discriminator.real_fake": Default(RealFake),
@@ -103,7 +105,7 @@ class Vae(Autoencoding):
         discriminator: Discriminator | None = None,
         teacher: VariationalAutoencoder | None = None,
         *,
-        terms: Mapping[str, Term | None] | None = None,
+        terms: Terms | None = None,
         prior_share: float = 0.5,
         map_steps: int = 50,
     ) -> None:

@@ -8,11 +8,10 @@ from typing import ClassVar, final
 
 from limbeck.errors import require
 from limbeck.methods.autoencoding import Autoencoding
-from limbeck.methods.base import Default
+from limbeck.methods.base import Default, Terms
 from limbeck.networks.autoencoders.vq_vae import VqVae
 from limbeck.networks.roles import Autoencoder, Discriminator
 from limbeck.terms.adversarial import Adversarial, RealFake
-from limbeck.terms.base import Term
 from limbeck.terms.codes import Codebook, CodesScene, Commitment
 from limbeck.terms.decoded import Decoded
 from limbeck.terms.output_distance import OutputDistance
@@ -35,8 +34,9 @@ class Vq(Autoencoding):
     * `discriminator.real_fake`, `student.adversarial`: where there is a discriminator, the GAN losses of
       reconstructions (VQGAN, Esser et al. 2021, arXiv:2012.09841, which adapts the weight of the second).
 
-    Further terms are at hand: `FollowFeatures`, `Perceptual` to "teacher" or "image", `Worst`, and for the
-    discriminator `R1` and `GradientPenalty`. Features are those of each network's own reconstruction.
+    Further terms are at hand: any loss of features or relations (`FollowFeatures`), `Perceptual` to "teacher" or
+    "image", `Worst`, and for the discriminator `R1` and `GradientPenalty`. Features are those of each network's own
+    reconstruction.
 
     Args:
         student: A VQ-VAE.
@@ -49,8 +49,8 @@ class Vq(Autoencoding):
     """
 
     moved_arguments: ClassVar[Mapping[str, str]] = {
-        "output": "terms: {student.reconstruction: {class_path: OutputDistance, init_args: {to: image, distance: ...}},"
-        " student.output: {class_path: OutputDistance, init_args: {distance: ...}}}",
+        "output": "student.reconstruction: {class_path: OutputDistance, init_args: {to: image, distance: ...}}, and"
+        " student.output: {class_path: OutputDistance, init_args: {distance: ...}}",
     }
     defaults: ClassVar[Mapping[str, Default]] = {
         "discriminator.real_fake": Default(RealFake),
@@ -69,7 +69,7 @@ class Vq(Autoencoding):
         teacher: Autoencoder | None = None,
         discriminator: Discriminator | None = None,
         *,
-        terms: Mapping[str, Term | None] | None = None,
+        terms: Terms | None = None,
     ) -> None:
         super().__init__()
         require("student", hasattr(student, "quantize"), "an autoencoder with a codebook", type(student).__name__)

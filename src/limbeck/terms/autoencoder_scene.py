@@ -114,8 +114,7 @@ class AutoencoderScene(Scene, ABC):
 
     def _encoder(self, who: str) -> tuple[tuple[Tensor, ...], Mapping[str, Tensor]]:
         paths = list(self.stage.encoder_paths(who))
-        run = partial(self._tapped, who, paths, partial(self.encode, who), who == "student")
-        return super().once(("encoder", who), run)
+        return super().once(("encoder", who), partial(self._tapped, who, paths, partial(self.encode, who), who))
 
     def _decoder(self, who: str, latents: Latents) -> tuple[Tensor, Mapping[str, Tensor]]:
         return super().once(("decoder", who, latents), partial(self._decode, who, latents))
@@ -123,14 +122,14 @@ class AutoencoderScene(Scene, ABC):
     def _decode(self, who: str, latents: Latents) -> tuple[Tensor, Mapping[str, Tensor]]:
         latent, of_encoder = self.latent(who, latents), self.stage.encoder_paths(who)
         paths = [path for path in self.stage.taps(who) if path not in of_encoder and latents == self.latents_tapped]
-        run = partial(self.network_of(who).decode, latent)
-        return self._tapped(who, paths, run, who == "student" or latents == "swapped")
+        learner = "student" if latents == "swapped" else who
+        return self._tapped(who, paths, partial(self.network_of(who).decode, latent), learner)
 
-    def _tapped(
-        self, who: str, paths: list[str], run: Callable[[], T], of_student: bool
-    ) -> tuple[T, Mapping[str, Tensor]]:
-        """Return what a part of a network says, and its features; with a gradient where the student is in it."""
-        recorded = self._moved or (of_student and "student" in self.learners)
-        with torch.set_grad_enabled(recorded), Tap(self.stage.network(who), paths) as tap:
+    def _tapped(self, who: str, paths: list[str], run: Callable[[], T], learner: str) -> tuple[T, Mapping[str, Tensor]]:
+        """Return what a part of a network says, and its features; with a gradient where the learner moves."""
+        with (
+            torch.set_grad_enabled(self._moved or learner in self.learners),
+            Tap(self.stage.network(who), paths) as tap,
+        ):
             found = run()
         return found, {path: tap[path] for path in paths}

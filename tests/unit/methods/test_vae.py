@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,14 @@ import torch
 from torch import Tensor, nn
 from toys import toy_job, trained
 
+from limbeck.attacks.pgd import Pgd
+from limbeck.attacks.strength import FixedStrength
 from limbeck.data.base import InMemory
 from limbeck.errors import RecipeError
-from limbeck.losses import vae as terms
+from limbeck.losses import vae as forms
+from limbeck.losses.feature_matching import FeatureMatching
 from limbeck.losses.features import l1
+from limbeck.losses.rkd import Rkd
 from limbeck.methods.vae import Vae
 from limbeck.methods.vq import Vq
 from limbeck.metrics.image import psnr
@@ -22,7 +27,15 @@ from limbeck.networks.autoencoders.vae import ResidualVae
 from limbeck.networks.autoencoders.vq_vae import VqVae
 from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.networks.gan.patch_discriminator import PatchDiscriminator
-from limbeck.tasks.reconstruction import Reconstruction
+from limbeck.networks.handling.tap import features_at
+from limbeck.tasks.reconstruction import Reconstruction as Task
+from limbeck.terms.base import Term
+from limbeck.terms.bound import PriorDivergence, Reconstruction
+from limbeck.terms.codes import Codebook
+from limbeck.terms.decoded import Decoded
+from limbeck.terms.output_distance import OutputDistance
+from limbeck.terms.perceptual import Perceptual
+from limbeck.terms.worst import Worst
 from limbeck.types import Batch
 from limbeck.weighting.scheduled import Scheduled
 
@@ -35,6 +48,10 @@ def autoencoder(width: int, latent: int = 4, seed: int = 0) -> ResidualVae:
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.2)
     return network
+
+
+def feature(mine: str, goal: str) -> dict[str, Any]:
+    return {"student.feature": FeatureMatching({mine: goal})}
 
 
 def batch(method: Any) -> Batch:
@@ -55,17 +72,17 @@ def test_the_terms_of_the_bound_are_those_of_the_formulas() -> None:
     student = autoencoder(2)
     student.log_scale.data.fill_(-0.7)
     for likelihood, form in (
-        ("gaussian", partial(terms.gaussian_nll, log_scale=student.log_scale)),
-        ("discretized_gaussian", partial(terms.discretized_gaussian_nll, log_scale=student.log_scale)),
-        ("bernoulli", terms.bernoulli_nll),
+        ("gaussian", partial(forms.gaussian_nll, log_scale=student.log_scale)),
+        ("discretized_gaussian", partial(forms.discretized_gaussian_nll, log_scale=student.log_scale)),
+        ("bernoulli", forms.bernoulli_nll),
     ):
-        method = Vae(student, likelihood=likelihood)  # type: ignore[arg-type]
+        method = Vae(student, terms={"student.reconstruction": Reconstruction(likelihood)})  # type: ignore[arg-type]
         found, given = losses(method), batch(method)
         assert given.image is not None and set(found) == {"student.reconstruction", "student.kl"}
         mean, log_variance = student.posterior(given.image)
         made = student.decode(mean + (log_variance / 2).exp() * given.drawn["vae.noise"])
         torch.testing.assert_close(found["student.reconstruction"], form(given.image, made).mean().detach() / 64)
-        kl = terms.kl_from_prior(mean, log_variance).sum(1).mean() / 64
+        kl = forms.kl_from_prior(mean, log_variance).sum(1).mean() / 64
         torch.testing.assert_close(found["student.kl"], kl.detach())
 
 
@@ -75,7 +92,7 @@ def test_the_soft_label_and_the_decoders_on_the_same_latents() -> None:
     found, given = losses(method), batch(method)
     assert given.image is not None
     taught, mine = teacher.eval().posterior(given.image), student.posterior(given.image)
-    torch.testing.assert_close(found["student.posterior"], terms.kl_between(*taught, *mine).mean().detach() / 4)
+    torch.testing.assert_close(found["student.posterior"], forms.kl_between(*taught, *mine).mean().detach() / 4)
     own = taught[0] + (taught[1] / 2).exp() * given.drawn["vae.teacher_noise"]
     of_prior = given.drawn["vae.share"] < 0.25
     assert 0 < of_prior.sum() < N
@@ -105,14 +122,26 @@ def test_a_smaller_latent_waits_for_its_map_which_then_stays() -> None:
         Vae(autoencoder(2, 6), teacher=autoencoder(3, 5))
 
 
+def test_the_map_is_that_of_all_images_however_many_micro_batches_there_are(tmp_path: Path) -> None:
+    image = torch.randint(0, 256, (32, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    found = []
+    for parts in (1, 4):
+        method = Vae(autoencoder(2, 2), teacher=autoencoder(3, 5, seed=1), map_steps=2)
+        rest = {"images": InMemory(image), "task": Task(8), "weighting": Scheduled({}, method.losses())}
+        trained(toy_job(tmp_path / str(parts), method, steps=3, batch=16, micro_batches=parts, **rest))
+        assert method.map is not None and method.map.count == 32  # two steps of 16
+        found.append(method.map.basis)
+    torch.testing.assert_close(*found, rtol=0, atol=1e-6)
+
+
 def test_perceptual_and_adversarial_terms() -> None:
     torch.manual_seed(0)
-    options: dict[str, Any] = {
-        "feature_network": SmallCnn(channels=1, size=8, classes=3),
-        "perceptual_paths": ["blocks.0"],
-        "discriminator": PatchDiscriminator(2, 1, 8, halvings=1),
+    eyes, critic = SmallCnn(channels=1, size=8, classes=3), PatchDiscriminator(2, 1, 8, halvings=1)
+    seen: dict[str, Term] = {
+        "student.perceptual": Perceptual(eyes, ["blocks.0"], "image"),
+        "student.decoder_perceptual": Decoded(Perceptual(eyes, ["blocks.0"])),
     }
-    method = Vae(autoencoder(2), teacher=autoencoder(3, seed=1), **options)
+    method = Vae(autoencoder(2), critic, autoencoder(3, seed=1), terms=seen)
     assert list(method.players()) == ["discriminator", "student"]
     found = losses(method)
     assert found["student.perceptual"] > 0 and found["student.decoder_perceptual"] > 0
@@ -124,28 +153,134 @@ def test_perceptual_and_adversarial_terms() -> None:
     assert all(p.grad is None for p in method.student.parameters())  # judged, not taught
 
 
+def test_relations_of_latents_are_those_of_the_means_and_spreads_that_the_encoders_say() -> None:
+    student, teacher, loss = autoencoder(2), autoencoder(3, seed=1), Rkd({"encoder.latent": "encoder.latent"})
+    method = Vae(student, teacher=teacher, terms={"student.relations": loss})
+    image = batch(method).image
+    expected = Rkd({"a": "b"})([student.encoder(image)], [teacher.encoder(image)])
+    torch.testing.assert_close(losses(method)["student.relations"], expected.detach())
+
+
+def test_features_of_decoders_are_those_of_the_latents_that_both_are_given() -> None:
+    student, teacher = autoencoder(2), autoencoder(2, seed=1)
+    path = "decoder.trunk.stages.0"
+    method = Vae(student, teacher=teacher, terms={"student.feature": FeatureMatching({path: path})}, prior_share=1.0)
+    prior = batch(method).drawn["vae.prior"]  # all of them are of the prior
+    (mine,), (goal,) = (features_at(network.decoder, ["trunk.stages.0"], prior) for network in (student, teacher))
+    torch.testing.assert_close(losses(method)["student.feature"], (mine - goal).abs().mean().detach())
+
+
+def test_terms_of_the_same_decoders_on_other_latents() -> None:
+    student, teacher = autoencoder(2), autoencoder(3, seed=1)
+    made = {f"student.{n}": Decoded(OutputDistance(), n) for n in ("prior", "teacher", "means", "swapped")}  # type: ignore[arg-type]
+    method = Vae(student, teacher=teacher, terms={**made, "student.plain": OutputDistance()})
+    found, given = losses(method), batch(method)
+    assert given.image is not None
+    (mean, log_variance), goal = student.posterior(given.image), teacher.posterior(given.image)
+    drawn = mean + (log_variance / 2).exp() * given.drawn["vae.noise"]
+    own = goal[0] + (goal[1] / 2).exp() * given.drawn["vae.teacher_noise"]
+    rebuilt, prior = teacher.decode(goal[0]), given.drawn["vae.prior"]
+    for name, pair in (
+        ("prior", (student.decode(prior), teacher.decode(prior))),
+        ("teacher", (student.decode(own), teacher.decode(own))),
+        ("means", (student.decode(mean), rebuilt)),
+        ("output", (student.decode(mean), rebuilt)),
+        ("swapped", (teacher.decode(drawn), rebuilt)),
+        ("encoder_swap", (teacher.decode(drawn), given.image)),
+        ("plain", (student.decode(drawn), rebuilt)),
+    ):
+        torch.testing.assert_close(found[f"student.{name}"], l1(*pair).mean().detach(), msg=name)
+
+
+def test_a_swapped_encoder_learns_through_the_teachers_decoder_and_no_decoder_does() -> None:
+    student = autoencoder(2)
+    method = Vae(student, teacher=autoencoder(3, seed=1))
+    (update,) = method.updates(batch(method), 0)
+    loss = update.losses["encoder_swap"]
+    (loss() if callable(loss) else loss).backward()
+    assert all(p.grad is not None for p in student.encoder.parameters())
+    assert all(p.grad is None for p in student.decoder.parameters())
+
+
+def test_without_a_teacher_reconstructions_can_be_attacked_too() -> None:
+    student = autoencoder(2).eval()
+
+    def worst(radius: float) -> float:
+        term = Worst(Reconstruction("l1"), Pgd(0.1, 0.05, 3), FixedStrength(radius))
+        method = Vae(student, terms={"student.worst": term, "student.reconstruction": Reconstruction("l1")}).eval()
+        return float(losses(method)["student.worst"])
+
+    plain = Vae(student, terms={"student.reconstruction": Reconstruction("l1")}).eval()
+    assert worst(0.0) == pytest.approx(float(losses(plain)["student.reconstruction"]))
+    assert worst(0.0) < worst(0.05) < worst(0.3)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"likelihood": "normal"}, r"vae\.likelihood: expected one of gaussian"),
-        ({"free_bits": -1.0}, r"vae\.free_bits"),
-        ({"prior_share": 1.5}, r"vae\.prior_share"),
-        ({"map_steps": 0}, r"vae\.map_steps"),
-        ({"perceptual_paths": ["blocks.0"]}, r"vae\.perceptual_paths"),
-        ({"features": {"encoder.trunk.stages.9": "encoder.trunk.stages.0"}}, "no such module in ResidualVae"),
-        ({"features": {"encoder.trunk.stages.0": "encoder.trunk.stages.1"}}, "features that differ in width only"),
+        ({"prior_share": 1.5}, "prior_share: expected"),
+        ({"map_steps": 0}, "map_steps: expected"),
+        ({"terms": feature("encoder.trunk.stages.9", "encoder.trunk.stages.0")}, "no such module in ResidualVae"),
+        ({"terms": feature("encoder.trunk.stages.0", "encoder.trunk.stages.1")}, "features that differ in width only"),
         (
-            {"features": {"encoder.trunk.stages.1": "decoder.trunk.stages.0"}},
-            r"vae\.features: expected paths of the same part, .* found \{'encoder.trunk.stages.1': 'decoder",
+            {"terms": feature("encoder.trunk.stages.1", "decoder.trunk.stages.0")},
+            r"terms\.student\.feature: expected paths of the same part, .* found \{'encoder.trunk.stages.1': 'decoder",
         ),
-        ({"features": {"decoder.trunk.stages.0": "encoder.trunk.stages.1"}}, r"vae\.features: expected paths of the"),
-        ({"teacher": VqVae(2, 3, size=8)}, r"vae\.teacher: expected a variational autoencoder, .* found 'VqVae'"),
-        ({"student": VqVae(2, 3, size=8)}, r"vae\.student: expected a variational autoencoder, .* found 'VqVae'"),
+        ({"terms": feature("decoder.trunk.stages.0", "encoder.trunk.stages.1")}, "expected paths of the same part"),
+        ({"teacher": VqVae(2, 3, size=8)}, r"teacher: expected a variational autoencoder, .* found 'VqVae'"),
+        ({"student": VqVae(2, 3, size=8)}, r"student: expected a variational autoencoder, .* found 'VqVae'"),
+        (
+            {"terms": {"student.decoder": Decoded(OutputDistance("image"), "prior")}},
+            r"terms\.student\.decoder: 'prior' latents belong to no image",
+        ),
+        (
+            {"student": autoencoder(2, 3), "terms": {"student.swap": Decoded(OutputDistance(), "swapped")}},
+            r"terms\.student\.swap: 'swapped' latents: expected latents of one shape, found \(3,\), \(4,\)",
+        ),
+        ({"terms": {"student.codes": Codebook()}}, "Codebook is not for Vae: it looks at a CodesScene"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         Vae(**{"student": autoencoder(2), "teacher": autoencoder(3, seed=1)} | options)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Reconstruction("normal"), r"Reconstruction\.likelihood: expected one of gaussian"),
+        (lambda: PriorDivergence(-1.0), r"PriorDivergence\.free_bits: expected a number of at least 0"),
+        (lambda: Decoded(OutputDistance(), "own"), r"Decoded\.latents: expected one of means, mixed"),
+        (lambda: Vq(autoencoder(2)), "student: expected an autoencoder with a codebook"),  # type: ignore[arg-type]
+    ],
+)
+def test_arguments_out_of_range_are_refused(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        make()
+
+
+def test_terms_that_the_networks_do_not_allow_are_left_out_with_a_reason() -> None:
+    method = Vae(autoencoder(2, 3), teacher=autoencoder(3, 4, seed=1))
+    assert set(method.left_out) == {"discriminator.real_fake", "student.adversarial", "student.encoder_swap"}
+    assert "latents of one shape" in method.left_out["student.encoder_swap"]
+    codes = Vq(VqVae(2, 3, size=8, halvings=1), autoencoder(2))
+    assert "latents of one shape" in codes.left_out["student.decoder"]
+
+
+def test_features_and_an_adversary_of_codes() -> None:
+    torch.manual_seed(0)
+    student, teacher = (VqVae(width, 3, size=8, halvings=1, codes=5) for width in (2, 3))
+    paths = {"encoder.stages.0": "encoder.stages.0", "decoder.stages.0": "decoder.stages.0"}
+    critic = PatchDiscriminator(2, 1, 8, halvings=1)
+    method = Vq(student, teacher, critic, terms={"student.feature": FeatureMatching(paths)})
+    found, image = losses(method), batch(method).image
+    loss = method.terms["student.feature"].loss
+    mine, goal = (features_at(network, list(paths), image) for network in (student, teacher.eval()))
+    torch.testing.assert_close(found["student.feature"], loss(mine, goal).detach())
+    assert list(method.players()) == ["discriminator", "student"]
+    real, fake = critic(image), critic(student(image))
+    expected = nn.functional.softplus(-real).mean() + nn.functional.softplus(fake).mean()
+    torch.testing.assert_close(found["discriminator.real_fake"], expected.detach())
 
 
 def test_gradients_pass_the_codes_by_to_the_encoder() -> None:
@@ -171,7 +306,7 @@ def test_pixels_that_are_wrong_for_sure_still_teach_under_bf16() -> None:
     nn.init.zeros_(last.weight)
     nn.init.constant_(last.bias, 5.0)
     with torch.autocast("cpu", torch.bfloat16):
-        nll = terms.bernoulli_nll(-torch.ones(1, 1, 8, 8), network.decode(torch.zeros(1, 4)))
+        nll = forms.bernoulli_nll(-torch.ones(1, 1, 8, 8), network.decode(torch.zeros(1, 4)))
     nll.sum().backward()
     expected = 2 * torch.tensor(10.0).sigmoid().expand(64)
     torch.testing.assert_close(last.bias.grad, expected, rtol=0.01, atol=0)
@@ -189,7 +324,7 @@ def learned(folder: Path, method: Any, steps: int, weights: dict[str, float]) ->
     job = toy_job(
         folder,
         method,
-        task=Reconstruction(64),
+        task=Task(64),
         images=blobs(),
         weighting=Scheduled(weights, method.weights),
         steps=steps,
