@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, final
 
-from limbeck.errors import require
+from limbeck.errors import RecipeError, require
 from limbeck.losses.gather import gathered
 from limbeck.methods.autoencoding import Autoencoding
 from limbeck.methods.base import Default, Terms
@@ -118,6 +118,8 @@ class Vae(Autoencoding):
         self.prior_share, self.map_steps = prior_share, map_steps
         self.map = None if teacher is None else LatentMap(teacher.latent_shape, student.latent_shape)
         self.cast({"discriminator": discriminator, "student": student}, {"teacher": teacher}, terms)
+        if "student.reconstruction" in self.left_out:  # without it there is nothing to be learned
+            raise RecipeError(f"terms.student.reconstruction: {self.left_out['student.reconstruction']}")
 
     def draws(self) -> Mapping[str, Draw]:
         """Return what the terms draw, the noise of both posteriors, latents of the prior, and who gets them."""

@@ -24,7 +24,9 @@ from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.tasks.disagreement import Disagreement
 from limbeck.tasks.generation import Generation
 from limbeck.terms.base import Term
+from limbeck.terms.decoded import Decoded
 from limbeck.terms.output_distance import OutputDistance
+from limbeck.terms.posterior_divergence import PosteriorDivergence
 from limbeck.terms.soft_label import BoundarySoftLabel
 from limbeck.terms.worst import Worst
 from limbeck.types import Batch
@@ -163,12 +165,23 @@ def test_the_attacked_posterior_is_worse_and_images_stay_in_the_ball() -> None:
             nn.init.normal_(parameter, std=0.2)
     seen: list[Tensor] = []
     attack = Pgd(0.1, 0.03, 5)
-    method = Vae(student, teacher=teacher, attack=attack, latent_attack=latent_pgd()).eval()
+    terms = {
+        "student.worst_posterior": Worst(PosteriorDivergence(), attack),
+        "student.worst_output": Worst(Decoded(OutputDistance(), "means"), attack),
+        "student.prior": Decoded(OutputDistance(), "prior"),
+        "student.worst_decoder": Worst(Decoded(OutputDistance(), "prior"), latent_pgd()),
+    }
+    method = Vae(student, teacher=teacher, terms=terms).eval()
+    latents: list[Tensor] = []
+    teacher.decoder.register_forward_pre_hook(lambda module, inputs: latents.append(inputs[0].detach()))
     student.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
     found = losses(method)
     assert found["student.worst_posterior"] > 1.1 * found["student.posterior"]
     assert found["student.worst_output"] > 1.02 * found["student.output"]
-    assert found["student.worst_decoder"] > 0
+    assert found["student.worst_decoder"] > 1.02 * found["student.prior"]
+    prior = batch(method).drawn["vae.prior"]
+    assert not torch.equal(latents[-1], prior)  # the last one that the teacher decoded is the worst
+    torch.testing.assert_close(latents[-1].norm(dim=1), prior.norm(dim=1))
     assert max((image - batch(method).image).abs().max().item() for image in seen) <= 0.1 + 1e-6
 
 
@@ -183,15 +196,14 @@ def test_output_is_the_distance_of_the_reconstructions_from_posterior_means() ->
     assert losses(method)["student.output"] == pytest.approx((mine - goal).abs().mean().item(), rel=1e-5)
 
 
-def test_attacks_on_images_and_latents_need_names_of_their_own() -> None:
-    method = Vae(
-        ResidualVae(2, 4, size=8),
-        teacher=ResidualVae(3, 4, size=8),
-        attack=Pgd(),
-        latent_attack=Pgd(1.0, 0.5, low=None, high=None),
-    )
-    with pytest.raises(RecipeError, match=r"vae\.latent_attack: expected a name of its own"):
-        method.draws()
+def test_attacks_of_one_name_draw_apart() -> None:
+    terms = {
+        "student.worst_output": Worst(Decoded(OutputDistance(), "means"), Pgd()),
+        "student.worst_decoder": Worst(Decoded(OutputDistance(), "prior"), Pgd(1.0, 0.5, low=None, high=None)),
+    }
+    draws = Vae(ResidualVae(2, 4, size=8), teacher=ResidualVae(3, 5, size=8), terms=terms).draws()
+    assert draws["student.worst_output.pgd.start"].shape == (1, 1, 8, 8)
+    assert draws["student.worst_decoder.pgd.start"].shape == (1, 5)  # as the teacher has them
 
 
 class Images(InMemory):

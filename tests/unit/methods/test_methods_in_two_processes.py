@@ -41,8 +41,13 @@ from limbeck.tasks.reconstruction import Reconstruction
 from limbeck.tasks.restoration import Restoration
 from limbeck.tasks.segmentation import Segmentation
 from limbeck.tasks.stylization import Stylization
+from limbeck.terms.bound import PriorDivergence
+from limbeck.terms.decoded import Decoded
+from limbeck.terms.output_distance import OutputDistance
 from limbeck.terms.painting import ChannelStatistics, Content, Style
+from limbeck.terms.posterior_divergence import PosteriorDivergence
 from limbeck.terms.unlabelled import PseudoLabels
+from limbeck.terms.worst import Worst
 from limbeck.training.checkpoint import load
 from limbeck.types import VOID
 from limbeck.weighting.scheduled import Scheduled
@@ -76,9 +81,13 @@ def steered() -> Method:
 def autoencoder() -> Method:
     torch.manual_seed(0)
     student, teacher = (ResidualVae(width, latent, size=8) for width, latent in ((2, 3), (3, 4)))
-    latent_attack = Pgd(1.0, 0.5, 2, "l2", low=None, high=None, name="latent")
-    options = {"attack": Pgd(steps=2), "latent_attack": latent_attack, "strength": SteeredStrength(rate=0.5)}
-    return Vae(student, teacher=teacher, free_bits=0.05, map_steps=3, **options)
+    latent_attack = Pgd(1.0, 0.5, 2, "l2", low=None, high=None)
+    terms = {
+        "student.kl": PriorDivergence(0.05),
+        "student.worst_posterior": Worst(PosteriorDivergence(), Pgd(steps=2), SteeredStrength(rate=0.5)),
+        "student.worst_decoder": Worst(Decoded(OutputDistance(), "prior"), latent_attack),
+    }
+    return Vae(student, teacher=teacher, map_steps=3, terms=terms)
 
 
 def test_two_processes_follow_one_autoencoder(pair: Pair, tmp_path: Path) -> None:
@@ -86,7 +95,7 @@ def test_two_processes_follow_one_autoencoder(pair: Pair, tmp_path: Path) -> Non
     # Adam would make steps of the rounding in gradients that are 0: those of biases before a normalisation.
     optimizers = {"student": partial(torch.optim.SGD, lr=0.05)}
     rest = {"images": InMemory(image), "task": Reconstruction(8), "optimizers": optimizers}
-    follow(pair, tmp_path, autoencoder, "map.basis", "strength.strength", **rest)
+    follow(pair, tmp_path, autoencoder, "map.basis", "_terms.student/worst_posterior.strength.strength", **rest)
 
 
 @pytest.mark.parametrize(("make", "remembered"), [(boundary, "samples"), (steered, "strength.strength")])

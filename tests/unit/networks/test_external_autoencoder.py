@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
+from limbeck.losses.hint import Hint
 from limbeck.methods.vae import Vae
 from limbeck.networks.autoencoders.vae import SpatialVae
 from limbeck.networks.given.external_autoencoder import ImportAutoencoder
@@ -84,8 +85,8 @@ def test_diffusers_autoencoder_teaches_one_of_ours(tmp_path: Path) -> None:
         torch.testing.assert_close(teacher(image), original.decode(published.mean).sample)
     assert teacher.latent_shape == (4, 8, 8)
     student = SpatialVae(2, 4, size=16, halvings=1)
-    features = {"encoder.stages.0": "encoder.down_blocks.0.resnets.0"}
-    method = Vae(student, teacher=teacher, features=features)
+    features = {"encoder.stages.0": "encoder.down_blocks.0.resnets.0", "decoder.stages.0": "decoder.mid_block"}
+    method = Vae(student, teacher=teacher, terms={"student.feature": Hint(features)})
     drawn = {name: torch.randn(4, *draw.shape) for name, draw in method.draws().items()}
     (update,) = method.updates(Batch(image=image, drawn=drawn), 0)
     losses = {name: loss() if callable(loss) else loss for name, loss in update.losses.items()}
@@ -113,5 +114,6 @@ def test_what_cannot_be_used_is_refused() -> None:
     with pytest.raises(RecipeError, match="Linear: expected an autoencoder with encode and decode"):
         ImportAutoencoder("torch.nn.Linear", {"in_features": 1, "out_features": 1}, image_shape=[1, 8, 8])
     student = ImportAutoencoder(place, image_range=(0, 1), image_shape=[1, 8, 8])
-    with pytest.raises(RecipeError, match=r"vae\.likelihood: expected bernoulli or l1 for a network without log_scale"):
+    message = r"student\.reconstruction: .* expected bernoulli or l1 for ImportAutoencoder, .* without log_scale"
+    with pytest.raises(RecipeError, match=message):
         Vae(student)
