@@ -47,8 +47,8 @@ MACHINES = {"ground", "training", "report", "recipe", "run", "cli", "commands", 
 FABRIC = {"training.launch", "training.replicas"}
 FORBIDDEN = {"torchvision", "timm", "lpips", "piq", "cleanfid", "open_clip", "torch_fidelity"}
 LATE = {
-    "torch", "pydantic", "lightning_fabric", "matplotlib", "skimage", "scipy", "onnx", "onnxruntime", "transformers", "diffusers",
-    "pyautoattack",
+    "torch", "pydantic", "lightning_fabric", "matplotlib", "skimage", "scipy", "onnx", "onnxruntime", "transformers",
+    "diffusers", "pyautoattack",
 }  # fmt: skip
 
 

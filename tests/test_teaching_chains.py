@@ -113,7 +113,9 @@ DECODER = """
 name: decoder
 data: {class_path: Glyphs, init_args: {size: 16, train: 256, validation: 32, test: 64, channels: 1, classes: AB}}
 task: {class_path: Reconstruction, init_args: {sampled: false, samples: 64}}
-method: {class_path: Vae, init_args: {likelihood: l1}}
+method:
+  class_path: Vae
+  init_args: {terms: {student.reconstruction: {class_path: Reconstruction, init_args: {likelihood: l1}}}}
 seeds: 3
 teacher:
   network: {class_path: SpatialVae, init_args: {width: 4, latent: 3, channels: 1, size: 16}}
@@ -127,7 +129,7 @@ student:
 students:
   images-alone: {control: false}
   taught:
-    method: {class_path: Vae, init_args: {likelihood: l1, prior_share: 0.0}}
+    method: {class_path: Vae, init_args: {prior_share: 0.0}}
     weights: {student.decoder: 1, student.decoder_swap: 0}
     control: images-alone
 """

@@ -34,6 +34,7 @@ from limbeck.weighting.scheduled import Scheduled
 ROOT = Path(__file__).parents[2]
 HERE = __name__
 R1 = {"discriminator.penalty": {"class_path": "limbeck.terms.penalties.R1", "init_args": {}}}
+UNSCALED = {"class_path": "Reconstruction", "init_args": {"likelihood": "l1"}}
 
 GOOD: dict[str, Any] = yaml.safe_load("""
 name: toy
@@ -590,7 +591,7 @@ class TestMistakes:
         [
             ({}, []),
             (
-                {"method": {"class_path": "Vae", "init_args": {"likelihood": "l1"}}},
+                {"method": {"class_path": "Vae", "init_args": {"terms": {"student.reconstruction": UNSCALED}}}},
                 ["teacher", "student", "control"],
             ),
             ({"control": {"weights": {"student.reconstruction": 0}}}, ["control"]),

@@ -76,11 +76,12 @@ class Vae(Autoencoding):
     moved_arguments: ClassVar[Mapping[str, str]] = {
         "likelihood": "student.reconstruction: {class_path: Reconstruction, init_args: {likelihood: ...}}",
         "free_bits": "student.kl: {class_path: PriorDivergence, init_args: {free_bits: ...}}",
-        "output": f"student.decoder: {_DECODED % 'mixed'}, and so on for every term of that distance",
+        "output": f"student.decoder: {_DECODED % 'mixed'}",
         "features": "student.feature: {class_path: FeatureMatching, init_args: {paths: ...}}",
         "feature_network": f"student.perceptual: {_PERCEPTUAL}",
         "perceptual_paths": f"student.perceptual: {_PERCEPTUAL}",
-        "attack": f"student.worst_output: {_WORST % 'means'}",
+        "attack": "student.worst_posterior: {class_path: Worst, init_args: {attack: ..., term: PosteriorDivergence}},"
+        f" student.worst_output: {_WORST % 'means'}",
         "latent_attack": f"student.worst_decoder: {_WORST % 'prior'}",
         "strength": "student.worst_output: {class_path: Worst, init_args: {strength: ..., ...}}",
     }
