@@ -115,7 +115,7 @@ data: {class_path: Glyphs, init_args: {size: 16, train: 256, validation: 32, tes
 task: {class_path: Reconstruction, init_args: {sampled: false, samples: 64}}
 method:
   class_path: Vae
-  init_args: {terms: {student.reconstruction: {class_path: Reconstruction, init_args: {likelihood: l1}}}}
+  init_args: {terms: {student.reconstruction: {class_path: ReconstructionLoss, init_args: {likelihood: l1}}}}
 seeds: 3
 teacher:
   network: {class_path: SpatialVae, init_args: {width: 4, latent: 3, channels: 1, size: 16}}

@@ -89,8 +89,7 @@ from limbeck.tasks.segmentation import Segmentation
 from limbeck.tasks.stylization import Stylization
 from limbeck.terms.adversarial import RealFake
 from limbeck.terms.base import Term
-from limbeck.terms.bound import PriorDivergence
-from limbeck.terms.bound import Reconstruction as Bound
+from limbeck.terms.bound import PriorDivergence, ReconstructionLoss
 from limbeck.terms.boundary_weighted_kl import BoundaryWeightedKl
 from limbeck.terms.cross_entropy import CrossEntropy
 from limbeck.terms.decoded import Decoded
@@ -424,7 +423,10 @@ CASES: dict[type[Method], dict[str, Case]] = {
             terms={"student.mgd": lambda: FollowFeatures(Mgd({"decoder.trunk.stages.1": "decoder.trunk.stages.1"}))}
         ),
         "convolutional, smaller latent": vae_case(
-            cls=ConvVae, latents=(2, 4), map_steps=1, terms={"student.reconstruction": partial(Bound, "bernoulli")}
+            cls=ConvVae,
+            latents=(2, 4),
+            map_steps=1,
+            terms={"student.reconstruction": partial(ReconstructionLoss, "bernoulli")},
         ),
         "spatial, smaller latent": replace(
             vae_case(cls=SpatialVae, latents=(2, 3), map_steps=2, terms={"student.kl": partial(PriorDivergence, 0.01)}),
@@ -433,7 +435,7 @@ CASES: dict[type[Method], dict[str, Case]] = {
         "perceptual, adversarial": vae_case(
             judged=True,
             terms={
-                "student.reconstruction": partial(Bound, "l1"),
+                "student.reconstruction": partial(ReconstructionLoss, "l1"),
                 "student.perceptual": lambda: Perceptual(classifier(2), ["blocks.0"], "image"),
                 "student.decoder_perceptual": lambda: Decoded(Perceptual(classifier(2), ["blocks.0"])),
             },
@@ -442,8 +444,8 @@ CASES: dict[type[Method], dict[str, Case]] = {
         "attacked": vae_case(
             {"student.output": 1.0},
             terms={
-                "student.reconstruction": partial(Bound, "discretized_gaussian"),
-                "student.worst_reconstruction": lambda: Worst(Bound(), Pgd(steps=2)),
+                "student.reconstruction": partial(ReconstructionLoss, "discretized_gaussian"),
+                "student.worst_reconstruction": lambda: Worst(ReconstructionLoss(), Pgd(steps=2)),
                 "student.worst_posterior": lambda: Worst(PosteriorDivergence(), Pgd(steps=2), SteeredStrength()),
                 "student.worst_output": lambda: Worst(Decoded(OutputDistance(), "means"), Pgd(steps=2)),
                 "student.worst_decoder": lambda: Worst(Decoded(OutputDistance(), "prior"), LATENT_PGD()),

@@ -34,7 +34,7 @@ from limbeck.weighting.scheduled import Scheduled
 ROOT = Path(__file__).parents[2]
 HERE = __name__
 R1 = {"discriminator.penalty": {"class_path": "limbeck.terms.penalties.R1", "init_args": {}}}
-UNSCALED = {"class_path": "Reconstruction", "init_args": {"likelihood": "l1"}}
+UNSCALED = {"class_path": "ReconstructionLoss", "init_args": {"likelihood": "l1"}}
 
 GOOD: dict[str, Any] = yaml.safe_load("""
 name: toy

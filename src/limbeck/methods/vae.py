@@ -12,7 +12,7 @@ from limbeck.methods.base import Default, Terms
 from limbeck.networks.autoencoders.latent_map import LatentMap
 from limbeck.networks.roles import Discriminator, VariationalAutoencoder
 from limbeck.terms.adversarial import Adversarial, RealFake
-from limbeck.terms.bound import PriorDivergence, Reconstruction
+from limbeck.terms.bound import PriorDivergence, ReconstructionLoss
 from limbeck.terms.decoded import Decoded
 from limbeck.terms.output_distance import OutputDistance
 from limbeck.terms.posterior_divergence import PosteriorDivergence
@@ -39,7 +39,7 @@ class Vae(Autoencoding):
     -ELBO / D in nats. β is the weight of `student.kl`, KL warm-up a weight of `{weight: 1, ramp: 0.2}`; the survey's α
     (hard term) and 1 - α (soft label) are the weights of `student.reconstruction` and `student.posterior`. By default:
 
-    * `student.reconstruction`: -log p(x | z) / D (`Reconstruction`); its `likelihood` says which p.
+    * `student.reconstruction`: -log p(x | z) / D (`ReconstructionLoss`); its `likelihood` says which p.
     * `student.kl`: KL(q_S(z | x) ‖ N(0, 1)) / D (`PriorDivergence`), with `free_bits`.
     * `student.posterior`: the teacher's posterior as soft label (`PosteriorDivergence`).
     * `student.decoder`: the distance of both decoders on the same latents, from q_T(z | x) and from the prior
@@ -54,7 +54,7 @@ class Vae(Autoencoding):
       reconstructions (`RealFake`, `Adversarial`).
 
     Further terms are at hand: any loss of features or relations (`FollowFeatures`), `Perceptual` to "image" or
-    around decoders by `Decoded`, `Worst` around `PosteriorDivergence`, `Decoded`, `Reconstruction`, and for the
+    around decoders by `Decoded`, `Worst` around `PosteriorDivergence`, `Decoded`, `ReconstructionLoss`, and for the
     discriminator `R1` and `GradientPenalty`. Features of the encoders are those of x, features of the decoders those of
     the latents of `student.decoder`.
 
@@ -74,7 +74,7 @@ class Vae(Autoencoding):
     """
 
     moved_arguments: ClassVar[Mapping[str, str]] = {
-        "likelihood": "student.reconstruction: {class_path: Reconstruction, init_args: {likelihood: ...}}",
+        "likelihood": "student.reconstruction: {class_path: ReconstructionLoss, init_args: {likelihood: ...}}",
         "free_bits": "student.kl: {class_path: PriorDivergence, init_args: {free_bits: ...}}",
         "output": f"student.decoder: {_DECODED % 'mixed'}",
         "features": "student.feature: {class_path: FeatureMatching, init_args: {paths: ...}}",
@@ -87,7 +87,7 @@ class Vae(Autoencoding):
     }
     defaults: ClassVar[Mapping[str, Default]] = {
         "discriminator.real_fake": Default(RealFake),
-        "student.reconstruction": Default(Reconstruction),
+        "student.reconstruction": Default(ReconstructionLoss),
         "student.kl": Default(PriorDivergence),
         "student.adversarial": Default(Adversarial),
         "student.posterior": Default(PosteriorDivergence),

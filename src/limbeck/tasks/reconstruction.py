@@ -33,7 +33,7 @@ from limbeck.tasks.latents import (
     traversals,
 )
 from limbeck.tasks.real_images import DIRECTIONS, WATCHED, RealImages, diversity, images_of, some
-from limbeck.terms.bound import Reconstruction as Likelihood
+from limbeck.terms.bound import ReconstructionLoss
 from limbeck.types import Draw
 
 
@@ -249,13 +249,13 @@ def _untrained(network: nn.Module, method: Any, weights: Mapping[str, Any]) -> s
         return f"{type(network).__name__}, which has none"
     if method is None:
         return None
-    terms = {name: term for name, term in method.terms.items() if isinstance(term, Likelihood)}
+    terms = {name: term for name, term in method.terms.items() if isinstance(term, ReconstructionLoss)}
     reasons = [
         f"{name} without weight" if term.scaled else f"the likelihood {term.likelihood!r}"
         for name, term in terms.items()
         if not term.scaled or weights.get(name, 1.0) == 0
     ]
-    return None if len(reasons) < len(terms) else " and ".join(reasons) or "no Reconstruction among its terms"
+    return None if len(reasons) < len(terms) else " and ".join(reasons) or "no ReconstructionLoss among its terms"
 
 
 def _through(encoder: Autoencoder, decoder: Autoencoder, image: Tensor) -> Tensor:

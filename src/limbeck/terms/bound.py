@@ -22,7 +22,7 @@ LIKELIHOODS = ("gaussian", "discretized_gaussian", "bernoulli", "l1")
 
 
 @final
-class Reconstruction(SampleTerm):
+class ReconstructionLoss(SampleTerm):
     """-log p(x | z) by value of the image, z drawn from the student's posterior.
 
     Args:
@@ -38,7 +38,9 @@ class Reconstruction(SampleTerm):
 
     def __init__(self, likelihood: Literal["gaussian", "discretized_gaussian", "bernoulli", "l1"] = "gaussian") -> None:
         super().__init__()
-        require("Reconstruction.likelihood", likelihood in LIKELIHOODS, f"one of {', '.join(LIKELIHOODS)}", likelihood)
+        require(
+            "ReconstructionLoss.likelihood", likelihood in LIKELIHOODS, f"one of {', '.join(LIKELIHOODS)}", likelihood
+        )
         self.likelihood = likelihood
 
     @property
@@ -56,13 +58,13 @@ class Reconstruction(SampleTerm):
         if self.scaled and not hasattr(student, "log_scale"):
             kind = type(student).__name__
             raise RecipeError(
-                f"Reconstruction.likelihood: expected bernoulli or l1 for {kind}, a network without log_scale, found"
-                f" {self.likelihood!r}"
+                f"ReconstructionLoss.likelihood: expected bernoulli or l1 for {kind}, a network without log_scale,"
+                f" found {self.likelihood!r}"
             )
 
     def each(self, scene: Scene) -> Tensor:
         """Return the negative log-likelihood of each image (N,), by value."""
-        image, mean = scene.batch.need("image", "Reconstruction"), scene.student_output
+        image, mean = scene.batch.need("image", "ReconstructionLoss"), scene.student_output
         if self.likelihood == "l1":
             return l1(mean, image)
         if self.likelihood == "bernoulli":

@@ -28,9 +28,9 @@ from limbeck.networks.autoencoders.vq_vae import VqVae
 from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.networks.gan.patch_discriminator import PatchDiscriminator
 from limbeck.networks.handling.tap import features_at
-from limbeck.tasks.reconstruction import Reconstruction as Task
+from limbeck.tasks.reconstruction import Reconstruction
 from limbeck.terms.base import Term
-from limbeck.terms.bound import PriorDivergence, Reconstruction
+from limbeck.terms.bound import PriorDivergence, ReconstructionLoss
 from limbeck.terms.codes import Codebook
 from limbeck.terms.decoded import Decoded
 from limbeck.terms.output_distance import OutputDistance
@@ -76,7 +76,7 @@ def test_the_terms_of_the_bound_are_those_of_the_formulas() -> None:
         ("discretized_gaussian", partial(forms.discretized_gaussian_nll, log_scale=student.log_scale)),
         ("bernoulli", forms.bernoulli_nll),
     ):
-        method = Vae(student, terms={"student.reconstruction": Reconstruction(likelihood)})  # type: ignore[arg-type]
+        method = Vae(student, terms={"student.reconstruction": ReconstructionLoss(likelihood)})  # type: ignore[arg-type]
         found, given = losses(method), batch(method)
         assert given.image is not None and set(found) == {"student.reconstruction", "student.kl"}
         mean, log_variance = student.posterior(given.image)
@@ -127,7 +127,7 @@ def test_the_map_is_that_of_all_images_however_many_micro_batches_there_are(tmp_
     found = []
     for parts in (1, 4):
         method = Vae(autoencoder(2, 2), teacher=autoencoder(3, 5, seed=1), map_steps=2)
-        rest = {"images": InMemory(image), "task": Task(8), "weighting": Scheduled({}, method.losses())}
+        rest = {"images": InMemory(image), "task": Reconstruction(8), "weighting": Scheduled({}, method.losses())}
         trained(toy_job(tmp_path / str(parts), method, steps=3, batch=16, micro_batches=parts, **rest))
         assert method.map is not None and method.map.count == 32  # two steps of 16
         found.append(method.map.basis)
@@ -206,11 +206,11 @@ def test_without_a_teacher_reconstructions_can_be_attacked_too() -> None:
     student = autoencoder(2).eval()
 
     def worst(radius: float) -> float:
-        term = Worst(Reconstruction("l1"), Pgd(0.1, 0.05, 3), FixedStrength(radius))
-        method = Vae(student, terms={"student.worst": term, "student.reconstruction": Reconstruction("l1")}).eval()
+        term = Worst(ReconstructionLoss("l1"), Pgd(0.1, 0.05, 3), FixedStrength(radius))
+        method = Vae(student, terms={"student.worst": term, "student.reconstruction": ReconstructionLoss("l1")}).eval()
         return float(losses(method)["student.worst"])
 
-    plain = Vae(student, terms={"student.reconstruction": Reconstruction("l1")}).eval()
+    plain = Vae(student, terms={"student.reconstruction": ReconstructionLoss("l1")}).eval()
     assert worst(0.0) == pytest.approx(float(losses(plain)["student.reconstruction"]))
     assert worst(0.0) < worst(0.05) < worst(0.3)
 
@@ -248,7 +248,7 @@ def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> Non
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Reconstruction("normal"), r"Reconstruction\.likelihood: expected one of gaussian"),
+        (lambda: ReconstructionLoss("normal"), r"ReconstructionLoss\.likelihood: expected one of gaussian"),
         (lambda: PriorDivergence(-1.0), r"PriorDivergence\.free_bits: expected a number of at least 0"),
         (lambda: Decoded(OutputDistance(), "own"), r"Decoded\.latents: expected one of means, mixed"),
         (lambda: Vq(autoencoder(2)), "student: expected an autoencoder with a codebook"),  # type: ignore[arg-type]
@@ -324,7 +324,7 @@ def learned(folder: Path, method: Any, steps: int, weights: dict[str, float]) ->
     job = toy_job(
         folder,
         method,
-        task=Task(64),
+        task=Reconstruction(64),
         images=blobs(),
         weighting=Scheduled(weights, method.weights),
         steps=steps,
