@@ -29,12 +29,13 @@ from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.networks.gan.patch_discriminator import PatchDiscriminator
 from limbeck.networks.handling.tap import features_at
 from limbeck.tasks.reconstruction import Reconstruction
-from limbeck.terms.base import Term
+from limbeck.terms.base import SampleTerm, Term
 from limbeck.terms.bound import PriorDivergence, ReconstructionLoss
 from limbeck.terms.codes import Codebook
 from limbeck.terms.decoded import Decoded
 from limbeck.terms.output_distance import OutputDistance
 from limbeck.terms.perceptual import Perceptual
+from limbeck.terms.scene import Scene
 from limbeck.terms.worst import Worst
 from limbeck.types import Batch
 from limbeck.weighting.scheduled import Scheduled
@@ -190,6 +191,31 @@ def test_terms_of_the_same_decoders_on_other_latents() -> None:
         ("plain", (student.decode(drawn), rebuilt)),
     ):
         torch.testing.assert_close(found[f"student.{name}"], l1(*pair).mean().detach(), msg=name)
+
+
+class Brightness(SampleTerm):
+    """Keeps in the scene what it has seen, as `CriticFeatures` does."""
+
+    def each(self, scene: Scene) -> Tensor:
+        return scene.once("brightness", lambda: scene.student_output.flatten(1).mean(1))
+
+
+def test_what_a_term_keeps_in_the_scene_is_kept_for_each_kind_of_latents() -> None:
+    student, teacher = autoencoder(2), autoencoder(3, seed=1)
+    drawn, means = Brightness(), Decoded(Brightness(), "means")
+    method = Vae(student, teacher=teacher, terms={"student.drawn": drawn, "student.means": means})
+    found, image = losses(method), batch(method).image
+    torch.testing.assert_close(found["student.means"], student(image).mean().detach())
+    assert (found["student.drawn"] - found["student.means"]).abs() > 1e-3
+
+
+def test_only_free_bits_couple_the_samples_of_a_batch() -> None:
+    assert PriorDivergence(0.1).couples and not PriorDivergence().couples
+    student = autoencoder(2)
+    each = forms.kl_from_prior(*student.posterior(batch(Vae(student)).image)).mean(0)
+    least = each.median().item()  # half of the units are below it
+    found = losses(Vae(student, terms={"student.kl": PriorDivergence(least)}))["student.kl"]
+    torch.testing.assert_close(found, each.clamp(min=least).sum().detach() / 64)
 
 
 def test_a_swapped_encoder_learns_through_the_teachers_decoder_and_no_decoder_does() -> None:
