@@ -42,8 +42,8 @@ def engine(
     student: nn.Module, teacher: nn.Module, images: Images, training: Training, cache: TeacherCache | None
 ) -> Engine:
     """Return an engine that logs every step's losses."""
-    method = Supervised(deepcopy(student), deepcopy(teacher), logits=Kd(temperature=4.0))
-    weighting = Scheduled({"student.cross_entropy": 0.1, "student.logits": 0.9}, Supervised.losses)
+    method = Supervised(deepcopy(student), deepcopy(teacher), terms={"student.logits": Kd(temperature=4.0)})
+    weighting = Scheduled({"student.cross_entropy": 0.1, "student.logits": 0.9}, method.weights)
     material = Material(images, Classification(), cache=cache)
     job = Job(method, material, training, weighting, 0, Place(Path("nowhere")), Observation(log_every=1))
     return Engine(One("cpu"), job)

@@ -28,9 +28,13 @@ from torch import Tensor
 from limbeck.data.augmentations.augmentation import Flip
 from limbeck.data.augmentations.diffaugment import DiffAugment
 from limbeck.data.base import InMemory
+from limbeck.losses.feature_matching import FeatureMatching
 from limbeck.methods.gan import Gan
 from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.tasks.generation import Generation
+from limbeck.terms.adversarial import RealFake
+from limbeck.terms.penalties import R1
+from limbeck.terms.perceptual import CriticFeatures
 from limbeck.training.checkpoint import Checkpoints, load
 from limbeck.training.feed import Material
 from limbeck.training.job import Job, Observation, Place
@@ -41,18 +45,18 @@ from limbeck.weighting.scheduled import Scheduled
 
 STEPS = 120
 EVERY = 10  # steps between two checkpoints
-PLAIN: dict[str, Any] = {"method": {}, "training": {}}
-R1 = {"penalty": "r1", "penalty_interval": 4}
+LAZY_R1 = {"discriminator.penalty": partial(R1, every=4)}
+HINGE = {"discriminator.real_fake": partial(RealFake, "hinge")}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "R1 every fourth step": PLAIN | {"method": R1},
-    "bf16, hinge loss": PLAIN | {"method": {"loss": "hinge"}, "training": {"precision": "bf16"}},
+    "R1 every fourth step": {"terms": LAZY_R1},
+    "bf16, hinge loss": {"terms": HINGE, "training": {"precision": "bf16"}},
     "channels last, classes, DiffAugment": {
         "method": {"augment": DiffAugment()},
         "training": {"channels_last": True},
         "classes": 3,
     },
     "micro-batches, two critic steps": {"method": {"critic_steps": 2}, "training": {"micro_batches": 4}},
-    "streamed by two processes": {"method": R1, "training": {"workers": 2}, "streaming": True},
+    "streamed by two processes": {"terms": LAZY_R1, "training": {"workers": 2}, "streaming": True},
 }
 forkserver = multiprocessing.get_context("forkserver")
 
@@ -70,17 +74,21 @@ def job(name: str, folder: Path) -> Job:
     classes = setting.get("classes", 0)
     generator = partial(DcganGenerator, latent=8, size=16, classes=classes)
     critic = partial(DcganDiscriminator, size=16, classes=classes)
-    followed = {"features": {"blocks.0": "blocks.0"}, "critic_features": ["blocks.0"]}
-    method = Gan(generator(4), critic(6), generator(8), critic(6), **followed | setting["method"])
+    followed = {
+        "student.feature": FeatureMatching({"blocks.0": "blocks.0"}),
+        "student.critic_feature": CriticFeatures(["blocks.0"]),
+    }
+    terms = followed | {term: make() for term, make in setting.get("terms", {}).items()}
+    method = Gan(generator(4), critic(6), generator(8), critic(6), terms=terms, **setting.get("method", {}))
     image = torch.randint(0, 256, (160, 1, 16, 16), dtype=torch.uint8)
     images = (Streamed if setting.get("streaming") else InMemory)(image, torch.arange(160) % 3)
     adam = partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.99))
-    options = {"ema": 0.99, "schedule": "cosine", "warmup": 10, "clip": 5.0} | setting["training"]
+    options = {"ema": 0.99, "schedule": "cosine", "warmup": 10, "clip": 5.0} | setting.get("training", {})
     return Job(
         method=method,
         material=Material(images, Generation((8,), conditional=classes > 0), Flip()),
         training=Training(STEPS, 16, {"student": adam, "discriminator": adam}, checkpoint_every=EVERY, **options),
-        weighting=Scheduled({"student.adversarial": Schedule(0.1, start=0.3, ramp=0.2)}, Gan.losses),
+        weighting=Scheduled({"student.adversarial": Schedule(0.1, start=0.3, ramp=0.2)}, method.weights),
         seed=1,
         place=Place(folder, name, accelerator="cpu"),
         observation=Observation(log_every=1),

@@ -29,6 +29,8 @@ from limbeck.methods.gan import Gan
 from limbeck.networks.blocks.conditional import ConditionalBatchNorm2d
 from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.tasks.generation import Generation
+from limbeck.terms.output_distance import OutputDistance
+from limbeck.terms.penalties import R1
 from limbeck.training.checkpoint import load
 from limbeck.training.feed import Material
 from limbeck.training.job import Job, Observation, Place
@@ -64,12 +66,13 @@ def history(steps: int, **parts: int) -> list[dict[str, float]]:
     """Return every loss of every step; `parts` are the processes or the micro-batches that share a batch."""
     torch.manual_seed(0)
     critic = partial(DcganDiscriminator, 16, size=SIZE)
-    method = Gan(generator(6), critic(), generator(12), critic(), penalty="r1", penalty_weight=0.3, output="l2")
+    terms = {"discriminator.penalty": R1(weight=0.3), "student.output": OutputDistance(distance="l2")}
+    method = Gan(generator(6), critic(), generator(12), critic(), terms=terms)
     image = torch.randint(0, 256, (256, 1, SIZE, SIZE), dtype=torch.uint8)
     adam = partial(torch.optim.Adam, lr=1e-4)
     training = Training(steps, BATCH, {"student": adam, "discriminator": adam}, ema=0.99, **parts)
     with tempfile.TemporaryDirectory() as folder:
-        task, weighting = Generation((LATENT,)), Scheduled({"discriminator.soft_label": 0.5}, Gan.losses)
+        task, weighting = Generation((LATENT,)), Scheduled({"discriminator.soft_label": 0.5}, method.weights)
         place = Place(Path(folder), accelerator="cpu")
         observation = Observation(", ".join(f"{name} {count}" for name, count in parts.items()), log_every=1)
         job = Job(method, Material(InMemory(image), task), training, weighting, 0, place, observation)

@@ -30,7 +30,7 @@ name: onnx
 seeds: 3
 data: {class_path: Glyphs, init_args: {size: 16, train: 128, validation: 32, test: 64, channels: 3, classes: ABCD}}
 task: Classification
-method: {class_path: Supervised, init_args: {logits: Kd}}
+method: {class_path: Supervised, init_args: {terms: {student.logits: Kd}}}
 teacher:
   network: {class_path: OnnxClassifier, init_args: {weights: teacher.onnx}}
 student:

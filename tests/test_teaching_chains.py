@@ -22,7 +22,7 @@ data: {class_path: Glyphs, init_args: {size: 16, train: 256, validation: 32, tes
 """
 TAIL = """
 task: Classification
-method: {class_path: Supervised, init_args: {logits: Kd}}
+method: {class_path: Supervised, init_args: {terms: {student.logits: Kd}}}
 teacher:
   network: {class_path: SmallCnn, init_args: {width: 8, size: 16, classes: 2}}
   training: {steps: 20, batch: 32}
@@ -72,7 +72,7 @@ def test_one_arm_is_trained_with_all_that_it_needs_and_measured_as_in_the_run(
 
 FINE_TUNED = """
 task: Classification
-method: {class_path: Supervised, init_args: {logits: Kd}}
+method: {class_path: Supervised, init_args: {terms: {student.logits: Kd}}}
 teacher:
   network: {class_path: SmallCnn, init_args: {width: 8, size: 16, classes: 3}}
   load: LETTERS
