@@ -250,4 +250,5 @@ def test_what_there_is_to_build_from_needs_torch_alone(tmp_path: Path) -> None:
     """`limbeck list` imports every room; nothing else heavy comes with them, nor with `distill`."""
     listed = "from limbeck.cli import main\nassert main(['list']) == 0"
     captions = "from limbeck.data.glyphs import Glyphs\nGlyphs().caption(0)"  # fonts wait until they are drawn
-    assert loaded(f"{listed}\n{captions}\nfrom limbeck import distill", tmp_path) == {"torch"}
+    assert loaded(f"{listed}\n{captions}", tmp_path) == {"torch"}
+    assert loaded("from limbeck import distill", tmp_path) == {"torch", "pydantic"}

@@ -37,7 +37,9 @@ teacher:
   training: {steps: 10, batch: 16, ema: 0.9}
 student:
   network: {class_path: DcganGenerator, init_args: {width: 2, latent: 8, size: 16, classes: 2}}
-  method: {class_path: Gan, init_args: {terms: {student.critic_feature: {class_path: CriticFeatures, init_args: {paths: [blocks.0]}}}}}
+  method:
+    class_path: Gan
+    init_args: {terms: {student.critic_feature: {class_path: CriticFeatures, init_args: {paths: [blocks.0]}}}}
   start_from_teacher: [discriminator]
   training: {steps: 60, batch: 16, optimizers: {student: {class_path: Adam, init_args: {lr: 0.01}}}}
   weights: {student.adversarial: 0.0, student.output: 10.0, student.critic_feature: 1.0}

@@ -149,7 +149,7 @@ class Setting:
         material = Material(images(self.channels), self.task)
         return next(Feed(material, method.draws(), seed=0, batch=BATCH).steps(step, step + 1))
 
-    def job(self, folder: Path, makings: Mapping[str, Any], weight: float = 0.05, **options: Any) -> Job:
+    def job(self, folder: Path, makings: Mapping[str, Any], weight: float = 1e-3, **options: Any) -> Job:
         method = self.method({name: making() for name, making in makings.items()})
         weights = dict.fromkeys(makings, weight)
         rates = {player: partial(torch.optim.SGD, lr=1e-3) for player in method.players()}
@@ -255,6 +255,13 @@ MAKINGS: dict[type[Term], list[Making]] = {
     adversarial.Adversarial: [around(adversarial.Adversarial)],
     attacked.SoftAnswers: [around(attacked.SoftAnswers), around(partial(attacked.SoftAnswers, "clean", 2.0))],
     attacked.Stability: [around(attacked.Stability), around(partial(attacked.Stability, 0.5))],
+    bound.ReconstructionLoss: [around(bound.ReconstructionLoss)],
+    bound.PriorDivergence: [around(partial(bound.PriorDivergence, 0.01))],
+    posterior_divergence.PosteriorDivergence: [around(posterior_divergence.PosteriorDivergence)],
+    decoded.Decoded: [
+        around(lambda: decoded.Decoded(output_distance.OutputDistance())),
+        around(lambda: worst.Worst(decoded.Decoded(output_distance.OutputDistance(), "prior"), LATENT())),
+    ],
     codes.Codebook: [around(codes.Codebook)],
     codes.Commitment: [around(codes.Commitment)],
     cross_entropy.CrossEntropy: [around(partial(cross_entropy.CrossEntropy, 0.1))],
