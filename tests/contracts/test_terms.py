@@ -24,8 +24,10 @@ from limbeck.attacks.strength import SteeredStrength
 from limbeck.data.degradations.blur import Blur
 from limbeck.errors import RecipeError
 from limbeck.losses.base import FeatureLoss, LogitLoss
+from limbeck.losses.factor_transfer import FactorTransfer
 from limbeck.losses.hint import Hint
 from limbeck.losses.kd import Kd
+from limbeck.losses.review import Review
 from limbeck.methods.adversarial import AdversarialTraining
 from limbeck.methods.adversarial_segment import AdversarialSegment
 from limbeck.methods.ard import Ard
@@ -45,7 +47,6 @@ from limbeck.methods.vae import Vae
 from limbeck.methods.vq import Vq
 from limbeck.networks.autoencoders.vae import ResidualVae
 from limbeck.networks.autoencoders.vq_vae import VqVae
-from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.networks.classifiers.vgg import Vgg16
 from limbeck.networks.gan.patch_discriminator import PatchDiscriminator
 from limbeck.networks.stylizers.johnson import JohnsonStylizer
@@ -60,9 +61,11 @@ from limbeck.tasks.stylization import Stylization
 from limbeck.terms import (
     adversarial,
     attacked,
+    bound,
     boundary_weighted_kl,
     codes,
     cross_entropy,
+    decoded,
     distribution,
     follow,
     mutual,
@@ -71,6 +74,7 @@ from limbeck.terms import (
     penalties,
     perceptual,
     pixel_cross_entropy,
+    posterior_divergence,
     soft_label,
     spectral,
     stored_boundary,
@@ -150,6 +154,7 @@ class Setting:
         return next(Feed(material, method.draws(), seed=0, batch=BATCH).steps(step, step + 1))
 
     def job(self, folder: Path, makings: Mapping[str, Any], weight: float = 1e-3, **options: Any) -> Job:
+        torch.manual_seed(1)
         method = self.method({name: making() for name, making in makings.items()})
         weights = dict.fromkeys(makings, weight)
         rates = {player: partial(torch.optim.SGD, lr=1e-3) for player in method.players()}
@@ -158,6 +163,32 @@ class Setting:
             "weighting": Scheduled(weights, method.weights), "optimizers": rates,
         }  # fmt: skip
         return toy_job(folder, method, **rest | options)
+
+
+class ToyCritic(nn.Module):
+    """One score an image."""
+
+    def __init__(self, channels: int = 1) -> None:
+        super().__init__()
+        self.classes = 0
+        self.blocks = nn.Sequential(nn.Conv2d(channels, 2, 3, padding=1), nn.Tanh())
+        self.score = nn.Linear(128, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        score: Tensor = self.score(self.blocks(image).flatten(1))
+        return score.squeeze(1)
+
+
+class Eye(nn.Module):
+    """Sees images of any number of channels in grey."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Tanh())
+
+    def forward(self, image: Tensor) -> Tensor:
+        seen: Tensor = self.layers(image.mean(1, keepdim=True))
+        return seen
 
 
 def critic(channels: int = 1) -> PatchDiscriminator:
@@ -191,7 +222,7 @@ SMALL_VAE: dict[str, Any] = {"channels": 1, "size": 8}
 SMALL_VQ: dict[str, Any] = {"latent": 3, "channels": 1, "size": 8, "halvings": 1, "codes": 5}
 SETTINGS: dict[str, Setting] = {
     "Gan": Setting(
-        lambda terms: Gan(ToyGenerator(2), critic(), ToyGenerator(3), critic(), terms=terms),
+        lambda terms: Gan(ToyGenerator(2), ToyCritic(), ToyGenerator(3), ToyCritic(), terms=terms),
         Generation((4,), samples=8),
         paths=({"body": "body"}, {"start": "start"}),
     ),
@@ -212,13 +243,15 @@ SETTINGS: dict[str, Setting] = {
         paths=CLASSIFIERS,
     ),
     "Restore": Setting(
-        lambda terms: Restore(ToyRestorer(2), critic(), ToyRestorer(3), critic(), terms=terms, size=8),
+        lambda terms: Restore(ToyRestorer(2), ToyCritic(), ToyRestorer(3), ToyCritic(), terms=terms, size=8),
         Restoration(Blur(1.0)),
     ),
     "Segment": Setting(
         lambda terms: Segment(ToySegmenter(2), critic(4), ToySegmenter(3), terms=terms, size=8), Segmentation()
     ),
-    "PseudoLabel": Setting(lambda terms: PseudoLabel(ToySegmenter(2), ToySegmenter(3), terms=terms), Segmentation()),
+    "PseudoLabel": Setting(
+        lambda terms: PseudoLabel(ToySegmenter(2), ToySegmenter(3), terms=terms, size=8), Segmentation()
+    ),
     "AdversarialSegment": Setting(
         lambda terms: AdversarialSegment(ToySegmenter(2), ToySegmenter(3), terms=terms, size=8, attack=ATTACK()),
         Segmentation(),
@@ -244,10 +277,6 @@ SETTINGS: dict[str, Setting] = {
 
 def around(term: Callable[..., Term]) -> Callable[[Mapping[str, str]], Term]:
     return lambda paths: term()
-
-
-def eye(channels: int = 1) -> SmallCnn:
-    return SmallCnn(2, channels=channels, size=8, classes=3).eval()
 
 
 MAKINGS: dict[type[Term], list[Making]] = {
@@ -278,10 +307,10 @@ MAKINGS: dict[type[Term], list[Making]] = {
     painting.ChannelStatistics: [around(partial(painting.ChannelStatistics, ["relu1_1"]))],
     penalties.R1: [around(partial(penalties.R1, 1.0, 2))],
     penalties.GradientPenalty: [around(partial(penalties.GradientPenalty, 1.0))],
-    perceptual.Perceptual: [around(lambda: perceptual.Perceptual(eye(), ["blocks.0"]))],
+    perceptual.Perceptual: [around(lambda: perceptual.Perceptual(Eye(), ["layers"]))],
     perceptual.CriticFeatures: [
-        around(partial(perceptual.CriticFeatures, ["blocks.0"])),
-        around(partial(perceptual.CriticFeatures, ["blocks.0"], True)),
+        around(partial(perceptual.CriticFeatures, ["blocks"])),
+        around(partial(perceptual.CriticFeatures, ["blocks"], True)),
     ],
     pixel_cross_entropy.PixelCrossEntropy: [around(pixel_cross_entropy.PixelCrossEntropy)],
     boundary_weighted_kl.BoundaryWeightedKl: [around(boundary_weighted_kl.BoundaryWeightedKl)],
@@ -304,7 +333,7 @@ MAKINGS: dict[type[Term], list[Making]] = {
         around(lambda: worst.Worst(boundary_weighted_kl.BoundaryWeightedKl(), ATTACK())),
     ],
 }  # fmt: skip
-SMALL = {"count": 24, "negatives": 3, "classes": 3, "pixels": 6, "regions": 3, "pixel_anchors": 6, "stored": 2}
+SMALL = {"k": 2, "count": 24, "negatives": 3, "classes": 3, "pixels": 6, "regions": 3, "pixel_anchors": 6, "stored": 2}
 
 
 def makings_of(loss: type[LogitLoss | FeatureLoss]) -> list[Making]:
@@ -312,7 +341,7 @@ def makings_of(loss: type[LogitLoss | FeatureLoss]) -> list[Making]:
     known = {name: value for name, value in SMALL.items() if name in arguments(loss)}
     if issubclass(loss, FeatureLoss):
         return [lambda paths: loss(paths, **known)]  # type: ignore[call-arg]
-    return [lambda paths: loss(**({"loss": Kd()} if "loss" in arguments(loss) else {}))]
+    return [lambda paths: loss(**known, **({"loss": Kd()} if "loss" in arguments(loss) else {}))]
 
 
 LOSSES: list[type[Any]] = [*catalogue(LogitLoss), *catalogue(FeatureLoss)]
@@ -336,12 +365,13 @@ def admitted(name: str) -> dict[str, tuple[type[Any], Callable[[], Any]]]:
                 make = partial(making, paths)
                 place = f"{player_of(make(), name)}.{kind.__name__}{number}"
                 try:
-                    setting.method({place: make()})
+                    method = setting.method({place: make()})
                 except RecipeError as error:
-                    assert "\n" not in str(error) and place.rpartition(".")[2] in str(error), str(error)
+                    assert "\n" not in str(error) and place in str(error), str(error)
                     continue
-                found[place] = (kind, make)
-                break
+                if place in method.terms:  # it falls away where it is taught and there is no teacher
+                    found[place] = (kind, make)
+                    break
     return found
 
 
@@ -415,13 +445,23 @@ def test_a_method_with_all_its_terms_resumes_with_the_same_bits(name: str, tmp_p
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_two_processes_follow_one_whatever_the_terms(name: str, pair: Pair, tmp_path: Path) -> None:
+    """They end within a fiftieth of the way that was gone; batch statistics of a loss are each process's own."""
     setting = SETTINGS[name]
-    makings = {place: make for place, (_, make) in admitted(name).items()}
-    one = trained(setting.job(tmp_path / "1", makings))
-    job = setting.job(tmp_path / "2", makings, processes=2)
-    pair(train, job)
-    two = load(job.place.final)
-    for key, value in one["method"].items():
-        torch.testing.assert_close(
-            two["method"][key], value, rtol=1e-3, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}"
-        )
+    makings = {place: make for place, (_, make) in admitted(name).items() if not has_batch_statistics(make())}
+    job = setting.job(tmp_path / "1", makings)
+    assert isinstance(job.method, Method)
+    before = {key: value.clone() for key, value in job.method.state_dict().items()}
+    one = trained(job)["method"]
+    halves = setting.job(tmp_path / "2", makings, processes=2)
+    pair(train, halves)
+    two = load(halves.place.final)["method"]
+    assert any(not torch.equal(one[key], value) for key, value in before.items())
+    for key, value in before.items():
+        start, end, other = (tensor.double() for tensor in (value, one[key], two[key]))
+        assert (other - end).norm() <= 0.02 * (end - start).norm() + 1e-6 * start.norm() + 1e-7, key
+
+
+def has_batch_statistics(term: nn.Module) -> bool:
+    """Tell whether a term normalises over a batch, once it has joined: factor transfer and review do."""
+    loss = term.loss if isinstance(term, follow.FollowFeatures) else term
+    return isinstance(loss, FactorTransfer | Review)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import cast as typed
 
@@ -25,6 +26,10 @@ class Autoencoding(Method):
     """
 
     map: LatentMap | None
+
+    @abstractmethod  # only those below are built
+    def __init__(self) -> None:
+        super().__init__()
 
     def cast(
         self,

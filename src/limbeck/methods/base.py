@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, nearest_or_all
 from limbeck.losses.base import FeatureLoss, LogitLoss
-from limbeck.networks.handling.adapters import feature_shapes
+from limbeck.networks.handling.feature_shapes import feature_shapes
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.terms.base import Answers, Term, blank, join
 from limbeck.terms.follow import as_term

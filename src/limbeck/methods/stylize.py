@@ -13,7 +13,7 @@ from limbeck.data.pictures import picture
 from limbeck.errors import RecipeError, require
 from limbeck.losses.style import gram
 from limbeck.methods.base import Default, Method, Terms
-from limbeck.networks.handling.adapters import feature_shapes
+from limbeck.networks.handling.feature_shapes import feature_shapes
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.networks.handling.tap import features_at
 from limbeck.terms.base import blank

@@ -7,6 +7,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
+from limbeck.errors import require
 from limbeck.losses.base import FeatureLoss, LogitLoss
 from limbeck.losses.gather import masked_mean
 from limbeck.losses.segmentation import pixel_rows
@@ -79,7 +80,14 @@ class FollowFeatures(Term):
         return {"student": list(self.loss.paths), "teacher": list(self.loss.paths.values())}
 
     def join(self, cast: Cast) -> None:
-        """Let the loss make what it owns for the shapes of the features."""
+        """Let the loss make what it owns for the shapes of the features.
+
+        Raises:
+            RecipeError: It needs the class of every pixel, and there is none.
+        """
+        kind = type(self.loss).__name__
+        told = not self.loss.needs_label or cast.answers == "logits of pixels"
+        require(kind, told, "a student that tells the class of every pixel, as masks are compared", cast.answers)
         own = self.paths()
         self.loss.fit_to(cast.shapes("student", own["student"]), cast.shapes("teacher", own["teacher"]))
 

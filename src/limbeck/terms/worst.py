@@ -7,7 +7,7 @@ from typing import final
 
 from torch import Tensor
 
-from limbeck.attacks.base import Attack
+from limbeck.attacks.base import Attack, Bounds
 from limbeck.attacks.latent import on_shell
 from limbeck.attacks.strength import Strength
 from limbeck.errors import require
@@ -52,6 +52,14 @@ class Worst(AroundSamples):
         """
         super().join(cast)
         self.field, self.shape = self.term.attacked(cast)
+        bounds: Bounds | None = getattr(self.attack, "bounds", None)
+        bounded = bounds is not None and (bounds.low, bounds.high) != (None, None)
+        require(
+            f"{type(self.attack).__name__}.low, high",
+            not (bounded and self.field == "latent"),
+            "null and null, as latents have no bounds",
+            None if bounds is None else [bounds.low, bounds.high],
+        )
 
     def draws(self) -> Mapping[str, Draw]:
         """Return what the term and the attack draw."""

@@ -43,11 +43,18 @@ class Tap:
     """
 
     def __init__(self, network: nn.Module, paths: Sequence[str]) -> None:
+        self._kind = type(unwrap(network)).__name__
         self._modules = {path: module_at(network, path, "feature path") for path in paths}
         self._outputs: dict[str, Tensor] = {}
 
     def __getitem__(self, path: str) -> Tensor:
-        """Return the last output of the module at `path`."""
+        """Return the last output of the module at `path`.
+
+        Raises:
+            RecipeError: The network did not run it.
+        """
+        if path not in self._outputs:
+            raise RecipeError(f"feature path {path!r}: {self._kind} does not run this module; choose one inside it")
         return self._outputs[path]
 
     def __contains__(self, path: str) -> bool:
