@@ -24,7 +24,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +40,7 @@ from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.networks.given.weights import save_weights
 from limbeck.recipe.reader import read_recipe
 from limbeck.recipe.rehearsal import rehearse
+from limbeck.types import Batch
 
 pytestmark = pytest.mark.usefixtures("_blank_drawings")
 
@@ -185,12 +186,27 @@ def test_sections_fit_the_recipe_of_their_page(block: Block, folder: Path) -> No
 
 
 def test_the_example_method_is_a_method(folder: Path) -> None:
-    """Its soft target is T² KL, worked out for two classes; nothing is to be learnt from oneself."""
-    method = load("soft_targets").SoftTargets(torch.nn.Identity(), torch.nn.Identity(), temperature=2.0)
+    """Its soft target is T² KL, worked out for two classes; nothing is to be learnt from oneself, or from nobody."""
+    example = load("soft_targets")
     logits, goal = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 2 * math.log(3)]])  # p = 1/4, 3/4 at T = 2
     expected = 4 * (0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5))
-    torch.testing.assert_close(method._follow(logits, goal), torch.tensor(expected))
-    assert method._follow(goal, goal).abs() < 1e-6
+    term = example.SoftTarget(temperature=2.0)
+    found = [term.each(SimpleNamespace(student_output=own, teacher_output=goal)) for own in (logits, goal)]
+    torch.testing.assert_close(torch.cat(found), torch.tensor([expected, 0.0]))
+    method = example.SoftTargets(torch.nn.Flatten(), torch.nn.Flatten())
+    (update,) = method.updates(Batch(image=goal[:, :, None, None], label=torch.tensor([0])), 0)
+    losses = {name: float(loss()) for name, loss in update.losses.items()}
+    assert losses == pytest.approx({"label": math.log(10), "soft_target": 0.0})  # softmax of 0, log 9 is 1/10, 9/10
+    assert list(example.SoftTargets(torch.nn.Flatten()).terms) == ["student.label"]
+
+
+def test_the_example_term_is_a_term(folder: Path) -> None:
+    """Black against black with a white column in the middle: 2 on both of its sides, nothing from row to row."""
+    term = load("my_terms").Edges()
+    flat = torch.full((1, 1, 2, 3), -1.0)
+    striped = flat.index_fill(3, torch.tensor([1]), 1.0)
+    scenes = (SimpleNamespace(student_output=student, teacher_output=flat) for student in (striped, flat))
+    assert [float(term.each(scene)) for scene in scenes] == [2.0, 0.0]
 
 
 def test_enough_of_the_documents_runs() -> None:
@@ -198,6 +214,7 @@ def test_enough_of_the_documents_runs() -> None:
     assert {"run", "recipe"} <= marked["README.md"]
     assert {"file", "recipe"} <= marked["CONTRIBUTING.md"]
     assert {"file", "run", "recipe"} <= marked["docs/getting-started.md"]
+    assert {"file", "recipe"} <= marked["docs/terms.md"]
     assert {"file", "recipe", "teacher", "section"} == marked["docs/teachers.md"] - {""}
 
 
@@ -249,7 +266,17 @@ def test_no_folder_of_a_machine_is_named(page: Path) -> None:
     assert re.findall(r"(?<![\w.:/])/(?:home|work|tmp|root|Users|mnt|data)/", page.read_text()) == []
 
 
-def test_tables_are_up_to_date() -> None:
-    script = [sys.executable, str(ROOT / "benchmarks" / "tables.py"), "--check"]
-    done = subprocess.run(script, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("script", ["tables.py", "class_tables.py"])
+def test_tables_are_up_to_date(script: str) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / script), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_decisions_have_numbers_of_their_own_and_are_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    names = sorted(page.name for page in folder.glob("0*.md"))
+    assert [name[:4] for name in names] == [f"{number:04}" for number in range(1, len(names) + 1)]
+    assert re.findall(r"^\| \[\d+\]\((.+?)\)", (folder / "README.md").read_text(), re.M) == names
+    for name in names:
+        assert (folder / name).read_text().startswith(f"# {name[:4]}: ")

@@ -6,7 +6,7 @@
     data: {class_path: FashionMNIST, init_args: {size: 32}}
     task: {class_path: Generation, init_args: {latent: [64]}}
     features: {...}           # an arm with a name, trained on the data; or a ready {class_path: ...}
-    method: {class_path: Gan, init_args: {loss: hinge}}
+    method: {class_path: Gan, init_args: {critic_steps: 2}}
     networks: {discriminator: {class_path: DcganDiscriminator}}     # what the method needs besides the student
     augmentation: {class_path: Flip}
     weighting: Scheduled      # how the losses of one update become one number
