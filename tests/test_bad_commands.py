@@ -28,6 +28,8 @@ from limbeck.data.base import Split
 from limbeck.errors import LimbeckError
 from limbeck.networks.gan.dcgan import DcganDiscriminator
 from limbeck.tasks.generation import Generation
+from limbeck.terms.penalties import R1
+from limbeck.terms.perceptual import CriticFeatures
 from limbeck.training import checkpoint
 
 RECIPE = """
@@ -244,7 +246,7 @@ WORDS = [
     says("sample tiny.yaml --pairs -5", "--pairs: expected a whole number of at least 1, found -5"),
     says("sample tiny.yaml --pairs few", "--pairs: expected a whole number, found 'few'"),
     says("sample tiny.yaml --pairs 5 --to a.png", "--to: expected a file that ends in .safetensors", "found a.png"),
-    says("list nonsense", "list nonsense: no such room or class; attack strengths, attacks"),
+    says("list nonsense", "list nonsense: no such room or class; there are the rooms attack strengths, attacks"),
     says("list DcganGenerater", "no such room or class (did you mean 'DcganGenerator'?)"),
     says("compare", "required: results"),
     says("compare runs/absent", "runs/absent: could not be read", "expected a result.json"),
@@ -520,8 +522,8 @@ DISTILL: dict[str, tuple[dict[str, Any], str]] = {
     "no latent": ({"latent": ()}, r"latent: expected the shape of one latent.*found \(\)"),
     "latent as a number": ({"latent": 6}, "latent: expected the shape of one latent.*found 6"),
     "unknown method": ({"method": "gna"}, "no method 'gna' .did you mean 'gan'.*supervised"),
-    "unknown option": ({"penalti": "r1"}, r"no such argument 'penalti' \(did you mean 'penalty'\?\); Gan has alpha"),
-    "wrong option": ({"penalty": "r3"}, "gan.penalty: expected none, r1 or gradient_penalty, found 'r3'"),
+    "unknown option": ({"critic_step": 2}, r"no such argument 'critic_step' \(did you mean 'critic_steps'\?\); Gan"),
+    "wrong option": ({"critic_steps": 0}, "critic_steps: expected a whole number of at least 1, found 0"),
     "unknown loss": ({"weights": {"student.ouput": 1.0}}, "student.ouput: no such loss .did you mean 'student.output'"),
     "negative weight": ({"weights": {"student.output": -1.0}}, "student.output: weight: .* number of at least 0"),
     "floats out of range": ({"data": torch.full((64, 3, 8, 8), 255.0)}, r"float images in \[-1, 1\], found 255..255"),
@@ -541,7 +543,8 @@ DISTILL: dict[str, tuple[dict[str, Any], str]] = {
     "a place below a file": ({"out": "file/x"}, "file/x/arms: cannot be made"),
     "features by name": ({"features": "inception"}, "features: expected a FeatureExtractor, found 'inception'"),
     "a discriminator of other images": ({"discriminator": DcganDiscriminator(4)}, "cannot be called with images"),
-    "critic features of nobody": ({"critic_features": ["0"]}, "teacher_discriminator: expected one to read"),
+    "critic features of nobody": ({"terms": {"student.c": CriticFeatures(["0"])}}, "needs a teacher_discriminator"),
+    "a term of another player": ({"terms": {"student.penalty": R1()}}, "terms.student.penalty: expected a term of the"),
 }  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def test_an_arm_is_known_by_what_is_in_the_file(folder: Path) -> None:
 def test_checks_tell_what_cannot_be_done_with_an_onnx_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", *COMMAND[:1]]) == 0
     assert "–" in next(line for line in capsys.readouterr().out.splitlines() if "teacher" in line)
-    follow = ["--method.init_args.features", "{class_path: Hint, init_args: {paths: {blocks.0: blocks.0}}}"]
+    follow = ["--method.init_args.terms.student.hint", "{class_path: Hint, init_args: {paths: {blocks.0: blocks.0}}}"]
     for flags, message in (
         (["--teacher.training", "{steps: 1}"], "OnnxClassifier has no parameters to train"),
         (follow, "no such module in OnnxGraph; it has none: only its output can be seen"),

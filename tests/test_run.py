@@ -174,6 +174,7 @@ def test_a_teacher_from_a_file_is_the_same_teacher(folder: Path, tmp_path: Path)
         teacher=replace(recipe.teacher, training=None, load=weights, networks={}),
         students={n: replace(s, method=recipe.teacher.method) for n, s in students.items()},
         controls={},
+        control_of={},
     )
     result = run(loaded, tmp_path / "out", arms=folder / "out/arms", accelerator="cpu")
     first = json.loads((folder / "out/result.json").read_text())["arms"]["teacher"]["quality"]

@@ -21,23 +21,44 @@ DOTTED = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a verb and return the exit status: 0, 1 (an out-of-date or failed check), 2 (bad input), 130 (stopped)."""
+    """Run a verb and return the exit status.
+
+    It is 0, 1 (an out-of-date or failed check), 2 (bad input), 130 (stopped) or 141 (nobody reads the output).
+    """
     _let_threads_rest()
     sys.path.insert(0, "")  # so that a class_path reaches modules in the working directory, as with `python -m`
     try:
         _obey(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
     except LimbeckError as error:
         print(f"limbeck: {error}", file=sys.stderr)
         return 130 if type(error).__name__ == "Interrupted" else 2
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        if error.errno not in CANNOT_WRITE:
-            raise
-        place = error.filename2 or error.filename or "output"
-        print(f"limbeck: {place}: cannot be written ({error.strerror}); free space or choose another", file=sys.stderr)
-        return 2
+        return _unwritten(error)
     return 0
+
+
+def _unwritten(error: OSError) -> int:
+    """Return the exit status after output that could not be written, and say why; another error is raised again."""
+    if isinstance(error, BrokenPipeError) and _reader_left():
+        return 141
+    if error.errno not in CANNOT_WRITE:
+        raise error
+    place = error.filename2 or error.filename or "output"
+    print(f"limbeck: {place}: cannot be written ({error.strerror}); free space or choose another", file=sys.stderr)
+    return 2
+
+
+def _reader_left() -> bool:
+    """Return whether nobody reads what is printed any more, as in `limbeck list | head`; the rest is then dropped."""
+    try:
+        os.write(sys.stdout.fileno(), b"\n")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        return True
+    return False
 
 
 def _let_threads_rest() -> None:

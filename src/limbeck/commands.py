@@ -144,14 +144,15 @@ def _list(options: Namespace, changes: list[tuple[str, str]], command: str) -> N
     from limbeck.recipe.catalogue import catalogue, describe, rooms, summary  # noqa: PLC0415
 
     offered = {room: catalogue(base) for room, base in rooms().items()}
+    filled = [room for room, found in offered.items() if found]
     classes = {cls.__name__: cls for found in offered.values() for cls in found}
     if options.what in classes:
         _explain(describe(classes[options.what]))
         return
     if options.what is not None and options.what not in offered:
-        near = nearest(options.what, [*offered, *classes])
-        raise RecipeError(f"list {options.what}: no such room or class{near}; {', '.join(offered)}")
-    for room in [options.what] if options.what else [name for name, found in offered.items() if found]:
+        near = nearest(options.what, [*offered, *classes]) or f"; there are the rooms {', '.join(filled)}"
+        raise RecipeError(f"list {options.what}: no such room or class{near}")
+    for room in [options.what] if options.what else filled:
         print(room)
         for cls in offered[room]:
             print(f"  {cls.__name__:<24} {summary(cls)}")
@@ -160,6 +161,8 @@ def _list(options: Namespace, changes: list[tuple[str, str]], command: str) -> N
 def _explain(entry: Entry) -> None:
     """Print what a class is for, and its arguments."""
     print(f"{entry.name}  ({entry.path})\n{entry.summary}\n")
+    if entry.details:
+        print(f"{entry.details}\n")
     for a in entry.arguments:
         print(f"  {a.name}: {a.type}{'' if a.required else f' = {a.default!r}'}\n      {a.doc}")
 

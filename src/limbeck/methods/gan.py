@@ -58,7 +58,7 @@ class Gan(Method):
     }
     moved_arguments: ClassVar[Mapping[str, str]] = {
         "loss": "discriminator.real_fake: {class_path: RealFake, init_args: {loss: ...}}",
-        "penalty": "discriminator.penalty: {class_path: R1, init_args: {weight: ..., every: ...}}, or GradientPenalty",
+        "penalty": "discriminator.penalty: {class_path: R1 or GradientPenalty, init_args: {weight: ..., every: ...}}",
         "penalty_weight": "discriminator.penalty: {class_path: R1, init_args: {weight: ...}}",
         "penalty_interval": "discriminator.penalty: {class_path: R1, init_args: {every: ...}}",
         "alpha": "discriminator.soft_label: {class_path: SoftLabel, init_args: {alpha: ...}}",

@@ -61,11 +61,20 @@ class Argument:
 
 @dataclass(frozen=True)
 class Entry:
-    """A class as `limbeck list` shows it."""
+    """A class as `limbeck list` shows it.
+
+    Attributes:
+        name: Its name.
+        path: Its dotted import path.
+        summary: The first line of its docstring.
+        details: What the docstring says after that, up to the arguments.
+        arguments: The constructor's arguments.
+    """
 
     name: str
     path: str
     summary: str
+    details: str
     arguments: tuple[Argument, ...]
 
 
@@ -135,8 +144,10 @@ def _at_path(bases: tuple[type, ...], path: str) -> type:
 
 
 def describe(cls: type) -> Entry:
-    """Return the name, first docstring line and arguments of a class."""
-    return Entry(cls.__name__, f"{cls.__module__}.{cls.__qualname__}", summary(cls), tuple(arguments(cls).values()))
+    """Return what there is to know of a class before it is chosen."""
+    details = parse_docstring(inspect.cleandoc(cls.__doc__ or "")).long_description or ""
+    path = f"{cls.__module__}.{cls.__qualname__}"
+    return Entry(cls.__name__, path, summary(cls), details, tuple(arguments(cls).values()))
 
 
 def summary(cls: type) -> str:
@@ -240,10 +251,16 @@ def type_text(annotation: Any) -> str:
     if origin is tuple and not (len(inner) == 2 and inner[1] is Ellipsis):
         return f"list of {len(inner)} ({', '.join(type_text(i) for i in inner)})"
     if inspect.isclass(origin) and issubclass(origin, Mapping):
-        return f"mapping of {type_text(inner[0])} to {type_text(inner[1])}"
+        return f"mapping of {type_text(inner[0])} to {_in_brackets(inner[1])}"
     if inspect.isclass(origin) and issubclass(origin, Sequence):
-        return f"list of {type_text(inner[0])}"
+        return f"list of {_in_brackets(inner[0])}"
     return _SIMPLE.get(annotation) or str(getattr(annotation, "__name__", annotation))
+
+
+def _in_brackets(annotation: Any) -> str:
+    """Return the text of a type inside another one, in brackets where it is a choice: "list of (number or null)"."""
+    text = type_text(annotation)
+    return f"({text})" if get_origin(annotation) in (Union, types.UnionType, Literal) and " or " in text else text
 
 
 def _room(base: type) -> tuple[list[types.ModuleType], list[str]]:

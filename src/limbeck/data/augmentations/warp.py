@@ -129,11 +129,10 @@ class Scale(Warp):
 
 
 class RandomScaleCrop(Warp):
-    """Zooms, then cuts a window of the old size out at random: how segmenters are trained (as Chen et al. 2017,
-    arXiv:1706.05587, section 4.1).
+    """Zooms, then cuts a window of the old size out at random (Chen et al. 2017, arXiv:1706.05587, section 4.1).
 
-    The zoom is uniform in its logarithm. Above 1 the window lies anywhere in the larger image, below 1 the smaller
-    image anywhere in the window.
+    Segmenters are trained so. The zoom is uniform in its logarithm. Above 1 the window lies anywhere in the larger
+    image, below 1 the smaller image anywhere in the window.
 
     Args:
         low: Smallest zoom.
