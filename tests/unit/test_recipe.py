@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from limbeck.data.base import Augmentation, Data
 from limbeck.data.glyphs import Glyphs
 from limbeck.errors import MissingExtra, RecipeError
+from limbeck.losses.base import FeatureLoss, LogitLoss
 from limbeck.methods.base import Method
 from limbeck.methods.gan import Gan
 from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
@@ -26,6 +27,7 @@ from limbeck.recipe.parts import Mistakes, Part, canonical, read_part
 from limbeck.recipe.reader import ArmRecipe, FeatureArm, Recipe, read_recipe
 from limbeck.recipe.rehearsal import rehearse
 from limbeck.recipe.signatures import argument
+from limbeck.terms.base import Term
 from limbeck.training.options import Training
 from limbeck.types import Draw
 from limbeck.weighting.schedule import Schedule
@@ -464,7 +466,27 @@ class TestWeighting:
         assert "weighting: expected a Weighting, found 'Gan'" in line
 
 
+def check_spelling(place: str, told: Any) -> None:
+    """Check that a part may be spelt so, the dots apart: its class is there and has these arguments."""
+    if not isinstance(told, Mapping):
+        return
+    assert set(told) <= {"class_path", "init_args"}, place
+    for name in told["class_path"].split(" or "):
+        cls = resolve((Term, LogitLoss, FeatureLoss), name)
+        for key, value in told.get("init_args", {}).items():
+            assert key in arguments(cls), f"{place}: {name} has no {key}"
+            check_spelling(f"{place}.{key}", value)
+
+
 class TestMistakes:
+    @pytest.mark.parametrize("method", [cls for cls in catalogue(Method) if cls.moved_arguments])
+    def test_old_arguments_are_told_as_recipes_spell_them_now(self, method: type[Method]) -> None:
+        for old, text in method.moved_arguments.items():
+            assert old not in arguments(method)
+            for name, told in yaml.safe_load(f"{{{text}}}").items():
+                assert re.fullmatch(r"(student|discriminator)\.[a-z_]+", name), f"{old}: {name}"
+                check_spelling(f"{method.__name__}.{old}: {name}", told)
+
     @pytest.mark.parametrize(
         ("flags", "key"),
         [
@@ -817,6 +839,7 @@ class TestCatalogue:
         assert arguments(nn.Identity) == {}
         assert list(arguments(nn.Linear))[:2] == ["in_features", "out_features"]
         assert type_text(float | Tensor | None) == "number or null"
+        assert type_text(Mapping[str, int | None] | None) == "mapping of text to (whole number or null) or null"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda path: path.stem)

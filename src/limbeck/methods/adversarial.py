@@ -27,11 +27,6 @@ from limbeck.terms.scene import Scene
 from limbeck.terms.under_attack import UnderAttack
 from limbeck.types import Batch, Draw, Update
 
-SMOOTHED = {
-    "label_smoothing": "student.cross_entropy: {class_path: CrossEntropy, init_args: {label_smoothing: ...}}, and of"
-    " AdversarialTraining student.robust: {class_path: UnderAttack, init_args: {term: {class_path: CrossEntropy, ...}}}"
-}
-
 
 class AdversarialMethod(Method):
     """One player, the student, that is attacked in every step. Subclasses say with which goal.
@@ -125,7 +120,10 @@ class AdversarialTraining(AdversarialMethod):
         "student.robust": Default(lambda: UnderAttack(CrossEntropy())),
         "student.cross_entropy": Default(CrossEntropy, 0.0),
     }
-    moved_arguments: ClassVar[Mapping[str, str]] = SMOOTHED
+    moved_arguments: ClassVar[Mapping[str, str]] = {
+        "label_smoothing": "student.robust: {class_path: UnderAttack, init_args: {term: {class_path: CrossEntropy,"
+        " init_args: {label_smoothing: ...}}}}",
+    }
 
     def __init__(
         self,

@@ -59,7 +59,7 @@ class BoundaryDistillation(Method):
         "student.boundary": Default(StoredBoundary),
     }
     moved_arguments: ClassVar[Mapping[str, str]] = {
-        "temperature": "student.boundary: {class_path: StoredBoundary, init_args: {temperature: ...}}, and"
+        "temperature": "student.boundary: {class_path: StoredBoundary, init_args: {temperature: ...}},"
         " student.logits: {class_path: Kd, init_args: {temperature: ...}}"
     }
     answers: ClassVar[Answers] = "logits"

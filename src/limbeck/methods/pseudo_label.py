@@ -46,8 +46,8 @@ class PseudoLabel(OfPixels):
         "student.agreed": Default(AgreedLabels, 0.0),
     }
     moved_arguments: ClassVar[Mapping[str, str]] = {
-        "threshold": "student.pseudo: {class_path: PseudoLabels, init_args: {threshold: ...}}, or AgreedLabels for"
-        " student.agreed",
+        "threshold": "student.pseudo: {class_path: PseudoLabels, init_args: {threshold: ...}},"
+        " student.agreed: {class_path: AgreedLabels, init_args: {threshold: ...}}",
         "scales": "student.agreed: {class_path: AgreedLabels, init_args: {scales: [...]}}",
     }
 

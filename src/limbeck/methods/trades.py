@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from limbeck.attacks import objectives
 from limbeck.attacks.base import Attack
 from limbeck.attacks.strength import Strength
-from limbeck.methods.adversarial import SMOOTHED, AdversarialMethod
+from limbeck.methods.adversarial import AdversarialMethod
 from limbeck.methods.base import Default, Terms
 from limbeck.terms.attacked import AttackedScene, Stability
 from limbeck.terms.cross_entropy import CrossEntropy
@@ -37,7 +37,9 @@ class Trades(AdversarialMethod):
         "student.cross_entropy": Default(CrossEntropy),
         "student.robust": Default(Stability, 6.0),
     }
-    moved_arguments: ClassVar[Mapping[str, str]] = SMOOTHED
+    moved_arguments: ClassVar[Mapping[str, str]] = {
+        "label_smoothing": "student.cross_entropy: {class_path: CrossEntropy, init_args: {label_smoothing: ...}}",
+    }
 
     def __init__(
         self,

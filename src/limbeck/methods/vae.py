@@ -83,7 +83,7 @@ class Vae(Autoencoding):
         "attack": "student.worst_posterior: {class_path: Worst, init_args: {attack: ..., term: PosteriorDivergence}},"
         f" student.worst_output: {_WORST % 'means'}",
         "latent_attack": f"student.worst_decoder: {_WORST % 'prior'}",
-        "strength": "student.worst_output: {class_path: Worst, init_args: {strength: ..., ...}}",
+        "strength": "student.worst_output: {class_path: Worst, init_args: {term: ..., attack: ..., strength: ...}}",
     }
     defaults: ClassVar[Mapping[str, Default]] = {
         "discriminator.real_fake": Default(RealFake),

@@ -49,7 +49,7 @@ class Vq(Autoencoding):
     """
 
     moved_arguments: ClassVar[Mapping[str, str]] = {
-        "output": "student.reconstruction: {class_path: OutputDistance, init_args: {to: image, distance: ...}}, and"
+        "output": "student.reconstruction: {class_path: OutputDistance, init_args: {to: image, distance: ...}},"
         " student.output: {class_path: OutputDistance, init_args: {distance: ...}}",
     }
     defaults: ClassVar[Mapping[str, Default]] = {

@@ -45,6 +45,7 @@ from limbeck.terms.bound import PriorDivergence
 from limbeck.terms.decoded import Decoded
 from limbeck.terms.output_distance import OutputDistance
 from limbeck.terms.painting import ChannelStatistics, Content, Style
+from limbeck.terms.perceptual import CriticFeatures
 from limbeck.terms.posterior_divergence import PosteriorDivergence
 from limbeck.terms.unlabelled import PseudoLabels
 from limbeck.terms.worst import Worst
@@ -98,7 +99,7 @@ def test_two_processes_follow_one_autoencoder(pair: Pair, tmp_path: Path) -> Non
     follow(pair, tmp_path, autoencoder, "map.basis", "_terms.student/worst_posterior.strength.strength", **rest)
 
 
-@pytest.mark.parametrize(("make", "remembered"), [(boundary, "samples"), (steered, "strength.strength")])
+@pytest.mark.parametrize(("make", "remembered"), [(boundary, "store.samples"), (steered, "strength.strength")])
 def test_two_processes_follow_one(make: Callable[[], Method], remembered: str, pair: Pair, tmp_path: Path) -> None:
     image = torch.randint(0, 256, (32, 1, 6, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     follow(pair, tmp_path, make, remembered, images=InMemory(image, torch.arange(32) % 3), task=Classification())
@@ -126,17 +127,18 @@ def generators() -> Method:
     torch.manual_seed(0)
     student, teacher = (nn.Sequential(nn.Linear(4, 64), nn.Unflatten(1, (1, 8, 8)), nn.Tanh()) for _ in range(2))
     critics = (PatchDiscriminator(2, 1, 8, halvings=1) for _ in range(2))
-    return Gan(student, next(critics), teacher, next(critics), critic_features=["blocks.0"])
+    terms = {"student.critic_mean": CriticFeatures(["blocks.0"], means=True)}
+    return Gan(student, next(critics), teacher, next(critics), terms=terms)
 
 
 def test_generators_whose_batches_have_to_look_alike_on_average(pair: Pair, tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (24, 1, 8, 8), generator=draw, dtype=torch.uint8)
     optimizers = {name: partial(torch.optim.SGD, lr=0.05) for name in ("student", "discriminator")}
-    weights = {"student.critic_mean": 5.0, "student.critic_feature": 0.0}
+    weights = {"student.critic_mean": 5.0}
     rest = {
         "task": Generation((4,), samples=8),
-        "weighting": Scheduled(weights, Gan.losses()),
+        "weighting": Scheduled(weights, Gan.losses(weights)),
         "optimizers": optimizers,
     }
     follow(pair, tmp_path, generators, "student.0.weight", images=InMemory(image), **rest)
