@@ -311,7 +311,24 @@ BUILDING = [
     flag(
         "teacher.network.init_args.size", "33", "teacher.network: DcganGenerator.size", "power of two", rehearsed=True
     ),
-    flag("student.method.init_args.critic_steps", "0", "student.method", "critic_steps", "least 1", rehearsed=True),
+    flag(
+        "student.method.init_args.critic_steps",
+        "0",
+        "student.method.init_args.critic_steps: expected a whole number of at least 1, found 0",
+        rehearsed=True,
+    ),
+    flag(
+        "student.method.init_args.terms.student.classes",
+        "CrossEntropy",
+        "student.method.init_args.terms.student.classes: CrossEntropy is about logits, and this student says images",
+        rehearsed=True,
+    ),
+    flag(
+        "student.method.init_args.terms.student.penalty",
+        "R1",
+        "student.method.init_args.terms.student.penalty: expected a term of the student, found R1, one of the discrim",
+        rehearsed=True,
+    ),
     flag("features.method.init_args.label_smoothing", "2", "features.method", "label_smoothing", rehearsed=True),
     flag(
         "baselines",

@@ -179,12 +179,19 @@ def _construct(cls: type[T], values: Mapping[str, Any], key: str, **more: Any) -
     try:
         return cls(**ready, **more)
     except LimbeckError as error:
-        text = str(error)  # some classes name their section themselves
-        raise RecipeError(text if text.startswith(f"{key}.") else f"{key}: {text}") from error
+        text = str(error)  # some classes name their section themselves, some the argument
+        where = f"{key}.init_args." if _names_an_argument(text, values) else f"{key}: "
+        raise RecipeError(text if text.startswith(f"{key}.") else f"{where}{text}") from error
     except (TypeError, ValueError, RuntimeError) as error:
         if cls.__module__.startswith("limbeck."):
             raise  # a bug of ours
         raise RecipeError(f"{key}: {cls.__name__} refuses these arguments ({in_a_line(error)})") from error
+
+
+def _names_an_argument(text: str, values: Mapping[str, Any]) -> bool:
+    """Return whether a message begins with the name of an argument, or of an entry of one ("terms.student.output")."""
+    inside = {f"{name}.{entry}" for name, value in values.items() if isinstance(value, dict) for entry in value}
+    return text.partition(": ")[0] in {*values, *inside}
 
 
 def _built(value: Any) -> Any:
