@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from limbeck.data.base import Data, InMemory, Split
-from limbeck.errors import DataError, RecipeError
+from limbeck.data.base import Data, InMemory, Split, to_float
+from limbeck.errors import DataError, RecipeError, require
 from limbeck.ground.randomness import generator
-from limbeck.types import Batch
+from limbeck.types import VOID, Batch
 
 
 class TensorImages(Data):
@@ -17,63 +19,96 @@ class TensorImages(Data):
     Args:
         image: (N, C, H, W), uint8 0..255 or float in [-1, 1]; at least 3 images.
         label: (N,), class numbers from 0, or None.
+        mask: (N, H, W), the class of each pixel from 0, 255 where it is void; or None.
+        target: (N, C', H', W'), what the images are to become, as `image`; or None.
+        classes: Names of the classes of labels or masks, in order of their numbers; None for those that occur.
         validation: Part of the images held out for validation, in (0, 1); at least one image.
         test: Part of the images held out for testing, in (0, 1); at least one image.
         name: What results are filed under.
 
     Raises:
         DataError: Tensors of another shape, type or range.
-        RecipeError: Parts that cannot be held out.
+        RecipeError: Parts that cannot be held out, or both labels and masks, of which `classes` could be.
     """
 
     def __init__(
         self,
         image: Tensor,
         label: Tensor | None = None,
+        mask: Tensor | None = None,
+        target: Tensor | None = None,
         *,
+        classes: Sequence[str] | None = None,
         validation: float = 0.1,
         test: float = 0.1,
         name: str = "tensors",
     ) -> None:
-        _check_image(image)
-        if label is not None:
-            _check_label(label, len(image))
+        _check_pixels("images", image)
+        count, _, height, width = image.shape
+        if target is not None:
+            _check_pixels("targets", target, count)
         if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
             raise RecipeError(
                 "TensorImages: expected parts in (0, 1) that leave some for training, found"
                 f" validation {validation} and test {test}"
             )
+        named = "none beside both labels and masks, as it could be of either"
+        require("TensorImages.classes", classes is None or label is None or mask is None, named, classes)
         self.name = name
         self.image_shape = (image.shape[1], image.shape[2], image.shape[3])
-        self.classes = () if label is None else tuple(str(k) for k in range(int(label.max()) + 1))
-        keeps = image.detach().cpu()
-        self._image = keeps if keeps.dtype == torch.uint8 else keeps.float()
+        if label is not None:
+            self.classes = _classes("labels", label, (count,), classes)
+        if mask is not None:
+            self.mask_classes = _classes("masks", mask, (count, height, width), classes, void=True)
+        self._image, self._target = _kept(image), None if target is None else _kept(target)
         self._label = None if label is None else label.detach().cpu().long()
-        self._parts = _parts(len(image), validation, test)
+        self._mask = None if mask is None else mask.detach().cpu().to(torch.uint8)
+        self._parts = _parts(count, validation, test)
+
+    def gives(self) -> tuple[str, ...]:
+        """Return the fields of its batches, the targets among them."""
+        found = super().gives()
+        return found if self._target is None else (*found, "target")
 
     def split(self, name: Split) -> InMemory:
         """Return the samples of a split, in the order in which they were given."""
         part = self._parts[name]
-        label = None if self._label is None else self._label[part]
-        kind = InMemory if self._image.dtype == torch.uint8 else FloatInMemory
-        return kind(self._image[part], label)
+        tensors = (self._image, self._label, self._mask, self._target)
+        image, label, mask, target = (None if tensor is None else tensor[part] for tensor in tensors)
+        assert image is not None
+        pixels = [tensor for tensor in (image, target) if tensor is not None]
+        kind = InMemory if all(tensor.dtype == torch.uint8 for tensor in pixels) else FloatInMemory
+        return kind(image, label, mask, target)
 
 
 class FloatInMemory(InMemory):
-    """Samples held as float32 in [-1, 1] instead of uint8, so that nothing is lost by rounding.
+    """Samples of which images or targets are held as float32 in [-1, 1], so that nothing is lost by rounding.
 
     Args:
-        image: (N, C, H, W), float32 in [-1, 1].
+        image: (N, C, H, W), float32 in [-1, 1] or uint8.
         label: (N,), int64, or None.
+        mask: (N, H, W), uint8 class of each pixel (255 is void), or None.
+        target: (N, C', H', W'), as `image`, or None.
     """
 
-    def __init__(self, image: Tensor, label: Tensor | None = None) -> None:
-        super().__init__(image, label)
-
     def read(self, indices: Tensor) -> Batch:
-        """Return the samples at `indices` as they are."""
-        label = None if self.label is None else self.label[indices]
-        return Batch(image=self.image[indices], label=label, index=indices)
+        """Return the samples at `indices`, what is float as it is."""
+        return Batch(
+            image=_pixels(self.image[indices]),
+            label=None if self.label is None else self.label[indices],
+            mask=None if self.mask is None else self.mask[indices].long(),
+            target=None if self.target is None else _pixels(self.target[indices]),
+            index=indices,
+        )
+
+
+def _pixels(image: Tensor) -> Tensor:
+    return to_float(image) if image.dtype == torch.uint8 else image
+
+
+def _kept(image: Tensor) -> Tensor:
+    keeps = image.detach().cpu()
+    return keeps if keeps.dtype == torch.uint8 else keeps.float()
 
 
 def _parts(count: int, validation: float, test: float) -> dict[Split, Tensor]:
@@ -86,27 +121,42 @@ def _parts(count: int, validation: float, test: float) -> dict[Split, Tensor]:
     return {name: part.sort().values for name, part in zip(names, parts, strict=True)}
 
 
-def _check_image(image: Tensor) -> None:
+def _check_pixels(what: str, image: Tensor, count: int | None = None) -> None:
+    """Refuse what are no images, or another number of them than `count`."""
     if image.ndim != 4 or 0 in image.shape:
-        raise DataError(f"TensorImages: expected images (N, C, H, W), found a tensor of shape {tuple(image.shape)}")
+        raise DataError(f"TensorImages: expected {what} (N, C, H, W), found a tensor of shape {tuple(image.shape)}")
+    if count is not None and len(image) != count:
+        raise DataError(f"TensorImages: expected {what} of all {count} images, found {len(image)}")
     if len(image) < 3:
-        raise DataError(f"TensorImages: expected at least 3 images (training, validation, test), found {len(image)}")
+        raise DataError(f"TensorImages: expected at least 3 {what} (training, validation, test), found {len(image)}")
     if image.dtype == torch.uint8:
         return
     if not image.is_floating_point():
-        raise DataError(f"TensorImages: expected uint8 (0..255) or float ([-1, 1]) images, found {image.dtype}")
+        raise DataError(f"TensorImages: expected uint8 (0..255) or float ([-1, 1]) {what}, found {image.dtype}")
     low, high = image.min().item(), image.max().item()
     if not (low >= -1 and high <= 1):  # so written, NaN is refused too
         raise DataError(
-            f"TensorImages: expected float images in [-1, 1], found {low:.4g}..{high:.4g};"
+            f"TensorImages: expected float {what} in [-1, 1], found {low:.4g}..{high:.4g};"
             " for 0..255 give uint8, else scale them"
         )
 
 
-def _check_label(label: Tensor, count: int) -> None:
-    if label.shape != (count,) or label.is_floating_point() or label.dtype == torch.bool:
+def _classes(
+    what: str, number: Tensor, shape: tuple[int, ...], names: Sequence[str] | None, *, void: bool = False
+) -> tuple[str, ...]:
+    """Return the names of the classes of labels or masks, after checking their numbers."""
+    if number.shape != shape or number.is_floating_point() or number.dtype == torch.bool:
         raise DataError(
-            f"TensorImages: expected ({count},) whole-number labels, found {tuple(label.shape)} of {label.dtype}"
+            f"TensorImages: expected {shape} whole-number {what}, found {tuple(number.shape)} of {number.dtype}"
         )
-    if label.min() < 0:
-        raise DataError(f"TensorImages: expected labels from 0, found {int(label.min())}")
+    known = number[number != VOID] if void else number
+    lowest, highest = (int(known.min()), int(known.max())) if len(known) else (0, -1)
+    if lowest < 0 or highest < 0:
+        raise DataError(f"TensorImages: expected {what} from 0, found {lowest if lowest < 0 else 'void alone'}")
+    if void and highest >= VOID:
+        raise DataError(f"TensorImages: expected {what} below {VOID}, which is void, found {highest}")
+    if names is None:
+        return tuple(str(k) for k in range(highest + 1))
+    if highest >= len(names):
+        raise DataError(f"TensorImages: expected {what} below {len(names)}, the number of classes, found {highest}")
+    return tuple(names)

@@ -10,11 +10,11 @@ from limbeck.methods.base import Method
 from limbeck.types import plural
 
 
-def check_needs(method: Method | None, given: Sequence[str], data: Data) -> None:
+def check_needs(method: Method | type[Method] | None, given: Sequence[str], data: Data) -> None:
     """Refuse a method that would not find in a batch what it cannot do without.
 
     Args:
-        method: The method of an arm; None if nothing is trained, which needs nothing.
+        method: The method of an arm, or its class; None if nothing is trained, which needs nothing.
         given: The fields of the batches that it will see: what the task `gives`, made of the data's.
         data: The data, to be named.
 
@@ -23,8 +23,9 @@ def check_needs(method: Method | None, given: Sequence[str], data: Data) -> None
     """
     missing = [name for name in method.needs if name not in given] if method is not None else []
     if missing:
+        kind = method if isinstance(method, type) else type(method)
         found = plural(name for name in given if name != "index")
         raise RecipeError(
-            f"{type(method).__name__}: expected data with {plural(missing)}, found {found} in {data.name};"
+            f"{kind.__name__}: expected data with {plural(missing)}, found {found} in {data.name};"
             f" choose a set with {plural(missing)}, or another method or task"
         )

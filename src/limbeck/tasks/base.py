@@ -10,6 +10,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from limbeck.data.base import Data, Images, Split
+from limbeck.errors import RecipeError
+from limbeck.losses.base import FeatureLoss, LogitLoss
+from limbeck.networks.roles import stated
+from limbeck.terms.base import Term
 from limbeck.types import Batch, Draw
 
 
@@ -29,9 +33,19 @@ class Picture:
 
 
 class Task(ABC):
-    """What goes in, what comes out, how good it is and what to draw. It holds no training logic."""
+    """What goes in, what comes out, how good it is and what to draw. It holds no training logic.
+
+    What `limbeck.distill` has to know where nobody says it, it says too: which method teaches it, by which terms, and
+    how somebody's own network is called.
+
+    Attributes:
+        method: The name of the method that teaches it; None if it has to be said.
+        answers: What a network answers, in a word: "images", "logits"...
+    """
 
     room: ClassVar[str] = "tasks"
+    method: ClassVar[str | None] = None
+    answers: ClassVar[str] = "images"
 
     def draws(self) -> Mapping[str, Draw]:
         """Return what has to be drawn for every training step, by name."""
@@ -64,6 +78,36 @@ class Task(ABC):
             RecipeError: It could not be measured.
         """
         return
+
+    def terms(self) -> Mapping[str, Term | LogitLoss | FeatureLoss]:
+        """Return what its `method` is to have beside its default terms, or in their place, by "player.term"."""
+        return {}
+
+    def method_arguments(self, data: Data) -> Mapping[str, Any]:
+        """Return what a method that teaches it can be told by task and data, its networks among them, by argument."""
+        return {}
+
+    def called(self, module: nn.Module, data: Data, **view: Any) -> nn.Module:
+        """Return somebody's own module as this task calls its networks.
+
+        Args:
+            module: It.
+            data: The data.
+            view: How it sees images, such as its `image_range`: see `networks.given.called_as`.
+
+        Raises:
+            RecipeError: It cannot be called so, or an argument cannot be used.
+        """
+        raise RecipeError(f"{type(self).__name__}: expected a network with a role, found {type(module).__name__}")
+
+    def image_shape(self, network: nn.Module) -> tuple[int, ...] | None:
+        """Return (C, H, W) of the images that a network is for, or None where it does not say."""
+        shape: tuple[int, ...] | None = stated(network, "image_shape")
+        return shape
+
+    def answer(self, data: Data, *inputs: Tensor) -> tuple[int, ...]:
+        """Return the shape of one sample of what a network has to answer to inputs like those of `example`."""
+        return tuple(inputs[0].shape[1:])
 
     @abstractmethod
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:

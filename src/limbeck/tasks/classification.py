@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.data.base import Data, Split
+from limbeck.losses.base import LogitLoss
+from limbeck.losses.kd import Kd
 from limbeck.metrics.pictures.confusion_picture import class_picture, confusion_picture
 from limbeck.metrics.pictures.strength_picture import strength_picture
 from limbeck.metrics.recognition import (
@@ -22,6 +24,7 @@ from limbeck.metrics.recognition import (
     nll,
     top_k_accuracy,
 )
+from limbeck.networks.given.external import Wrapped
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.robustness import Robustness
 from limbeck.types import Batch
@@ -43,6 +46,8 @@ class Classification(Task):
         robustness: Attacks that it is judged under as well: then the main metric is the accuracy under the strongest.
     """
 
+    method: ClassVar[str | None] = "Supervised"
+    answers: ClassVar[str] = "logits"
     directions: Mapping[str, str] = {
         "top1": "higher",
         "top5": "higher",
@@ -62,6 +67,19 @@ class Classification(Task):
     def main_metric(self) -> str:
         """Return "top1", or "robust"."""
         return "top1" if self.robustness is None else "robust"
+
+    def terms(self) -> Mapping[str, LogitLoss]:
+        """Return the teacher's softened probabilities, to be followed (Hinton et al. 2015)."""
+        return {"student.logits": Kd()}
+
+    def called(self, module: nn.Module, data: Data, **view: Any) -> nn.Module:
+        """Return a module, images to logits, as a classifier of this data."""
+        known = {"image_shape": data.image_shape, "classes": len(data.classes)}
+        return Wrapped(module, "classifier", **{**known, **view})
+
+    def answer(self, data: Data, *inputs: Tensor) -> tuple[int, ...]:
+        """Return (K,)."""
+        return (len(data.classes),)
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
         """Return the first `count` training images."""

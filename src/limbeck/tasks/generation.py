@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from copy import deepcopy
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 from limbeck.attacks.latent import on_shell
 from limbeck.data.base import Data, Split
 from limbeck.errors import RecipeError
-from limbeck.ground.randomness import generator
+from limbeck.ground.randomness import generator, seed_of
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import WINDOW, bounded_psnr, entropy, ssim
+from limbeck.networks.gan.dcgan import DcganDiscriminator
+from limbeck.networks.given.external import Wrapped
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.disagreement import Disagreement
 from limbeck.tasks.real_images import CHUNK, DIRECTIONS, WATCHED, RealImages, diversity, images_of, some
@@ -33,6 +36,7 @@ class Generation(Task):
         disagreement: Measure how far the student can be driven from the teacher: latents are changed at their length.
     """
 
+    method: ClassVar[str | None] = "Gan"
     directions: Mapping[str, str] = {
         **DIRECTIONS,
         "entropy": "none",
@@ -88,6 +92,38 @@ class Generation(Task):
     def teaches(self) -> Mapping[str, Any]:
         """Return the latent's shape and whether networks are told the class."""
         return {"latent": list(self.latent), "conditional": self.conditional}
+
+    def method_arguments(self, data: Data) -> Mapping[str, Any]:
+        """Return a small discriminator, where one fits, the same whenever it is made: arms are known by its weights."""
+        channels, *size = data.image_shape
+        if min(size) < 8:
+            return {}
+        classes = len(data.classes) if self.conditional else 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of("distill", "discriminator"))
+            return {
+                "discriminator": DcganDiscriminator(32, channels=channels, size=data.image_shape[1:], classes=classes)
+            }
+
+    def called(self, module: nn.Module, data: Data, **view: Any) -> nn.Module:
+        """Return a module, latents to images, as a generator; if conditional it is called with (latent, label)."""
+        known = {"latent_shape": self.latent, "classes": len(data.classes) if self.conditional else 0}
+        return Wrapped(module, "generator", **{**known, **view})
+
+    def image_shape(self, network: nn.Module) -> tuple[int, ...] | None:
+        """Return the shape that a network states, else that of what it makes."""
+        known = super().image_shape(network)
+        if known is not None:
+            return known
+        label = (torch.zeros(2, dtype=torch.int64),) if self.conditional else ()
+        latent = Draw(self.latent).sample(2, generator(0, "probe"))
+        with torch.no_grad():
+            made: Tensor = deepcopy(network).cpu().float().eval()(latent, *label)
+        return tuple(made.shape[1:])
+
+    def answer(self, data: Data, *inputs: Tensor) -> tuple[int, ...]:
+        """Return (C, H, W) of an image of the data."""
+        return data.image_shape
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
         """Return latents (count, *latent) and, if conditional, labels (count,)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from limbeck.ground.randomness import generator
 from limbeck.losses.vae import discretized_gaussian_nll, kl_from_prior
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import WINDOW, bounded_psnr, ssim
+from limbeck.networks.given.external_autoencoder import WrappedAutoencoder
 from limbeck.networks.roles import Autoencoder, VariationalAutoencoder, unwrap
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.disagreement import Disagreement
@@ -68,6 +69,7 @@ class Reconstruction(Task):
         RecipeError: An argument is out of its range.
     """
 
+    method: ClassVar[str | None] = "Vae"
     directions: Mapping[str, str] = {
         "psnr": "higher",
         "ssim": "higher",
@@ -112,6 +114,10 @@ class Reconstruction(Task):
         found = _untrained(network, method, weights)
         if self.bits and found:
             raise RecipeError(f"expected a scale trained by a Gaussian likelihood, found {found}; set task.bits: false")
+
+    def called(self, module: nn.Module, data: Data, **view: Any) -> nn.Module:
+        """Return a module with `encode` and `decode` as a variational autoencoder of this data."""
+        return WrappedAutoencoder(module, **{"image_shape": data.image_shape, **view})
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
         """Return images (count, C, H, W)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from limbeck.errors import RecipeError, require
 from limbeck.ground.randomness import generator
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import MOST, WINDOW, bounded_psnr, luminance, ssim
+from limbeck.networks.given.external import Wrapped
 from limbeck.networks.handling.tiling import from_all_sides, tiled
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.perceptual_distance import PerceptualDistance
@@ -62,6 +63,7 @@ class Restoration(Task):
         RecipeError: An argument is out of its range.
     """
 
+    method: ClassVar[str | None] = "Restore"
     directions: Mapping[str, str] = {
         "psnr": "higher",
         "ssim": "higher",
@@ -132,6 +134,22 @@ class Restoration(Task):
         """Return what images lose before they are restored."""
         return {"degradation": repr(self.degradation), "unlabelled": self.unlabelled}
 
+    def method_arguments(self, data: Data) -> Mapping[str, Any]:
+        """Return the size of the degraded images."""
+        height, width = (side // self.degradation.scale for side in data.image_shape[1:])
+        return {"size": (height, width)}
+
+    def called(self, module: nn.Module, data: Data, **view: Any) -> nn.Module:
+        """Return a module, degraded images to whole ones, as a restorer of what the degradation takes away."""
+        channels, scale = data.image_shape[0], self.degradation.scale
+        known = {"channels": channels, "inputs": channels + self.degradation.masks, "scale": scale}
+        return Wrapped(module, "restorer", **{**known, **view})
+
+    def answer(self, data: Data, *inputs: Tensor) -> tuple[int, ...]:
+        """Return (C, scale H, scale W) of degraded images of H times W pixels."""
+        height, width = inputs[0].shape[2:]
+        return data.image_shape[0], height * self.degradation.scale, width * self.degradation.scale
+
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
         """Return degraded images (count, C, H, W) of the `cost_size`."""
         return (of_size(self._pairs(data, "train", count)[0], self._cost_size),)
@@ -166,7 +184,7 @@ class Restoration(Task):
     def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
         """Return enlarged cut-outs of what the network restores."""
         degraded, whole = self._shown(data, seed)
-        return [self._cut(self._restored(network, degraded), whole)]
+        return [self._cut(self.restored(network, degraded), whole)]
 
     def references(self, data: Data, seed: int) -> Mapping[str, list[Picture]]:
         """Return the same cut-outs of the degraded and of the whole images."""
@@ -176,12 +194,9 @@ class Restoration(Task):
             seen = F.interpolate(seen, scale_factor=self.degradation.scale)
         return {"input": [self._cut(seen, whole)], "truth": [self._cut(whole, whole)]}
 
+    @torch.no_grad()
     def restored(self, network: nn.Module, degraded: Tensor) -> Tensor:
         """Return what a network makes of degraded images (N, inputs, H, W): in [-1, 1], at 256 levels, on the CPU."""
-        return self._restored(network, degraded)
-
-    @torch.no_grad()
-    def _restored(self, network: nn.Module, degraded: Tensor) -> Tensor:
         device = next(iter(network.parameters()), torch.empty(0)).device
         restore: Callable[[Tensor], Tensor] = network
         if self.self_ensemble:
@@ -194,7 +209,7 @@ class Restoration(Task):
         self, network: nn.Module, teacher: nn.Module | None, degraded: Tensor, whole: Tensor
     ) -> dict[str, Tensor]:
         """Return every metric of some images of one size, (N,) each."""
-        made = self._restored(network, degraded)
+        made = self.restored(network, degraded)
         if made.shape != whole.shape:
             raise RecipeError(
                 f"{type(network).__name__}: expected images {tuple(whole.shape[1:])} (C, H, W) of degraded ones"
@@ -203,16 +218,14 @@ class Restoration(Task):
         edge = slice(self.border, -self.border or None)
         inner, goal = made[..., edge, edge], whole[..., edge, edge]
         found = _alike("", inner, goal)
-        if goal.shape[1] == 3:
-            found |= _alike("_y", luminance(inner), luminance(goal))
-        else:
-            found |= {"psnr_y": found["psnr"]} | ({"ssim_y": found["ssim"]} if "ssim" in found else {})
+        grey = goal.shape[1] != 3
+        found |= _alike("_y", inner, goal) if grey else _alike("_y", luminance(inner), luminance(goal))
         if self.perceptual is not None:
             found[f"perceptual[{self.perceptual.name}]"] = self.perceptual(inner, goal)
         if self.degradation.masks:
             found |= _by_holes(made, whole, degraded[:, -1:] > 0)
         if teacher is not None:
-            theirs = self._restored(teacher, degraded)[..., edge, edge]
+            theirs = self.restored(teacher, degraded)[..., edge, edge]
             found |= {f"{name}_to_teacher": value for name, value in _alike("", inner, theirs).items()}
         return found
 

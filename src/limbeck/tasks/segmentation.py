@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from limbeck.baselines.base import EdgeDetector, Fitted
 from limbeck.data.base import Data, Split
 from limbeck.errors import DataError, RecipeError
 from limbeck.ground.randomness import generator
+from limbeck.losses.base import LogitLoss
+from limbeck.losses.kd import Kd
 from limbeck.metrics.pictures.confusion_picture import class_picture
 from limbeck.metrics.pictures.mask_picture import error_picture, legend_picture, overlay
 from limbeck.metrics.segmentation import (
@@ -26,6 +28,7 @@ from limbeck.metrics.segmentation import (
     pixel_accuracy,
     pixel_confusion,
 )
+from limbeck.networks.given.external import Wrapped
 from limbeck.networks.handling.tiling import tiled
 from limbeck.networks.roles import unwrap
 from limbeck.tasks.base import Picture, Task
@@ -62,6 +65,8 @@ class Segmentation(Task):
         RecipeError: An argument is out of its range.
     """
 
+    method: ClassVar[str | None] = "Segment"
+    answers: ClassVar[str] = "logits of pixels"
     directions: Mapping[str, str] = {
         "miou": "higher",
         "pixel_accuracy": "higher",
@@ -93,6 +98,23 @@ class Segmentation(Task):
                 raise RecipeError(f"task.{name}: expected a whole number of at least {least}, found {value}")
         self.tolerance, self.samples, self.tile, self.overlap = tolerance, samples, tile, overlap
         self.attack, self.attacked = attack, attacked
+
+    def terms(self) -> Mapping[str, LogitLoss]:
+        """Return the teacher's probabilities of every pixel, to be followed (Liu et al. 2020, eq. 1)."""
+        return {"student.logits": Kd(1.0)}
+
+    def method_arguments(self, data: Data) -> Mapping[str, Any]:
+        """Return the size of the images."""
+        return {"size": data.image_shape[1:]}
+
+    def called(self, module: nn.Module, data: Data, **view: Any) -> nn.Module:
+        """Return a module, images to logits of pixels, as a segmenter of this data."""
+        known = {"image_shape": data.image_shape, "classes": len(data.mask_classes)}
+        return Wrapped(module, "segmenter", **{**known, **view})
+
+    def answer(self, data: Data, *inputs: Tensor) -> tuple[int, ...]:
+        """Return (K, H, W)."""
+        return (len(data.mask_classes), *inputs[0].shape[2:])
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
         """Return the first `count` training images."""

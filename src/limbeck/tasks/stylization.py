@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,14 @@ from limbeck.errors import RecipeError, require
 from limbeck.losses.style import content_distance, gram, style_distance
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import WINDOW, bounded_psnr, ssim
+from limbeck.networks.given.external import Wrapped
 from limbeck.networks.given.weights import tensor_hash, weights_hash
 from limbeck.networks.handling.tap import Tap, features_at
 from limbeck.networks.roles import Stylizer, unwrap
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.real_images import images_of, of_size, some
+from limbeck.terms.base import Term
+from limbeck.terms.painting import Content, Style
 
 CHUNK = 8  # images at a time while evaluating
 SHOWN = 6  # images in the report
@@ -56,6 +59,7 @@ class Stylization(Task):
         DataError: A picture cannot be read.
     """
 
+    method: ClassVar[str | None] = "Stylize"
     directions: Mapping[str, str] = {
         "content": "lower",
         "style": "lower",
@@ -104,6 +108,19 @@ class Stylization(Task):
         """Return a stylizer that takes the style as an image together with the pictures of the styles."""
         known = getattr(unwrap(network), "styles", None)
         return Styled(network, self._pictures) if known == 0 else network
+
+    def terms(self) -> Mapping[str, Term]:
+        """Return content and style as this task measures them."""
+        return {"student.content": Content(self.content_paths), "student.style": Style(self.style_paths)}
+
+    def method_arguments(self, data: Data) -> Mapping[str, Any]:
+        """Return the styles and the network that sees them, and the size of the images."""
+        pictures = {"styles": self.styles, "style_size": self.style_size}
+        return {**pictures, "feature_network": self._network, "size": data.image_shape[1:]}
+
+    def called(self, module: nn.Module, data: Data, **view: Any) -> nn.Module:
+        """Return a module, images to paintings, as a stylizer: of several styles it is told which by its number."""
+        return Wrapped(module, "stylizer", **{"styles": len(self.styles), **view})
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
         """Return images (count, 3, H, W) of `cost_size`, and where there are several styles their numbers (count,)."""

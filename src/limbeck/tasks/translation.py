@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.distribution import extract, fid, kid
 from limbeck.metrics.image import WINDOW, bounded_psnr, ssim
 from limbeck.metrics.segmentation import mean_iou, pixel_confusion
+from limbeck.networks.given.external import Wrapped
 from limbeck.networks.given.weights import weights_hash
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.real_images import some
@@ -46,6 +48,7 @@ class ImageTranslation(Task):
         RecipeError: Fewer than 2 samples.
     """
 
+    method: ClassVar[str | None] = "Restore"
     directions: Mapping[str, str] = {
         "kid": "lower",
         "fid": "lower",
@@ -79,6 +82,19 @@ class ImageTranslation(Task):
         """Return images (count, C, H, W)."""
         train = data.split("train")
         return (_pair(train.read(some(count, len(train))))[0],)
+
+    def method_arguments(self, data: Data) -> Mapping[str, Any]:
+        """Return the size of the images."""
+        return {"size": data.image_shape[1:]}
+
+    def called(self, module: nn.Module, data: Data, **view: Any) -> nn.Module:
+        """Return a module, images to others, as a restorer of what the data has them become."""
+        known = {"channels": self.answer(data)[0], "inputs": data.image_shape[0]}
+        return Wrapped(module, "restorer", **{**known, **view})
+
+    def answer(self, data: Data, *inputs: Tensor) -> tuple[int, ...]:
+        """Return (C, H, W) of a target."""
+        return tuple(_pair(data.split("train").read(torch.arange(1)))[1].shape[1:])
 
     def evaluate(
         self,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, full, nn
 
 from limbeck.errors import LimbeckError, RecipeError, in_a_line
 from limbeck.networks.given.called_as.base import checked_range
@@ -15,40 +16,20 @@ from limbeck.networks.given.imports import build
 from limbeck.networks.given.weights import load_weights
 from limbeck.networks.roles import VariationalAutoencoder, Wrapper
 
+LOG_SCALE = -1.5  # where the learned standard deviation of pixels starts, as in our own
 
-@final
-class ImportAutoencoder(Wrapper, VariationalAutoencoder):
-    """Builds an autoencoder from its import path and loads its weights; diffusers' `AutoencoderKL` needs no wrapper.
+
+class ExternalAutoencoder(Wrapper, VariationalAutoencoder):
+    """Calls `module` as a variational autoencoder is called.
 
     The module has `encode` and `decode`. `encode` returns (mean, log variance), both in one tensor on top of each
     other, or an object whose `latent_dist` has `mean` and `logvar`; `decode` returns images, or an object with them as
     `sample`. `encode` may take any images; `decode` gives those of `image_shape`.
-    It states no scale of a Gaussian likelihood: to train it, choose the likelihood "l1" or "bernoulli".
-
-    Args:
-        target: "package.module.Class", such as "diffusers.AutoencoderKL", or "path/to/file.py:Class".
-        arguments: Keyword arguments of the class: of AutoencoderKL, its configuration.
-        weights: File with its weights (see `weights.load_weights`); null keeps the initial ones.
-        image_range: (low, high) of the images that the module takes and makes.
-        image_shape: (C, H, W) of one image of the data.
-        scale: What a latent is multiplied by, so that its prior is near standard normal; `scaling_factor` of
-            AutoencoderKL, such as 0.18215. 1 leaves it as it is.
-
-    Raises:
-        RecipeError: The target cannot be found or built, an argument cannot be used, or the module returns something
-            else.
-        WeightsError: The weights cannot be loaded.
     """
 
+    @abstractmethod  # only what is below is built
     def __init__(
-        self,
-        target: str,
-        arguments: dict[str, Any] | None = None,
-        weights: str | None = None,
-        image_range: tuple[float, float] = (-1.0, 1.0),
-        *,
-        image_shape: Sequence[int],
-        scale: float = 1.0,
+        self, module: nn.Module, image_range: Sequence[float], image_shape: Sequence[int], scale: float
     ) -> None:
         super().__init__()
         self.image_range, self.scale = checked_range(image_range), scale
@@ -56,15 +37,13 @@ class ImportAutoencoder(Wrapper, VariationalAutoencoder):
             raise RecipeError(f"image_shape: expected [C, H, W] of at least 1 each, found {list(image_shape)}")
         if not (math.isfinite(scale) and scale > 0):
             raise RecipeError(f"scale: expected a number above 0, found {scale}")
-        self.module = build(target, arguments or {})
+        self.module = module
         channels, height, width = image_shape
         self.image_shape = (channels, height, width)
         for name in ("encode", "decode"):
             if not callable(getattr(self.module, name, None)):
                 raise RecipeError(f"{self._name}: expected an autoencoder with encode and decode, found no {name}")
-        if weights is not None:
-            load_weights(self.module, weights)
-        training = self.module.training
+        training = module.training
         self.latent_shape = self.eval()._probe()
         self.train(training)
 
@@ -109,3 +88,69 @@ class ImportAutoencoder(Wrapper, VariationalAutoencoder):
     @property
     def _name(self) -> str:
         return type(self.module).__name__
+
+
+@final
+class ImportAutoencoder(ExternalAutoencoder):
+    """Builds an autoencoder from its import path and loads its weights; diffusers' `AutoencoderKL` needs no wrapper.
+
+    It is called as `ExternalAutoencoder` says. It states no scale of a Gaussian likelihood: to train it, choose the
+    likelihood "l1" or "bernoulli".
+
+    Args:
+        target: "package.module.Class", such as "diffusers.AutoencoderKL", or "path/to/file.py:Class".
+        arguments: Keyword arguments of the class: of AutoencoderKL, its configuration.
+        weights: File with its weights (see `weights.load_weights`); null keeps the initial ones.
+        image_range: (low, high) of the images that the module takes and makes.
+        image_shape: (C, H, W) of one image of the data.
+        scale: What a latent is multiplied by, so that its prior is near standard normal; `scaling_factor` of
+            AutoencoderKL, such as 0.18215. 1 leaves it as it is.
+
+    Raises:
+        RecipeError: The target cannot be found or built, an argument cannot be used, or the module returns something
+            else.
+        WeightsError: The weights cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        arguments: dict[str, Any] | None = None,
+        weights: str | None = None,
+        image_range: tuple[float, float] = (-1.0, 1.0),
+        *,
+        image_shape: Sequence[int],
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__(build(target, arguments or {}), image_range, image_shape, scale)
+        if weights is not None:
+            load_weights(self.module, weights)
+
+
+@final
+class WrappedAutoencoder(ExternalAutoencoder):
+    """An autoencoder that is already built, e.g. one that a script hands to `limbeck.distill`.
+
+    It is called as `ExternalAutoencoder` says, and has a scale of a Gaussian likelihood, which trains with it and is
+    not saved with the module's weights.
+
+    Args:
+        module: Any `nn.Module` with `encode` and `decode`.
+        image_range: (low, high) of the images that the module takes and makes.
+        image_shape: (C, H, W) of one image of the data.
+        scale: What a latent is multiplied by, so that its prior is near standard normal. 1 leaves it as it is.
+
+    Raises:
+        RecipeError: An argument cannot be used, or the module returns something else.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        image_range: tuple[float, float] = (-1.0, 1.0),
+        *,
+        image_shape: Sequence[int],
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__(module, image_range, image_shape, scale)
+        self.log_scale = nn.Parameter(full((), LOG_SCALE))

@@ -1,0 +1,5 @@
+"""Limbeck from Python."""
+
+from limbeck.api.distillation import distill
+
+__all__ = ["distill"]

@@ -1,0 +1,153 @@
+"""What a user hands to `distill`, as a run takes it: data, networks without a role, and live objects as parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.data.base import Data
+from limbeck.data.folder import ImageFolder
+from limbeck.data.tensors import TensorImages
+from limbeck.errors import LimbeckError, RecipeError, in_a_line, require
+from limbeck.networks.given.weights import weights_hash
+from limbeck.networks.roles import Wrapper
+from limbeck.recipe.arm import ROLES
+from limbeck.recipe.parts import Part
+from limbeck.tasks.base import Task
+
+GivenData = str | Path | Tensor | Sequence[Tensor] | Data
+BESIDE = {1: "label", 3: "mask", 4: "target"}  # what a tensor beside the images is, by its number of dimensions
+
+
+def has_role(network: nn.Module) -> bool:
+    """Return whether a network is called as we call ours: one of ours, or one that is wrapped already."""
+    return isinstance(network, (Wrapper, *(role for role in ROLES if issubclass(role, nn.Module))))
+
+
+def check_view(networks: Mapping[str, nn.Module], view: Mapping[str, Any]) -> None:
+    """Refuse a network without a role of which nobody says how it sees images, and a view that none of them needs.
+
+    Raises:
+        RecipeError: There is one.
+    """
+    plain = [name for name, network in networks.items() if not has_role(network)]
+    told = any(view.get(name) is not None for name in ("image_range", "mean", "std"))
+    if plain and not told:
+        raise RecipeError(
+            f"distill: image_range: expected the range of the images that the {' and the '.join(plain)} takes or"
+            " makes, such as (0, 1), or what it standardizes them by as mean and std, found none"
+        )
+    idle = [name for name, value in view.items() if name != "image_shape" and value not in ((-1, 1), [-1, 1])]
+    if idle and not plain:
+        kinds = " and ".join(dict.fromkeys(type(network).__name__ for network in networks.values()))
+        raise RecipeError(f"distill: {idle[0]}: expected none, as {kinds} say themselves how they see images")
+
+
+def data_of(given: GivenData, shape: Callable[[], Sequence[int] | None]) -> Data:
+    """Return a data set of a folder of images, of tensors, or as it is.
+
+    Args:
+        given: A folder; images (N, C, H, W), alone or with what belongs to them: labels (N,), masks (N, H, W) or
+            targets (N, C', H', W'); or a data set.
+        shape: Tells (C, H, W) that images of a folder are to have, if anybody knows.
+
+    Raises:
+        RecipeError: It is something else, or nobody knows the shape.
+        DataError: The data cannot be used.
+    """
+    if isinstance(given, Data):
+        return given
+    if isinstance(given, Tensor):
+        return TensorImages(given)
+    if isinstance(given, str | Path):
+        return _folder(str(given), shape())
+    tensors = list(given) if isinstance(given, list | tuple) else []
+    expected = "a folder, a tensor, tensors (images, labels or masks or targets), or a data set"
+    good = len(tensors) > 1 and all(isinstance(tensor, Tensor) for tensor in tensors)
+    require("distill: data", good, expected, type(given).__name__)
+    image, *others = tensors
+    beside = {BESIDE.get(tensor.ndim, "other"): tensor for tensor in others}
+    shapes = [tuple(tensor.shape) for tensor in others]
+    good = "other" not in beside and len(beside) == len(others)
+    require("distill: data", good, "beside images labels (N,), masks (N, H, W) or targets (N, C, H, W)", shapes)
+    return TensorImages(image, **beside)
+
+
+def shape_of(network: nn.Module, task: Task) -> tuple[int, ...] | None:
+    """Return (C, H, W) of the images that a network is for, or None where nobody can tell.
+
+    Raises:
+        RecipeError: It cannot be called with what the task says that it takes.
+    """
+    try:
+        return task.image_shape(network)
+    except Exception as error:  # whatever the owner's module raises
+        raise RecipeError(f"distill: {type(network).__name__} cannot be called: {in_a_line(error)}") from error
+
+
+def _folder(path: str, shape: Sequence[int] | None) -> Data:
+    """Return the images of a folder, in that shape."""
+    if shape is None:
+        raise RecipeError(
+            f"distill: image_shape: expected (C, H, W) that the images of {path} are to have, found none; give it, or a"
+            " data set such as ImageFolder(path, size=64)"
+        )
+    channels, height, width = shape
+    if height != width:
+        raise RecipeError(f"distill: data: images from a folder are made square, found {height}x{width}")
+    return ImageFolder(path, size=height, channels=channels)
+
+
+def check_answer(name: str, network: nn.Module, task: Task, data: Data) -> None:
+    """Refuse a network that answers images or latents of this data with something else than the task expects.
+
+    Raises:
+        RecipeError: It does.
+    """
+    inputs = task.example(data, 2)
+    shape, asked = task.answer(data, *inputs), tuple(inputs[0].shape)
+    try:
+        with torch.no_grad():  # a copy: the owner's may be elsewhere, in another precision, or keep something
+            found: Any = deepcopy(network).cpu().float().eval()(*inputs)
+    except LimbeckError as error:
+        raise RecipeError(f"distill: {name}: {error}") from error
+    except Exception as error:  # whatever the owner's module raises
+        raise RecipeError(
+            f"distill: {name}: {type(network).__name__} cannot be called with an input {asked}: {in_a_line(error)}"
+        ) from error
+    made = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if made != (2, *shape):
+        hint = "; name the classes, if there are more: TensorImages(..., classes=...)"
+        raise RecipeError(
+            f"distill: {name}: expected {task.answers} {(2, *shape)} of {data.name} for an input {asked}, found {made}"
+            f"{hint if task.answers != 'images' and isinstance(data, TensorImages) else ''}"
+        )
+    if not found.isfinite().all():
+        raise RecipeError(f"distill: the {name} answers with NaN or infinity; check its weights")
+
+
+def network_part(
+    network: nn.Module, call: Callable[[nn.Module], nn.Module] = lambda network: network, **seen_as: Any
+) -> Part[nn.Module]:
+    """Return a part that makes copies of a live network, known by its class, its layers and weights, and `seen_as`."""
+    kind = type(network)
+    known = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "layers": repr(network)}
+    return Part({**known, "weights": weights_hash(network), **seen_as}, lambda: call(deepcopy(network)))
+
+
+def described(value: Any) -> Any:
+    """Return what a live object is known by, as plain JSON: of a module all that it has, and its weights."""
+    if isinstance(value, nn.Module):
+        own = {name: described(each) for name, each in vars(value).items() if name not in vars(nn.Module())}
+        parts = {name: described(child) for name, child in value.named_children()}
+        return {"class_path": type(value).__qualname__, **own, **parts, "weights": weights_hash(value)}
+    if isinstance(value, Mapping):
+        return {str(name): described(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [described(each) for each in value]
+    return value if isinstance(value, bool | int | float | str | None) else repr(value)

@@ -1,0 +1,114 @@
+"""The plan of a run made in Python: the parts of its arms, and the arms themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from limbeck.api.given import described, has_role, network_part
+from limbeck.api.options import Options
+from limbeck.data.base import Data
+from limbeck.errors import require
+from limbeck.methods.base import Method, Terms
+from limbeck.recipe.catalogue import arguments, network_arguments
+from limbeck.recipe.parts import Part
+from limbeck.recipe.plan import ArmRecipe, losses_of
+from limbeck.tasks.base import Task
+from limbeck.training.options import OptimizerFactory, Training
+from limbeck.weighting.schedule import Schedule
+
+ALONE = partial(torch.optim.Adam, lr=1e-3)
+IN_A_GAME = partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.99))  # momentum would chase where the other has been
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the arms of a run have in common.
+
+    Attributes:
+        task: What the networks are for.
+        data: The data.
+        method: How they learn.
+        options: What the user says of method, networks and training.
+        terms: What the user says of the method's terms.
+    """
+
+    task: Task
+    data: Data
+    method: type[Method]
+    options: Options
+    terms: Terms
+
+    def teacher(self, network: nn.Module) -> ArmRecipe:
+        """Return the arm of a trained teacher, with those of the networks that it was trained with."""
+        beside = {name: net for name, net in self._networks().items() if name.startswith("teacher_")}
+        networks = {name.removeprefix("teacher_"): network_part(net) for name, net in beside.items()}
+        return ArmRecipe(self._part(network), self._method(), training=None, networks=networks)
+
+    def student(self, network: nn.Module, steps: int, batch: int, weights: Mapping[str, float | Schedule]) -> ArmRecipe:
+        """Return the arm of a student, or with no weights but the method's that of its control.
+
+        Raises:
+            RecipeError: The method needs another network, or an option of the training cannot be used.
+        """
+        method = self._method()
+        networks = {name: net for name, net in self._networks().items() if not name.startswith("teacher_")}
+        players = {name.partition(".")[0] for name in losses_of(method)} & {"student", *networks}
+        told = self.options.training
+        training = {"ema": 0.99, "schedule": "cosine", **told, "optimizers": self._optimizers(players)}
+        return ArmRecipe(
+            network=self._part(network),
+            method=method,
+            training=Training(steps, batch, **training),
+            networks={name: network_part(net) for name, net in networks.items()},
+            training_description={"steps": steps, "batch": batch, **described(told)},
+            weights=weights,
+        )
+
+    def _optimizers(self, players: Collection[str]) -> dict[str, OptimizerFactory]:
+        """Return what the user says of the optimisers, else Adam with a usual rate."""
+        usual: OptimizerFactory = IN_A_GAME if "discriminator" in players else ALONE
+        told = self.options.training.get("optimizers", {})
+        for name in told:
+            require("distill: optimizers", name in players, f"players {', '.join(sorted(players))}", name)
+        return {**dict.fromkeys(players, usual), **told}
+
+    def _part(self, network: nn.Module) -> Part[nn.Module]:
+        """Return a network as the task calls it."""
+        if has_role(network):
+            return network_part(network)
+        view = self.options.view
+        return network_part(network, partial(self.task.called, data=self.data, **view), called=described(view))
+
+    def _method(self) -> Part[Method]:
+        """Return the method, which gets copies of what has a state: every arm begins with what was given."""
+        takes = arguments(self.method).keys() - network_arguments(self.method).keys()
+        of_task = {name: value for name, value in self.task.method_arguments(self.data).items() if name in takes}
+        usual = self.task.terms() if self.method.__name__ == self.task.method else {}
+        given = {**of_task, **self.options.method, "terms": {**usual, **self.terms}}
+        cls = self.method
+
+        def build(**networks: nn.Module) -> Method:
+            return cls(**networks, **deepcopy(given))
+
+        return Part({"class_path": cls.__name__, "init_args": described(given)}, build, cls)
+
+    def _networks(self) -> dict[str, nn.Module]:
+        """Return what the method takes beside student and teacher, as the user gives it, else as the task does.
+
+        Raises:
+            RecipeError: Nobody gives one that it needs.
+        """
+        takes = network_arguments(self.method)
+        of_task: dict[str, Any] = {n: v for n, v in self.task.method_arguments(self.data).items() if n in takes}
+        found = {**of_task, **self.options.networks}
+        for name, argument in takes.items():
+            there = name in found or name in ("student", "teacher") or not argument.required
+            require(f"distill: {name}", there, f"a network, as {self.method.__name__} needs it", None)
+        return found
