@@ -141,7 +141,7 @@ def in_python(moved: str) -> str:
     if text == moved and ":" not in text:
         return text
     head, also, tail = text.partition(", or ")
-    named = re.sub(r"\b(\w+\.\w+): ", r'"\1": ', head.replace("}, and ", "}, ").replace("), and ", "), "))
+    named = re.sub(r"\b(\w+\.\w+): ", r'"\1": ', head.replace("), and ", "), "))
     return f"terms={{{named}}}{also}{tail}"
 
 
