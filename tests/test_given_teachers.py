@@ -21,7 +21,7 @@ from limbeck.networks.stylizers.fast_style import FastStyle
 from limbeck.networks.stylizers.johnson import JohnsonStylizer
 from limbeck.recipe.reader import Recipe, read_recipe
 from limbeck.recipe.rehearsal import rehearse
-from limbeck.run.preparing import tell
+from limbeck.run.preparing import prepare
 
 pytestmark = pytest.mark.usefixtures("_blank_drawings")
 
@@ -63,8 +63,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def hashes(recipe: Recipe) -> dict[str, str]:
     """Return the hashes of the first seed's arms."""
-    story = tell(recipe, Path("out"), accelerator="cpu")
-    return {name: group[0].hash for name, group in story.arms().items()}
+    prepared = prepare(recipe, Path("out"), accelerator="cpu")
+    return {name: group[0].hash for name, group in prepared.arms().items()}
 
 
 def test_a_student_learns_what_an_onnx_file_says(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +132,7 @@ def test_the_weights_of_a_library_count_where_a_network_goes_on_from_them(folder
     after = hashes(recipe), hashes(learns)
     assert after[0]["student"] != before[0]["student"]
     assert {name for name in before[1] if after[1][name] != before[1][name]} == {"teacher", "student"}
-    network = tell(replace(learns, seeds=(0,)), Path("out")).arms()["teacher"][0].network()
+    network = prepare(replace(learns, seeds=(0,)), Path("out")).arms()["teacher"][0].network()
     assert isinstance(network, nn.Module) and network(torch.zeros(2, 3, 16, 16)).shape == (2, 4)
 
 
@@ -146,8 +146,8 @@ def test_an_ensemble_brings_the_weights_of_its_members(folder: Path) -> None:
 
     two = recipe(given, given)
     rehearse(two)
-    ensemble = tell(two, Path("out")).arms()["teacher"][0].network()
-    alone = tell(recipe(given), Path("out")).arms()["teacher"][0].network()
+    ensemble = prepare(two, Path("out")).arms()["teacher"][0].network()
+    alone = prepare(recipe(given), Path("out")).arms()["teacher"][0].network()
     image = torch.rand(4, 3, 16, 16) * 2 - 1
     assert torch.allclose(ensemble(image), alone(image).log_softmax(1), atol=1e-6)  # of twice the same opinion
     with pytest.raises(RecipeError, match=r"teacher\.training: missing"):
@@ -185,7 +185,7 @@ def test_painters_of_one_style_each_teach_one_student(tmp_path: Path, monkeypatc
     Path("painted.yaml").write_text(PAINTED)
     recipe = read_recipe("painted.yaml")
     rehearse(recipe)
-    teacher = tell(recipe, Path("out"), accelerator="cpu").arms()["teacher"][0].network().eval()
+    teacher = prepare(recipe, Path("out"), accelerator="cpu").arms()["teacher"][0].network().eval()
     image = torch.rand(2, 3, 24, 24) * 2 - 1
     expected = torch.cat([painter.eval()(one[None]) for painter, one in zip(painters, image, strict=True)])
     torch.testing.assert_close(teacher(image, torch.arange(2)), expected)
@@ -224,7 +224,7 @@ def test_a_student_begins_as_what_it_can_hold_of_its_teacher_and_its_control_doe
     Path("cut.yaml").write_text(CUT)
     recipe = read_recipe("cut.yaml")
     rehearse(recipe)
-    arms = tell(recipe, Path("out"), accelerator="cpu").arms()
+    arms = prepare(recipe, Path("out"), accelerator="cpu").arms()
     image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
     def apart(arm: str) -> float:

@@ -1,4 +1,4 @@
-"""The whole story on a tiny recipe: what is trained, what is reused, what is written."""
+"""The whole prepared on a tiny recipe: what is trained, what is reused, what is written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from limbeck.ground.hardware import machine
 from limbeck.recipe.reader import read_recipe
 from limbeck.report.result import Result
 from limbeck.run.evaluation import evaluate
-from limbeck.run.preparing import tell
+from limbeck.run.preparing import prepare
 from limbeck.run.story import run
 
 RECIPE = """
@@ -80,7 +80,7 @@ def test_the_report_shows_every_arm_and_the_exported_student_is_the_evaluated_on
     assert "data:image/png;base64" in html
     assert all(arm in html for arm in ("teacher", "control", "student", "floor"))
     recipe = read_recipe(folder / "tiny.yaml")
-    student = tell(recipe, folder / "out").students["student"][0].network()
+    student = prepare(recipe, folder / "out").students["student"][0].network()
     exported = load_file(folder / "out/student.safetensors")
     assert all(torch.equal(exported[name], value) for name, value in student.state_dict().items())
 
@@ -102,11 +102,11 @@ def test_a_second_run_trains_nothing_and_a_change_only_what_depends_on_it(
 
 def test_arms_are_known_by_what_their_task_teaches_and_by_no_more(folder: Path) -> None:
     recipe = read_recipe(folder / "tiny.yaml")
-    known = {arm.hash for group in tell(recipe, folder / "out").arms().values() for arm in group}
+    known = {arm.hash for group in prepare(recipe, folder / "out").arms().values() for arm in group}
     fewer = read_recipe(folder / "tiny.yaml", [("task.init_args.samples", "32")])
-    assert {arm.hash for group in tell(fewer, folder / "out").arms().values() for arm in group} == known
+    assert {arm.hash for group in prepare(fewer, folder / "out").arms().values() for arm in group} == known
     other = read_recipe(folder / "tiny.yaml", [("task.init_args.conditional", "false")])
-    assert not {arm.hash for group in tell(other, folder / "out").arms().values() for arm in group} & known
+    assert not {arm.hash for group in prepare(other, folder / "out").arms().values() for arm in group} & known
 
 
 def test_more_processes_than_devices_are_refused_before_anything_is_trained(
@@ -116,14 +116,14 @@ def test_more_processes_than_devices_are_refused_before_anything_is_trained(
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     recipe = read_recipe(folder / "tiny.yaml", [("student.training.processes", "2")])
     with pytest.raises(RecipeError, match=r"student: expected at most 1 training\.processes on cuda, .*found 2"):
-        tell(recipe, folder / "out")
+        prepare(recipe, folder / "out")
 
 
 def test_the_checkpoint_that_was_best_on_validation_stands_beside_the_last(folder: Path) -> None:
     recipe = read_recipe(folder / "tiny.yaml", [("student.training.evaluate_every", "4"), ("seeds", "2")])
     out = folder / "best"
     result = run(recipe, out, arms=folder / "out/arms", accelerator="cpu")
-    students = tell(recipe, out, folder / "out/arms").students["student"]
+    students = prepare(recipe, out, folder / "out/arms").students["student"]
     best = result.arms["student"].best
     assert best is not None and len(best.steps) == 2
     for arm, step, value in zip(students, best.steps, best.quality["fid[glyph-cnn]"].per_seed, strict=True):
@@ -131,7 +131,9 @@ def test_the_checkpoint_that_was_best_on_validation_stands_beside_the_last(folde
         assert len(curve) == 15 and curve[step] == min(curve.values())
         assert (
             value
-            == evaluate(arm, tell(recipe, out, folder / "out/arms").features, arm.teacher, best=True)["fid[glyph-cnn]"]
+            == evaluate(arm, prepare(recipe, out, folder / "out/arms").features, arm.teacher, best=True)[
+                "fid[glyph-cnn]"
+            ]
         )
     assert best.quality != result.arms["student"].quality
     assert Result.read(out / "result.json").arms["student"].best == best
@@ -152,8 +154,8 @@ def test_runs_of_one_name_are_compared_side_by_side(
 
 
 def test_student_and_control_begin_alike(folder: Path) -> None:
-    story = tell(read_recipe(folder / "tiny.yaml"), folder / "out")
-    student, control = story.students["student"][1].method(), story.controls["control"][1].method()
+    prepared = prepare(read_recipe(folder / "tiny.yaml"), folder / "out")
+    student, control = prepared.students["student"][1].method(), prepared.controls["control"][1].method()
     start = student.student.state_dict()
     assert all(torch.equal(value, start[name]) for name, value in control.student.state_dict().items())
     assert student.teacher is not None
@@ -162,7 +164,7 @@ def test_student_and_control_begin_alike(folder: Path) -> None:
 
 def test_a_teacher_from_a_file_is_the_same_teacher(folder: Path, tmp_path: Path) -> None:
     recipe = read_recipe(folder / "tiny.yaml")
-    teacher = tell(recipe, folder / "out").teacher
+    teacher = prepare(recipe, folder / "out").teacher
     assert teacher is not None
     weights = tmp_path / "teacher.pth"
     torch.save({"state_dict": {f"module.{k}": v for k, v in teacher.network().state_dict().items()}}, weights)

@@ -12,7 +12,7 @@ from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.networks.given.weights import load_weights, save_weights
 from limbeck.recipe.reader import read_recipe
 from limbeck.run.evaluation import evaluate
-from limbeck.run.preparing import tell
+from limbeck.run.preparing import prepare
 from limbeck.run.story import run
 
 pytestmark = pytest.mark.usefixtures("_blank_drawings")
@@ -41,14 +41,14 @@ seeds: 2
 def test_an_assistant_teaches_the_student_of_its_own_seed(tmp_path: Path) -> None:
     (tmp_path / "chain.yaml").write_text(f"name: chain\n{DATA}{TAIL}")
     recipe = read_recipe(tmp_path / "chain.yaml")
-    story = tell(recipe, tmp_path / "out")
-    assert [arm.teacher for arm in story.students["small"]] == story.students["middle"]
-    assert all(arm.teacher is story.teacher for arm in story.students["direct"])
-    assert story.control_of["small"] == story.control_of["direct"]  # both are the same network on its own
-    assert story.students["small"][0].hash != story.students["direct"][0].hash
+    prepared = prepare(recipe, tmp_path / "out")
+    assert [arm.teacher for arm in prepared.students["small"]] == prepared.students["middle"]
+    assert all(arm.teacher is prepared.teacher for arm in prepared.students["direct"])
+    assert prepared.control_of["small"] == prepared.control_of["direct"]  # both are the same network on its own
+    assert prepared.students["small"][0].hash != prepared.students["direct"][0].hash
     result = run(recipe, tmp_path / "out")
     assert {"direct", "middle", "small"} <= set(result.arms)
-    small, middle = story.students["small"][1], story.students["middle"][1]
+    small, middle = prepared.students["small"][1], prepared.students["middle"][1]
     held = small.method().teacher.network  # type: ignore[union-attr]
     for name, value in middle.state["student"].items():
         assert torch.equal(held.state_dict()[name], value), name
@@ -62,8 +62,8 @@ def test_one_arm_is_trained_with_all_that_it_needs_and_measured_as_in_the_run(
     assert main(["train", *options, "--arm", "small"]) == 0
     trained = sorted(path.parent.name.split("-seed")[0] for path in (tmp_path / "out/arms").glob("*/final.safetensors"))
     assert trained == ["middle", "small", "teacher"]
-    story = tell(read_recipe(tmp_path / "chain.yaml"), tmp_path / "out")
-    expected = evaluate(story.students["small"][0], None, story.teacher)["agreement"]
+    prepared = prepare(read_recipe(tmp_path / "chain.yaml"), tmp_path / "out")
+    expected = evaluate(prepared.students["small"][0], None, prepared.teacher)["agreement"]
     capsys.readouterr()
     assert main(["evaluate", *options, "--arm", "small"]) == 0
     said = dict(line.split() for line in capsys.readouterr().out.splitlines())
@@ -91,7 +91,7 @@ student:
 
 def test_a_fine_tuned_teacher_learns_new_classes_on_layers_that_stay(tmp_path: Path) -> None:
     (tmp_path / "chain.yaml").write_text(f"name: chain\n{DATA}{TAIL}")
-    letters = tell(read_recipe(tmp_path / "chain.yaml"), tmp_path / "letters").teacher
+    letters = prepare(read_recipe(tmp_path / "chain.yaml"), tmp_path / "letters").teacher
     assert letters is not None
     run(read_recipe(tmp_path / "chain.yaml", [("seeds", "1"), ("students", "null")]), tmp_path / "letters")
     file = tmp_path / "letters.safetensors"
@@ -99,10 +99,10 @@ def test_a_fine_tuned_teacher_learns_new_classes_on_layers_that_stay(tmp_path: P
     other = DATA.replace("AB", "XYZ")
     (tmp_path / "tuned.yaml").write_text(f"name: tuned\n{other}{FINE_TUNED.replace('LETTERS', str(file))}")
     recipe = read_recipe(tmp_path / "tuned.yaml")
-    story = tell(recipe, tmp_path / "tuned")
+    prepared = prepare(recipe, tmp_path / "tuned")
     result = run(recipe, tmp_path / "tuned")
-    assert story.teacher is not None
-    tuned, given = story.teacher.network().state_dict(), SmallCnn(width=8, size=16, classes=2)
+    assert prepared.teacher is not None
+    tuned, given = prepared.teacher.network().state_dict(), SmallCnn(width=8, size=16, classes=2)
     load_weights(given, file)
     for name, value in given.state_dict().items():
         assert torch.equal(tuned[name], value) == name.startswith(("blocks.0", "blocks.1")), name
@@ -141,10 +141,10 @@ def test_a_decoder_for_a_fixed_latent_measured_against_another_student(tmp_path:
     result = run(recipe, tmp_path / "out")
     assert list(result.arms) == ["teacher", "images-alone", "taught"]
     assert {(v.student, v.control) for v in result.verdicts} == {("taught", "images-alone")}
-    story = tell(recipe, tmp_path / "out")
-    assert story.teacher is not None
-    given = story.teacher.state["student"]
-    for arms in story.students.values():
+    prepared = prepare(recipe, tmp_path / "out")
+    assert prepared.teacher is not None
+    given = prepared.teacher.state["student"]
+    for arms in prepared.students.values():
         for arm in arms:
             for name, value in arm.state["student"].items():
                 if name.startswith("encoder"):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from limbeck.recipe.catalogue import Entry
     from limbeck.recipe.reader import Recipe
     from limbeck.run.arm import Arm
-    from limbeck.run.preparing import Story
+    from limbeck.run.preparing import Run
 
 
 def _read(options: Namespace, changes: list[tuple[str, str]]) -> Recipe:
@@ -68,13 +68,13 @@ def _evaluate(options: Namespace, changes: list[tuple[str, str]], command: str) 
     if options.split is not None:
         known = get_args(Split)
         require("--split", options.split in known, ", ".join(known), options.split, nearest(options.split, known))
-    story, arm = _chosen(options, changes, options.seed)
+    prepared, arm = _chosen(options, changes, options.seed)
     if options.weights is not None:
         if not Path(options.weights).is_file():
             raise WeightsError(f"--weights: no such file: {options.weights}")
         arm = replace(arm, recipe=replace(arm.recipe, training=None, load=Path(options.weights)))
     # As in a run, fidelity is that to the run's teacher, of a control and of an assistant's student, too.
-    teacher = story.teacher if arm.name != "teacher" and story.teacher and story.teacher.done else None
+    teacher = prepared.teacher if arm.name != "teacher" and prepared.teacher and prepared.teacher.done else None
     for name, value in evaluate(arm, arm.features, teacher, split=options.split).items():
         print(f"{name:<32} {number(value)}")
 
@@ -175,23 +175,23 @@ def _schema(options: Namespace, changes: list[tuple[str, str]], command: str) ->
     print(json.dumps(recipe_schema(), indent=1, allow_nan=False))
 
 
-def _chosen(options: Namespace, changes: list[tuple[str, str]], seed: int | None = None) -> tuple[Story, Arm]:
+def _chosen(options: Namespace, changes: list[tuple[str, str]], seed: int | None = None) -> tuple[Run, Arm]:
     """Return the run and its arm that --arm names, of that seed or the recipe's first."""
     from dataclasses import replace  # noqa: PLC0415
 
-    from limbeck.run.preparing import tell  # noqa: PLC0415
+    from limbeck.run.preparing import prepare  # noqa: PLC0415
 
     recipe = _read(options, changes)
     if seed is not None:
         require("--seed", seed >= 0, "a whole number of at least 0", seed)
         recipe = replace(recipe, seeds=(recipe.seeds[0], seed))
-    story = tell(recipe, _out(options, recipe), _arms(options), options.accelerator)
-    arms = story.arms()
+    prepared = prepare(recipe, _out(options, recipe), _arms(options), options.accelerator)
+    arms = prepared.arms()
     if options.arm not in arms:
         raise RecipeError(f"--arm {options.arm}: no such arm{nearest(options.arm, arms)}; there is {', '.join(arms)}")
     if seed is None:
-        return story, arms[options.arm][0]
-    return story, replace(arms[options.arm][-1], seed=seed)  # of the teacher there is but one, of the first seed
+        return prepared, arms[options.arm][0]
+    return prepared, replace(arms[options.arm][-1], seed=seed)  # of the teacher there is but one, of the first seed
 
 
 def _print(table: Any) -> None:

@@ -98,28 +98,28 @@ class Batch:
 
     Args:
         drawn: What was drawn for these samples, by the name under which it was declared.
-        taught: What the teacher says to `image`, (N, ...) by module path of it ("" is its output), where that was
-            stored beforehand.
+        teacher_outputs: What the teacher says to `image`, (N, ...) by module path of it ("" is its output), where
+            that was stored beforehand.
         fields: The tensors by name; None is left out.
 
     Raises:
         AttributeError: On reading a field that this batch does not have and that is none of `KINDS`.
     """
 
-    __slots__ = ("drawn", "fields", "taught")
+    __slots__ = ("drawn", "fields", "teacher_outputs")
 
     def __init__(
         self,
         *,
         drawn: Mapping[str, Tensor] | None = None,
-        taught: Mapping[str, Tensor] | None = None,
+        teacher_outputs: Mapping[str, Tensor] | None = None,
         **fields: Tensor | None,
     ) -> None:
         if taken := sorted(name for name in fields if hasattr(Batch, name)):
             raise TypeError(f"Batch: expected names of fields that it does not have itself, found {', '.join(taken)}")
         self.fields: Final[Mapping[str, Tensor]] = {name: t for name, t in fields.items() if t is not None}
         self.drawn: Final[Mapping[str, Tensor]] = drawn or {}
-        self.taught: Final[Mapping[str, Tensor]] = taught or {}
+        self.teacher_outputs: Final[Mapping[str, Tensor]] = teacher_outputs or {}
 
     def __getattr__(self, name: str) -> Tensor | None:
         """Return a field."""
@@ -148,26 +148,27 @@ class Batch:
         self,
         *,
         drawn: Mapping[str, Tensor] | None = None,
-        taught: Mapping[str, Tensor] | None = None,
+        teacher_outputs: Mapping[str, Tensor] | None = None,
         **fields: Tensor | None,
     ) -> Batch:
         """Return the batch with some of its fields replaced, added, or, by None, left out."""
         return Batch(
             drawn=self.drawn if drawn is None else drawn,
-            taught=self.taught if taught is None else taught,
+            teacher_outputs=self.teacher_outputs if teacher_outputs is None else teacher_outputs,
             **{**self.fields, **fields},
         )
 
     def __len__(self) -> int:
         """Return N."""
-        return len(next(tensor for part in (self.fields, self.drawn, self.taught) for tensor in part.values()))
+        return len(next(tensor for part in (self.fields, self.drawn, self.teacher_outputs) for tensor in part.values()))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with `function` applied to every tensor in it."""
-        fields, drawn, taught = (
-            {name: function(tensor) for name, tensor in part.items()} for part in (self.fields, self.drawn, self.taught)
+        fields, drawn, teacher_outputs = (
+            {name: function(tensor) for name, tensor in part.items()}
+            for part in (self.fields, self.drawn, self.teacher_outputs)
         )
-        return Batch(drawn=drawn, taught=taught, **fields)
+        return Batch(drawn=drawn, teacher_outputs=teacher_outputs, **fields)
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on `device`."""

@@ -16,11 +16,11 @@ def full() -> Batch:
     """Return three samples with everything: a field that all know, one that only its data set knows, maps."""
     image = torch.arange(3 * 12.0).reshape(3, 1, 3, 4)
     drawn, taught = {"noise": torch.arange(3.0)}, {"": torch.arange(3, 6), "blocks.2": torch.arange(6.0).reshape(3, 2)}
-    return Batch(image=image, label=None, depth=-image, drawn=drawn, taught=taught)
+    return Batch(image=image, label=None, depth=-image, drawn=drawn, teacher_outputs=taught)
 
 
 def values(batch: Batch) -> dict[str, list[object]]:
-    parts = {"": batch.fields, "drawn": batch.drawn, "taught": batch.taught}
+    parts = {"": batch.fields, "drawn": batch.drawn, "taught": batch.teacher_outputs}
     return {f"{part}/{name}": t.tolist() for part, tensors in parts.items() for name, t in tensors.items()}
 
 
@@ -29,7 +29,7 @@ def test_a_field_is_an_attribute_and_a_known_one_that_is_not_there_is_none() -> 
     assert batch.image is batch.fields["image"] and batch.depth is batch.fields["depth"]
     assert list(batch.fields) == ["image", "depth"] and len(batch) == 3
     assert all(getattr(batch, name) is None for name in KINDS if name != "image")
-    assert len(Batch(drawn=batch.drawn)) == 3 and len(Batch(taught=batch.taught)) == 3
+    assert len(Batch(drawn=batch.drawn)) == 3 and len(Batch(teacher_outputs=batch.teacher_outputs)) == 3
 
 
 def test_a_field_that_nobody_knows_is_an_error() -> None:
@@ -62,9 +62,9 @@ def test_a_part_and_a_map_reach_every_tensor() -> None:
 
 def test_replacing_adds_exchanges_and_leaves_out() -> None:
     batch, label = full(), torch.tensor([2, 0, 1])
-    other = batch.replace(label=label, depth=None, taught={})
+    other = batch.replace(label=label, depth=None, teacher_outputs={})
     assert list(other.fields) == ["image", "label"] and other.label is label and other.image is batch.image
-    assert other.drawn == batch.drawn and other.taught == {} and list(batch.fields) == ["image", "depth"]
+    assert other.drawn == batch.drawn and other.teacher_outputs == {} and list(batch.fields) == ["image", "depth"]
 
 
 @pytest.mark.parametrize("copied", [lambda b: pickle.loads(pickle.dumps(b)), copy.copy, copy.deepcopy])

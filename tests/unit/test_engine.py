@@ -714,7 +714,7 @@ def test_the_best_checkpoint_is_kept_as_the_monitor_saw_it(
     judge = Judge(*verdicts)
     state = trained(toy_job(tmp_path, monitor=judge, ema=0.5, evaluate_every=2))
     assert state["best"]["step"] == step
-    assert state["best"]["badness"] == min(v for v in verdicts if v is not None)
+    assert state["best"]["score"] == min(v for v in verdicts if v is not None)
     assert differences(judge.seen[step // 2 - 1], state["best"]["student"]) == []
 
 

@@ -21,12 +21,13 @@ from limbeck.methods.base import Method
 from limbeck.methods.gan import Gan
 from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.networks.roles import Classifier, Generator, VariationalAutoencoder
-from limbeck.recipe.catalogue import arguments, catalogue, describe, resolve, type_text
+from limbeck.recipe.catalogue import arguments, catalogue, describe, resolve
 from limbeck.recipe.marks import lines, shown
 from limbeck.recipe.parts import Mistakes, Part, canonical, read_part
 from limbeck.recipe.reader import ArmRecipe, FeatureArm, Recipe, read_recipe
 from limbeck.recipe.rehearsal import rehearse
 from limbeck.recipe.signatures import argument
+from limbeck.recipe.words import type_text
 from limbeck.terms.base import Term
 from limbeck.training.options import Training
 from limbeck.types import Draw

@@ -129,8 +129,10 @@ def test_training_batches_have_the_whole_image_as_target_and_the_same_degradatio
 def test_a_network_is_known_by_what_it_learned_to_restore() -> None:
     """An arm that removes other noise, or learned from whole images, is another arm."""
     tasks = [Restoration(AddNoise(0.1)), Restoration(AddNoise(0.2)), Restoration(AddNoise(0.1), unlabelled=True)]
-    assert len({str(task.teaches()) for task in tasks}) == 3
-    assert Restoration(AddNoise(0.1), samples=3).teaches() == tasks[0].teaches()  # what is measured is another matter
+    assert len({str(task.training_identity()) for task in tasks}) == 3
+    assert (
+        Restoration(AddNoise(0.1), samples=3).training_identity() == tasks[0].training_identity()
+    )  # what is measured is another matter
 
 
 def test_images_are_cut_to_a_multiple_of_the_scale() -> None:

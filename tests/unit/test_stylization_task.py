@@ -54,9 +54,9 @@ def test_a_network_is_known_by_what_the_pictures_show(task: Stylization, tmp_pat
     def again() -> Stylization:
         return Stylization(task.styles, nn.Sequential(nn.Conv2d(3, 2, 3)), ["0"], ["0"], style_size=16)
 
-    assert again().teaches() == task.teaches()
+    assert again().training_identity() == task.training_identity()
     Image.fromarray(np.full((16, 16, 3), 90, dtype=np.uint8)).save(tmp_path / "style.png")
-    assert again().teaches() != task.teaches()
+    assert again().training_identity() != task.training_identity()
 
 
 def test_cost_is_measured_at_the_size_that_is_asked_for(tmp_path: Path) -> None:

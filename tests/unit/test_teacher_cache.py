@@ -13,7 +13,7 @@ from limbeck.cli import main
 from limbeck.errors import CheckpointError
 from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.recipe.reader import read_recipe
-from limbeck.run.preparing import tell
+from limbeck.run.preparing import prepare
 from limbeck.training.teacher_cache import TeacherCache, kept
 from limbeck.types import Batch
 
@@ -48,10 +48,10 @@ def recipe(tmp_path: Path) -> Path:
 def student(recipe: Path, *flags: str) -> dict[str, Tensor]:
     out = recipe.parent / "out"
     changes = [(flag.removeprefix("--"), value) for flag, value in zip(flags[::2], flags[1::2], strict=True)]
-    story = tell(read_recipe(recipe, changes), out)
-    for group in story.arms().values():
+    prepared = prepare(read_recipe(recipe, changes), out)
+    for group in prepared.arms().values():
         group[0].fit()
-    return story.students["student"][0].state["student"]
+    return prepared.students["student"][0].state["student"]
 
 
 def runs_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -80,36 +80,36 @@ def distill(
     """
     task, rest = task_of(task, options)
     cls = method_of(method, task)
-    told = sorted_out(rest, cls, task)
+    given = sorted_out(rest, cls, task)
     networks = {"teacher": teacher, "student": student}
     for name, network in networks.items():
         require(f"distill: {name}", isinstance(network, nn.Module), "a torch.nn.Module", network)
-    check_view(networks, told.view)
+    check_view(networks, given.view)
     check_terms(terms)
     require("distill: seeds", seeds >= 1, "a whole number of at least 1", seeds)
     good = features is None or isinstance(features, FeatureExtractor)
     require("distill: features", good, "a FeatureExtractor", features)
 
-    images = data_of(data, lambda: told.view.get("image_shape") or shape_of(teacher, task))
+    images = data_of(data, lambda: given.view.get("image_shape") or shape_of(teacher, task))
     check_needs(cls, task.gives(images), images)
-    plan = Plan(task, images, cls, told, terms or {})
-    taught = plan.student(student, steps, batch, weights or {})
+    plan = Plan(task, images, cls, given, terms or {})
+    arm = plan.student(student, steps, batch, weights or {})
     recipe = Recipe(
         name=Path(out).name,
         data=Part({"class_path": type(images).__name__}, lambda: images),
         task=Part({"class_path": type(task).__name__}, lambda: task),
-        students={"student": taught},
+        students={"student": arm},
         seeds=tuple(range(seeds)),
         teacher=plan.teacher(teacher),
         controls={"control": plan.student(student, steps, batch, {})} if control else {},
         control_of={"student": "control"} if control else {},
         features=None if features is None else Part({"class_path": type(features).__name__}, lambda: features),
-        tree={"name": Path(out).name, "teacher": type(teacher).__name__, **taught.description()},
+        tree={"name": Path(out).name, "teacher": type(teacher).__name__, **arm.description()},
     )
-    taught.weigh()  # names a wrong loss
-    for name, arm in {"teacher": recipe.teacher, "student": taught}.items():
-        assert arm is not None
-        check_answer(name, arm.network.build(), task, images)
+    arm.weigh()  # names a wrong loss
+    for name, each in {"teacher": recipe.teacher, "student": arm}.items():
+        assert each is not None
+        check_answer(name, each.network.build(), task, images)
     take_a_step(recipe)
     run(recipe, Path(out), accelerator=accelerator, command=f"limbeck.distill(..., out={str(out)!r})")
     trained = deepcopy(student)

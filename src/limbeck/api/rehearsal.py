@@ -37,10 +37,10 @@ def take_a_step(recipe: Recipe) -> None:
 
 def _assembled(arm: ArmRecipe, teacher: ArmRecipe | None) -> Method:
     """Return the method with copies of the networks on the CPU, in its own precision."""
-    networks, taught = (None if each is None else _networks(each) for each in (arm, teacher))
+    networks, teacher_networks = (None if each is None else _networks(each) for each in (arm, teacher))
     assert networks is not None
     try:
-        return deepcopy(arm.assemble(networks, taught))
+        return deepcopy(arm.assemble(networks, teacher_networks))
     except LimbeckError as error:
         raise RecipeError(f"distill: {error}") from error
 

@@ -91,7 +91,7 @@ class Method(nn.Module, ABC):
         alone = not any(self.has(who) for who in teachers)
         wanted = {n: given.pop(n) if n in given else d.make() for n, d in self.defaults.items()} | given
         for name, term in wanted.items():
-            if term is not None and not (term.taught and alone):
+            if term is not None and not (term.needs_teacher and alone):
                 self._admit(name, term, asked=name in (terms or {}))
 
     def _take(self, networks: Mapping[str, nn.Module | None], trained: Collection[str]) -> None:
@@ -156,10 +156,10 @@ class Method(nn.Module, ABC):
         return max((term.differentiates for term in self.terms.values()), key=ORDER.index, default="once")
 
     def teacher_paths(self) -> Sequence[str]:
-        """Return the module paths of the teacher ("" is its output) that `updates` takes from `batch.taught`.
+        """Return the module paths of the teacher ("" is its output) that `updates` takes from `batch.teacher_outputs`.
 
         Only what depends on the teacher and `batch.image` alone can be stored; a method that asks for nothing runs
-        its teacher. Where `batch.taught` lacks them, the method runs its teacher too.
+        its teacher. Where `batch.teacher_outputs` lacks them, the method runs its teacher too.
         """
         return ()
 

@@ -144,5 +144,5 @@ class Vae(Autoencoding):
         update = super().update_of(player, scene)
         if self.map is None or self.map.ready:
             return update
-        losses = {n: loss for n, loss in update.losses.items() if not self.terms[f"{player}.{n}"].taught}
+        losses = {n: loss for n, loss in update.losses.items() if not self.terms[f"{player}.{n}"].needs_teacher}
         return Update(player, losses)

@@ -17,11 +17,12 @@ from limbeck.methods.base import Method
 from limbeck.networks import roles
 from limbeck.networks.given.libraries import is_pretrained
 from limbeck.networks.roles import CutDown
-from limbeck.recipe.catalogue import classes_in, network_arguments
+from limbeck.recipe.catalogue import network_arguments
 from limbeck.recipe.marks import shown
 from limbeck.recipe.parts import Mistakes, Part, part_of, read_part, unusable, usable
 from limbeck.recipe.plan import ArmRecipe, losses_of
 from limbeck.recipe.sections import NUMBER, TrainingSection, VariantSection, WeightSection, from_the_player
+from limbeck.recipe.words import classes_in
 from limbeck.training.options import Training
 from limbeck.weighting.base import Weighting
 from limbeck.weighting.schedule import Schedule

@@ -9,30 +9,21 @@ import importlib
 import inspect
 import pkgutil
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from docstring_parser import parse as parse_docstring
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 import limbeck
 from limbeck.errors import MissingExtra, RecipeError, nearest
+from limbeck.recipe.words import classes_in, or_text, type_text
 
-MACHINES = ("training", "recipe", "run", "report")  # packages whose files are the parts of one thing, not a choice
+MACHINES = ("training", "recipe", "run", "report", "api")  # packages whose files are parts of one thing, no choice
 MANY = 20  # names that a message lists
-_SIMPLE = {
-    int: "whole number",
-    float: "number",
-    str: "text",
-    bool: "true or false",
-    type(None): "null",
-    Path: "path",
-    Any: "anything",
-}
 
 
 @dataclass(frozen=True)
@@ -126,11 +117,6 @@ def resolve(base: type | tuple[type, ...], name: str) -> type:
         f"expected a {or_text(bases)}, found {name!r}{nearest(name, names)}; there are"
         f" {listed or 'none'}, and any class by its dotted import path{missing}"
     )
-
-
-def or_text(bases: Iterable[type]) -> str:
-    """Return the names of several classes, e.g. "Term or LogitLoss"."""
-    return " or ".join(base.__name__ for base in bases)
 
 
 def _at_path(bases: tuple[type, ...], path: str) -> type:
@@ -232,35 +218,6 @@ def _is_network(cls: type) -> bool:
     return issubclass(cls, nn.Module) and (
         not ours or cls.__module__.startswith(("limbeck.networks.", "limbeck.baselines."))
     )
-
-
-def classes_in(annotation: Any) -> list[type]:
-    """Return the plain classes in an annotation such as `Generator | None`."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        return [c for option in get_args(annotation) for c in classes_in(option)]
-    return [annotation] if inspect.isclass(annotation) and get_origin(annotation) is None else []
-
-
-def type_text(annotation: Any) -> str:
-    """Return a type in the words of a recipe, e.g. "number or null" or "list of whole number"."""
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        return " or ".join(type_text(option) for option in inner if option is not Tensor)
-    if origin is Literal:
-        return " or ".join(repr(choice) for choice in inner)
-    if origin is tuple and not (len(inner) == 2 and inner[1] is Ellipsis):
-        return f"list of {len(inner)} ({', '.join(type_text(i) for i in inner)})"
-    if inspect.isclass(origin) and issubclass(origin, Mapping):
-        return f"mapping of {type_text(inner[0])} to {_in_brackets(inner[1])}"
-    if inspect.isclass(origin) and issubclass(origin, Sequence):
-        return f"list of {_in_brackets(inner[0])}"
-    return _SIMPLE.get(annotation) or str(getattr(annotation, "__name__", annotation))
-
-
-def _in_brackets(annotation: Any) -> str:
-    """Return the text of a type inside another one, in brackets where it is a choice: "list of (number or null)"."""
-    text = type_text(annotation)
-    return f"({text})" if get_origin(annotation) in (Union, types.UnionType, Literal) and " or " in text else text
 
 
 def _room(base: type) -> tuple[list[types.ModuleType], list[str]]:

@@ -102,9 +102,9 @@ class ArmRecipe:
                     f"start_from_teacher: expected a trained {name!r} of the teacher, found none; train it here"
                 )
             copy_part(networks[name], teaching[name], path, "start_from_teacher")
-        taught = {"teacher" if name == "student" else f"teacher_{name}": n for name, n in teaching.items()}
-        taken = network_arguments(self.method.cls) if self.method.cls else {**networks, **taught}
-        return self.method.build(**{name: n for name, n in {**networks, **taught}.items() if name in taken})
+        teacher_networks = {"teacher" if name == "student" else f"teacher_{name}": n for name, n in teaching.items()}
+        taken = network_arguments(self.method.cls) if self.method.cls else {**networks, **teacher_networks}
+        return self.method.build(**{name: n for name, n in {**networks, **teacher_networks}.items() if name in taken})
 
 
 @dataclass(frozen=True)

@@ -54,11 +54,15 @@ def rehearse(recipe: Recipe) -> None:
 def _assemble(arm: ArmRecipe, teacher: ArmRecipe | None, mistakes: Mistakes) -> tuple[dict[str, Any], Method | None]:
     """Try to put an arm together, and return its networks by name and its method; None for what cannot be built."""
     networks = _networks(arm, mistakes)
-    taught = None if teacher is None else _networks(teacher, mistakes)
-    if arm.training is None or None in networks.values() or (taught is not None and None in taught.values()):
+    teacher_networks = None if teacher is None else _networks(teacher, mistakes)
+    if (
+        arm.training is None
+        or None in networks.values()
+        or (teacher_networks is not None and None in teacher_networks.values())
+    ):
         return networks, None
     try:
-        return networks, arm.assemble(networks, taught)
+        return networks, arm.assemble(networks, teacher_networks)
     except LimbeckError as error:
         mistakes.note(str(error))
         return networks, None
@@ -151,7 +155,9 @@ def _called(
     if not known:
         return None
     given, shape = ("latents", latent.shape) if makes and latent else ("images", data.image_shape)
-    label = torch.zeros(2, dtype=torch.long) if network.classes and task.teaches().get("conditional") else None
+    label = (
+        torch.zeros(2, dtype=torch.long) if network.classes and task.training_identity().get("conditional") else None
+    )
     try:
         with torch.no_grad():  # a copy: the owner's may be elsewhere, in another precision, or keep something
             output: Tensor = deepcopy(network).cpu().float().eval()(torch.randn(2, *shape), label)

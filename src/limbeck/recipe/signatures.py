@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from limbeck.errors import LimbeckError, nearest
-from limbeck.recipe.catalogue import arguments, open_ended, or_text, resolve, type_text
+from limbeck.recipe.catalogue import arguments, open_ended, resolve
 from limbeck.recipe.marks import Expected, Json, OneOf, Place, is_told, lines, mistakes, shown
+from limbeck.recipe.words import or_text, type_text
 
 PART = "x-limbeck-part"  # stands in a JSON Schema for the reference that schema.py puts there
 

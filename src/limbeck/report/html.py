@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that holds everything it shows and asks nothing of the network."""
+"""The report of a run: one self-contained HTML file; opens offline."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Arm:
                 "recipe": self.recipe.description(),
                 "seed": self.seed,
                 "teacher": self.teacher.hash if self.teacher else None,
-                **({"task": task} if (task := dict(self.setting.task.teaches())) else {}),
+                **({"task": task} if (task := dict(self.setting.task.training_identity())) else {}),
                 **self._given(),
                 "data": self.setting.data.split("train").fingerprint(),
                 "version": limbeck.__version__,
@@ -240,9 +240,9 @@ class Arm:
         for name, part in {"student": self.recipe.network, **self.recipe.networks}.items():
             with _seeded(self.seed, name):
                 networks[name] = part.build()
-        taught = None if self.teacher is None else self.teacher.networks()
+        teacher_networks = None if self.teacher is None else self.teacher.networks()
         with _seeded(self.seed, "method"):  # adapters and memories draw their initial values too
-            return self.recipe.assemble(networks, taught)
+            return self.recipe.assemble(networks, teacher_networks)
 
 
 @contextmanager

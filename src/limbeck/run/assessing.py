@@ -13,42 +13,42 @@ from limbeck.report.result import ArmResult, Best, Budget, DataUsed, Quality, Re
 from limbeck.report.statistics import judge
 from limbeck.run.arm import Arm
 from limbeck.run.evaluation import evaluate
-from limbeck.run.preparing import Story
+from limbeck.run.preparing import Run
 
 
-def judged(story: Story) -> Result:
+def assess(prepared: Run) -> Result:
     """Return quality and cost of every arm, and the verdicts."""
-    recipe, setting = story.recipe, story.setting
+    recipe, setting = prepared.recipe, prepared.setting
     data, task = setting.data, setting.task
-    spent = _costs(story)
+    spent = _costs(prepared)
     results: dict[str, ArmResult] = {}
-    for name, group in story.arms().items():
-        role: Role = "teacher" if name == "teacher" else "student" if name in story.students else "control"
-        results[name] = _measured(role, group, story, spent[name])
-    for name, network in story.baselines.items():
-        quality = task.evaluate(network, data, split=data.reference_split, seed=0, features=story.features)
+    for name, group in prepared.arms().items():
+        role: Role = "teacher" if name == "teacher" else "student" if name in prepared.students else "control"
+        results[name] = _measured(role, group, prepared, spent[name])
+    for name, network in prepared.baselines.items():
+        quality = task.evaluate(network, data, split=data.reference_split, seed=0, features=prepared.features)
         results[name] = ArmResult("baseline", {k: Quality.of([v]) for k, v in quality.items()}, spent[name])
-    if floor := task.floor(data, features=story.features):
+    if floor := task.floor(data, features=prepared.features):
         results["floor"] = ArmResult("floor", {name: Quality.of([value]) for name, value in floor.items()})
     return Result(
         recipe=recipe.tree,
         recipe_hash=canonical(recipe.tree),
         data=DataUsed(data.name, data.split(data.reference_split).fingerprint(), data.reference_split),
         seeds=recipe.seeds,
-        budget=Budget(_steps(story), recipe.settings_tried),
+        budget=Budget(_steps(prepared), recipe.settings_tried),
         arms=results,
-        verdicts=judge(results, list(story.control_of.items()), task.directions),
+        verdicts=judge(results, list(prepared.control_of.items()), task.directions),
         versions=versions(),
-        hardware=hardware(story.setting.device.type),
+        hardware=hardware(prepared.setting.device.type),
     )
 
 
-def _measured(role: Role, group: list[Arm], story: Story, spent: dict[str, float | None]) -> ArmResult:
+def _measured(role: Role, group: list[Arm], prepared: Run, spent: dict[str, float | None]) -> ArmResult:
     """Return what an arm of several seeds reached, and what it cost."""
-    teacher = None if role == "teacher" else story.teacher
-    alarms = tuple(line for arm in group for line in arm.alarms) + _shorter_control(story, group[0])
+    teacher = None if role == "teacher" else prepared.teacher
+    alarms = tuple(line for arm in group for line in arm.alarms) + _shorter_control(prepared, group[0])
     machines = tuple(dict.fromkeys(machine for arm in group for machine in arm.machines))
-    quality, best = _quality(group, story, teacher), _best(group, story, teacher)
+    quality, best = _quality(group, prepared, teacher), _best(group, prepared, teacher)
     return ArmResult(role, quality, spent | _train_seconds(group), _curves(group[0].history), best, alarms, machines)
 
 
@@ -58,40 +58,40 @@ def _train_seconds(group: list[Arm]) -> dict[str, float | None]:
     return {"train_seconds": fmean(seconds)} if seconds else {}
 
 
-def _best(group: list[Arm], story: Story, teacher: Arm | None) -> Best | None:
+def _best(group: list[Arm], prepared: Run, teacher: Arm | None) -> Best | None:
     """Return what the checkpoints reach that were best on validation; None where these are the last of every seed."""
     if not any(arm.best_step for arm in group):
         return None
     steps = tuple(arm.best_step or int(arm.state["step"]) for arm in group)
-    return Best(steps, _quality(group, story, teacher, best=True))
+    return Best(steps, _quality(group, prepared, teacher, best=True))
 
 
-def _shorter_control(story: Story, student: Arm) -> tuple[str, ...]:
+def _shorter_control(prepared: Run, student: Arm) -> tuple[str, ...]:
     """Return a warning when the control of a student saw fewer images than the student did."""
-    control = story.control_of.get(student.name)
-    pair = [arm.recipe.training for arm in (student, *(story.arms()[control][:1] if control else []))]
+    control = prepared.control_of.get(student.name)
+    pair = [arm.recipe.training for arm in (student, *(prepared.arms()[control][:1] if control else []))]
     seen = [training.steps * training.batch for training in pair if training is not None]
     if len(seen) < 2 or seen[1] >= seen[0]:
         return ()
     return (f"{control} saw {seen[1]:,} images in its training, {student.name} {seen[0]:,}: no fair comparison",)
 
 
-def _quality(group: list[Arm], story: Story, teacher: Arm | None, *, best: bool = False) -> dict[str, Quality]:
-    found = [evaluate(arm, story.features, teacher, best=best) for arm in group]
+def _quality(group: list[Arm], prepared: Run, teacher: Arm | None, *, best: bool = False) -> dict[str, Quality]:
+    found = [evaluate(arm, prepared.features, teacher, best=best) for arm in group]
     return {name: Quality.of([metrics[name] for metrics in found]) for name in found[0]}
 
 
-def _costs(story: Story) -> dict[str, dict[str, float | None]]:
+def _costs(prepared: Run) -> dict[str, dict[str, float | None]]:
     """Return what the first arm of every name and every baseline cost, all timed in turns."""
-    data, task, device = story.setting.data, story.setting.task, story.setting.device
-    networks = {name: task.ready(group[0].network()).to(device) for name, group in story.arms().items()}
-    networks |= story.baselines
+    data, task, device = prepared.setting.data, prepared.setting.task, prepared.setting.device
+    networks = {name: task.ready(group[0].network()).to(device) for name, group in prepared.arms().items()}
+    networks |= prepared.baselines
     say(f"measuring the costs of {', '.join(networks)}")
     return costs(networks, lambda count: tuple(part.to(device) for part in task.example(data, count)))
 
 
-def _steps(story: Story) -> int:
-    trainings = (group[0].recipe.training for group in story.students.values())
+def _steps(prepared: Run) -> int:
+    trainings = (group[0].recipe.training for group in prepared.students.values())
     return max((training.steps for training in trainings if training is not None), default=0)
 
 

@@ -46,8 +46,8 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
         steps, seconds = 0, 0.0
         if arm.training is not None:
             teacher = recipe.teacher_of(name)
-            taught = None if teacher is None else _networks(teacher)
-            method = arm.assemble(_networks(arm), taught)
+            teacher_networks = None if teacher is None else _networks(teacher)
+            method = arm.assemble(_networks(arm), teacher_networks)
             _caution(name, method, arm.training.micro_batches)
             training = replace(arm.training, processes=1, compile=False)
             augmentation = arm.augmentation.build() if arm.augmentation else None

@@ -26,7 +26,7 @@ from limbeck.training.options import Training
 
 
 @dataclass(frozen=True)
-class Story:
+class Run:
     """The arms of a run, built but not yet trained.
 
     Attributes:
@@ -60,7 +60,7 @@ class Story:
         return {name: task.ready(fitted(part.build(), data)).to(device).eval() for name, part in parts}
 
 
-def tell(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: str = "auto") -> Story:
+def prepare(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: str = "auto") -> Run:
     """Return the arms of a recipe; only the feature network, by which the others are measured, is trained."""
     setting = Setting(recipe.data.build(), recipe.task.build(), arms or out / "arms", accelerator)
     _check_splits(setting)
@@ -70,7 +70,7 @@ def tell(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: str =
     _make(setting.store)
     features = measured_by(recipe, setting)
     teacher = Arm("teacher", recipe.teacher, setting, recipe.seeds[0], None, features) if recipe.teacher else None
-    return Story(
+    return Run(
         recipe,
         setting,
         features,

@@ -54,7 +54,7 @@ class Watcher:
         samples = min(most, len(data.split("validation")))
         metrics = task.evaluate(network, data, split="validation", seed=0, features=self.features, samples=samples)
         name = next((name for name in metrics if name.split("[")[0] == task.main_metric), None)
-        badness = None
+        score = None
         if name is not None and math.isfinite(metrics[name]):
-            badness = metrics[name] if task.directions[task.main_metric] == "lower" else -metrics[name]
-        return Watched(metrics, task.alarm(network, data), badness)
+            score = metrics[name] if task.directions[task.main_metric] == "lower" else -metrics[name]
+        return Watched(metrics, task.alarm(network, data), score)

@@ -12,8 +12,8 @@ from limbeck.recipe.rehearsal import rehearse
 from limbeck.report.html import write_report
 from limbeck.report.result import Result
 from limbeck.report.wording import headline, main_metric_of
-from limbeck.run.assessing import judged
-from limbeck.run.preparing import Story, tell
+from limbeck.run.assessing import assess
+from limbeck.run.preparing import Run, prepare
 from limbeck.tasks.base import Task
 
 FORMAT: Format = Safetensors()  # in which every run writes its students
@@ -33,13 +33,13 @@ def run(recipe: Recipe, out: Path, *, arms: Path | None = None, accelerator: str
         LimbeckError: Anything in recipe, data or weights that cannot be used; `Interrupted` if asked to stop.
     """
     rehearse(recipe)
-    story = tell(recipe, out, arms, accelerator)
-    for arm in (arm for group in story.arms().values() for arm in group):
+    prepared = prepare(recipe, out, arms, accelerator)
+    for arm in (arm for group in prepared.arms().values() for arm in group):
         arm.fit()
-    result = judged(story)
+    result = assess(prepared)
     result.write(out / "result.json")
-    _export(story, out)
-    _report(story, result, out, command)
+    _export(prepared, out)
+    _report(prepared, result, out, command)
     return result
 
 
@@ -49,26 +49,26 @@ def _main_metric(result: Result, task: Task) -> str:
     return next((m for m in (task.main_metric, *judged) if main_metric_of(result, m)), task.main_metric)
 
 
-def _export(story: Story, out: Path) -> None:
+def _export(prepared: Run, out: Path) -> None:
     """Write the student of every name, that of the first seed."""
-    example = story.setting.task.example(story.setting.data, 1)
-    for name, (first, *_) in story.students.items():
+    example = prepared.setting.task.example(prepared.setting.data, 1)
+    for name, (first, *_) in prepared.students.items():
         FORMAT.write(first.network(), example, out / f"{name}{FORMAT.suffix}")
 
 
-def _report(story: Story, result: Result, out: Path, command: str) -> None:
-    task, data = story.setting.task, story.setting.data
-    firsts = {name: group[0] for name, group in story.arms().items()}
-    device = story.setting.device
+def _report(prepared: Run, result: Result, out: Path, command: str) -> None:
+    task, data = prepared.setting.task, prepared.setting.data
+    firsts = {name: group[0] for name, group in prepared.arms().items()}
+    device = prepared.setting.device
     metric = _main_metric(result, task)
     pictures = {name: task.preview(arm.answering.to(device), data, 0) for name, arm in firsts.items()}
-    pictures |= {name: task.preview(network, data, 0) for name, network in story.baselines.items()}
+    pictures |= {name: task.preview(network, data, 0) for name, network in prepared.baselines.items()}
     write_report(
         out / "report.html",
         result,
         {**pictures, **task.references(data, 0)},
         {name: arm.history for name, arm in firsts.items()},
-        story.recipe.to_yaml(),
+        prepared.recipe.to_yaml(),
         directions=task.directions,
         main_metric=metric,
         command=command,

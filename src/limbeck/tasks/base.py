@@ -59,7 +59,7 @@ class Task(ABC):
         """Return the fields that the prepared batches of this data have."""
         return data.gives()
 
-    def teaches(self) -> Mapping[str, Any]:
+    def training_identity(self) -> Mapping[str, Any]:
         """Return what of this task decides, beside an arm's own recipe, what a network learns; as plain JSON.
 
         An arm is known by it: with another degradation, or another picture under the same name, it is trained anew.

@@ -89,7 +89,7 @@ class Generation(Task):
         found = [name for name in data.gives() if self.conditional or name != "label"]
         return (*found, *({"latent"} - set(found)))
 
-    def teaches(self) -> Mapping[str, Any]:
+    def training_identity(self) -> Mapping[str, Any]:
         """Return the latent's shape and whether networks are told the class."""
         return {"latent": list(self.latent), "conditional": self.conditional}
 

@@ -130,7 +130,7 @@ class Restoration(Task):
         found = data.gives()
         return found if self.unlabelled or "target" in found else (*found, "target")
 
-    def teaches(self) -> Mapping[str, Any]:
+    def training_identity(self) -> Mapping[str, Any]:
         """Return what images lose before they are restored."""
         return {"degradation": repr(self.degradation), "unlabelled": self.unlabelled}
 

@@ -100,7 +100,7 @@ class Stylization(Task):
         with torch.no_grad():
             self._grams = [gram(f) for f in features_at(self._network, self.style_paths, self._pictures)]
 
-    def teaches(self) -> Mapping[str, Any]:
+    def training_identity(self) -> Mapping[str, Any]:
         """Return what the pictures hold: a method knows them by their names alone."""
         return {"pictures": self.pictures}
 

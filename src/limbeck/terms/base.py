@@ -88,7 +88,7 @@ class Term(nn.Module, ABC):
 
     @property
     @final
-    def taught(self) -> bool:
+    def needs_teacher(self) -> bool:
         """Whether it is about a teacher: a method without one leaves it out, and so is its own control arm."""
         return any(who.startswith("teacher") for who in self.wants)
 

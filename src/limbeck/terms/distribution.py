@@ -104,5 +104,5 @@ class SoftDistribution(_OfDistributions):
     def each(self, scene: Scene) -> Tensor:
         """Return the divergence of each image (N,), in nats a value."""
         assert isinstance(scene, RestorerScene)
-        taught, mine = scene.log_scale("teacher"), scene.log_scale("student")
-        return self.kl(scene.teacher_output, taught, scene.student_output, mine)
+        goal, mine = scene.log_scale("teacher"), scene.log_scale("student")
+        return self.kl(scene.teacher_output, goal, scene.student_output, mine)

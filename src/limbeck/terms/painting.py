@@ -57,12 +57,12 @@ class _Seen(Term):
     about: ClassVar[Sequence[Answers]] = ("images",)
     scene: ClassVar[type[Scene]] = StylizerScene
 
-    def __init__(self, paths: Sequence[str], *, taught: bool) -> None:
+    def __init__(self, paths: Sequence[str], *, to_teacher: bool) -> None:
         super().__init__()
         key = f"{type(self).__name__}.paths"
         require(key, len(paths) > 0, "module paths of the feature network", list(paths))
         self.at = list(paths)
-        self.wants = ("feature_network", "teacher") if taught else ("feature_network",)
+        self.wants = ("feature_network", "teacher") if to_teacher else ("feature_network",)
 
     def paths(self) -> Mapping[str, Sequence[str]]:
         """Return the paths of the feature network."""
@@ -90,7 +90,7 @@ class Content(_Seen, SampleTerm):
 
     def __init__(self, paths: Sequence[str] = ("relu3_3",), to: Literal["image", "teacher"] = "image") -> None:
         require("Content.to", to in ("image", "teacher"), "image or teacher", to)
-        super().__init__(paths, taught=to == "teacher")
+        super().__init__(paths, to_teacher=to == "teacher")
         self.goal: Picture = to
 
     def each(self, scene: Scene) -> Tensor:
@@ -119,7 +119,7 @@ class Style(_Seen, SampleTerm):
         to: Literal["style", "teacher"] = "style",
     ) -> None:
         require("Style.to", to in ("style", "teacher"), "style or teacher", to)
-        super().__init__(paths, taught=to == "teacher")
+        super().__init__(paths, to_teacher=to == "teacher")
         self.to_teacher = to == "teacher"
 
     def each(self, scene: Scene) -> Tensor:
@@ -146,7 +146,7 @@ class ChannelStatistics(_Seen):
     """
 
     def __init__(self, paths: Sequence[str] = ("relu1_2", "relu2_2", "relu3_3")) -> None:
-        super().__init__(paths, taught=True)
+        super().__init__(paths, to_teacher=True)
 
     def forward(self, scene: Scene) -> Tensor:
         """Return the mean divergence over the images."""

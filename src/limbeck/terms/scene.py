@@ -128,7 +128,7 @@ class Scene:
         Gradients reach these inputs through the teacher, too.
         """
         there = copy(self)
-        there.batch = self.batch.replace(drawn=None, taught={}, **inputs)
+        there.batch = self.batch.replace(drawn=None, teacher_outputs={}, **inputs)
         there._made, there._moved = {}, True
         return there
 
@@ -143,7 +143,7 @@ class Scene:
         return self.once(("ran", who), lambda: self._run(who))
 
     def _run(self, who: str) -> Ran:
-        network, paths, stored = self.stage.network(who), self.stage.taps(who), self.batch.taught
+        network, paths, stored = self.stage.network(who), self.stage.taps(who), self.batch.teacher_outputs
         if who == "teacher" and all(path in stored for path in ("", *paths)):
             return stored[""], stored
         with torch.set_grad_enabled(self._moved or who in self.learners), Tap(network, paths) as tap:

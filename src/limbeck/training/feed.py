@@ -87,8 +87,8 @@ class Feed:
             drawn = {name: self._draw(name, draw, step) for name, draw in self.draws.items()}
             if self.augmentation is not None:
                 batch = augmented(batch, self.augmentation, drawn, self.kinds)  # noqa: PLW2901
-            taught = self.cache.of(batch, self._positions(step)) if self.cache else {}
-            yield self.task.prepare(batch.replace(drawn=drawn, taught=taught))
+            teacher_outputs = self.cache.of(batch, self._positions(step)) if self.cache else {}
+            yield self.task.prepare(batch.replace(drawn=drawn, teacher_outputs=teacher_outputs))
 
     def _positions(self, step: int) -> Tensor:
         return torch.arange(step * self.batch, (step + 1) * self.batch)[self.part]
@@ -152,7 +152,7 @@ def augmented(
                 f" augmentation or the {name}s"
             )
         fields[name] = change.move(pixels, drawn, kinds[name])
-    return Batch(drawn=batch.drawn, taught=batch.taught, **fields)
+    return Batch(drawn=batch.drawn, teacher_outputs=batch.teacher_outputs, **fields)
 
 
 def _told(batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -14,12 +14,12 @@ class Watched(NamedTuple):
     Attributes:
         metrics: Validation metrics by name.
         alarm: What is wrong although no loss shows it, or None.
-        badness: What the best checkpoint has least of; None where checkpoints are not compared.
+        score: What the best checkpoint has least of; None where checkpoints are not compared.
     """
 
     metrics: dict[str, float]
     alarm: str | None = None
-    badness: float | None = None
+    score: float | None = None
 
 
 Monitor = Callable[[nn.Module], Watched]
@@ -33,7 +33,7 @@ class Validation:
         monitor: Looks at the student.
 
     Attributes:
-        best: The student that was best and when ("badness", "step", "student"), or None where none was compared.
+        best: The student that was best and when ("score", "step", "student"), or None where none was compared.
     """
 
     def __init__(self, monitor: Monitor) -> None:
@@ -47,17 +47,17 @@ class Validation:
             student: Returns a new copy of the student as it would be exported.
             step: The number of steps that it has taken.
         """
-        metrics, alarm, badness = self.monitor(student())
+        metrics, alarm, score = self.monitor(student())
         alarms = [] if alarm is None else [alarm]
-        if badness is not None:
-            if self.best is None or badness < self.best["badness"]:
-                self.best = {"badness": badness, "step": step, "student": student().state_dict()}
-            elif badness > _half_as_good(self.best["badness"]):
+        if score is not None:
+            if self.best is None or score < self.best["score"]:
+                self.best = {"score": score, "step": step, "student": student().state_dict()}
+            elif score > _half_as_good(self.best["score"]):
                 before = self.best["step"]
                 alarms.append(f"the student is less than half as good on the validation split as at step {before}")
         return metrics, alarms
 
 
-def _half_as_good(badness: float) -> float:
+def _half_as_good(score: float) -> float:
     """Return what is twice a distance from the best (above 0), or half a score (below 0)."""
-    return 2 * badness if badness > 0 else badness / 2
+    return 2 * score if score > 0 else score / 2

@@ -14,7 +14,7 @@ from limbeck.errors import DataError
 from limbeck.recipe.reader import Recipe, read_recipe
 from limbeck.recipe.rehearsal import rehearse
 from limbeck.run.estimate import estimate
-from limbeck.run.story import tell
+from limbeck.run.story import prepare
 from limbeck.tasks.classification import Classification
 from limbeck.types import Batch, Kind
 
@@ -101,7 +101,7 @@ def test_all_that_data_gives_is_known_beforehand(recipe: Recipe) -> None:
 
 def test_own_fields_move_by_their_kind_in_every_training(recipe: Recipe, tmp_path: Path) -> None:
     rehearse(recipe)
-    for group in tell(recipe, tmp_path / "out", accelerator="cpu").arms().values():
+    for group in prepare(recipe, tmp_path / "out", accelerator="cpu").arms().values():
         group[0].fit()
     # Three steps of four images each: teacher, control, what the teacher says to the student's images, student.
     assert len(Watched.seen) == 4 * 3 * 4 and 0 < sum(Watched.seen) < 4 * 3 * 4

@@ -195,7 +195,7 @@ def test_stored_answers_of_the_teacher_take_the_place_of_running_it(name: str) -
     teacher = Affine(1)
     method = make(Affine(0), teacher, attack=Shift())
     assert method.teacher_paths() == [""]
-    found = losses(method, batch(taught={"": torch.from_numpy(t())}))
+    found = losses(method, batch(teacher_outputs={"": torch.from_numpy(t())}))
     assert {key: value.item() for key, value in found.items()} == pytest.approx(
         {key: value.mean() for key, value in expected.items()}, rel=1e-10
     )

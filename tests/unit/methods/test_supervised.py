@@ -141,7 +141,7 @@ def test_stored_answers_stand_for_the_teacher() -> None:
     assert batch.image is not None
     method = Supervised(Scaled(1.0), Scaled(2.0), terms={"student.logits": Kd()})
     assert method.teacher_paths() == [""]
-    stored = batch.replace(taught={"": 5 * batch.image.flatten(1)})
+    stored = batch.replace(teacher_outputs={"": 5 * batch.image.flatten(1)})
     torch.testing.assert_close(values(method, stored)["logits"], kd_of(1.0, 5.0, batch.image))
     torch.testing.assert_close(values(method, batch)["logits"], kd_of(1.0, 2.0, batch.image))
 

@@ -76,7 +76,7 @@ class GraphCut(Fitted):
 
     def _told(self, image: Tensor, regions: Tensor) -> Tensor:
         size = areas(regions)[:, None].double()
-        unary = -size * self.classifier.told(image, regions).double().clamp(min=float(np.log(LEAST)))
+        unary = -size * self.classifier.log_probabilities(image, regions).double().clamp(min=float(np.log(LEAST)))
         pairs, weight = self._borders(image, regions)
         fit, ends, cost, unit = whole(unary, pairs, weight)
         found = expanded(fit, ends, cost)

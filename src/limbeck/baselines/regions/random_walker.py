@@ -77,7 +77,11 @@ class RandomWalker(Fitted):
         return torch.stack([self._told(*pair) for pair in zip(image, regions, strict=True)])
 
     def _told(self, image: Tensor, regions: Tensor) -> Tensor:
-        seeds = sown(self.classifier.told(image, regions).exp(), areas(regions), self.seeds)[regions].cpu().numpy()
+        seeds = (
+            sown(self.classifier.log_probabilities(image, regions).exp(), areas(regions), self.seeds)[regions]
+            .cpu()
+            .numpy()
+        )
         seen = ((image.detach().double() + 1) / 2).permute(1, 2, 0).cpu().numpy()
         found = walked(seen, seeds, self.classes, self.beta)
         return torch.from_numpy(found).to(image.device, torch.float32).clamp(min=LEAST).log()

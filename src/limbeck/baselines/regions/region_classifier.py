@@ -86,8 +86,8 @@ class RegionClassifier(Fitted):
     def forward(self, image: Tensor) -> Tensor:
         """Return log-probabilities (N, K, H, W), the same all over a region, from images (N, C, H, W) in [-1, 1]."""
         regions = self.divided(image)
-        told = [self.told(*pair).T[:, pair[1]] for pair in zip(image, regions, strict=True)]
-        return torch.stack(told)
+        found = [self.log_probabilities(*pair).T[:, pair[1]] for pair in zip(image, regions, strict=True)]
+        return torch.stack(found)
 
     def divided(self, image: Tensor) -> Tensor:
         """Return the regions (N, H, W) of images (N, C, H, W) in [-1, 1].
@@ -101,7 +101,7 @@ class RegionClassifier(Fitted):
         found: Tensor = self.regions(image)
         return found
 
-    def told(self, image: Tensor, regions: Tensor) -> Tensor:
+    def log_probabilities(self, image: Tensor, regions: Tensor) -> Tensor:
         """Return the log-probabilities (R, K) of the regions (H, W) of one image (C, H, W) in [-1, 1]."""
         logits: Tensor = self.layers((region_features(image.detach(), regions) - self.mean) / self.spread)
         return logits.float().log_softmax(1)
