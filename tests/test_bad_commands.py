@@ -28,7 +28,6 @@ from limbeck.data.base import Split
 from limbeck.errors import LimbeckError
 from limbeck.networks.gan.dcgan import DcganDiscriminator
 from limbeck.tasks.generation import Generation
-from limbeck.terms.penalties import R1
 from limbeck.terms.perceptual import CriticFeatures
 from limbeck.training import checkpoint
 
@@ -510,20 +509,23 @@ def spoilt() -> nn.Module:
 
 
 DISTILL: dict[str, tuple[dict[str, Any], str]] = {
-    "a larger student": ({"student": theirs(side=8)}, r"student makes images \(3, 16, 16\), the teacher \(3, 8, 8\)"),
-    "a student of other latents": ({"student": theirs(latent=7)}, r"the student cannot be called .* check `latent`"),
-    "a student that makes no images": ({"student": nn.Linear(6, 5)}, r"a student that returns images .* \(2, 5\)"),
+    "a larger student": ({"student": theirs(side=8)}, r"student: expected images \(2, 3, 8, 8\) .* \(2, 3, 16, 16\)"),
+    "a student of other latents": ({"student": theirs(latent=7)}, r"student: Seq.* cannot be called .* \(2, 6\): Runt"),
+    "a student that makes no images": ({"student": nn.Linear(6, 5)}, r"student: .* \(N, C, H, W\), found \(2, 5\)"),
     "a teacher that is a file": ({"teacher": "model.pth"}, r"teacher: expected a torch.nn.Module, found 'model.pth'"),
-    "a teacher of NaN": ({"teacher": spoilt()}, "the teacher makes images with NaN or infinity; check its weights"),
-    "a student of NaN": ({"student": spoilt()}, "the student makes images with NaN or infinity"),
-    "wrong latent": ({"latent": (7,)}, r"the teacher cannot be called with latents of shape \(N, 7\)"),
+    "a teacher of NaN": ({"teacher": spoilt()}, "the teacher answers with NaN or infinity; check its weights"),
+    "a student of NaN": ({"student": spoilt()}, "the student answers with NaN or infinity"),
+    "wrong latent": ({"latent": (7,)}, r"teacher: Sequential cannot be called with an input \(2, 7\)"),
     "latent of size 0": ({"latent": (0,)}, r"latent: expected the shape of one latent, such as \(128,\), found \(0,\)"),
     "negative latent": ({"latent": (-6,)}, r"latent: expected the shape of one latent.*found \(-6,\)"),
     "no latent": ({"latent": ()}, r"latent: expected the shape of one latent.*found \(\)"),
     "latent as a number": ({"latent": 6}, "latent: expected the shape of one latent.*found 6"),
     "unknown method": ({"method": "gna"}, "no method 'gna' .did you mean 'gan'.*supervised"),
-    "unknown option": ({"critic_step": 2}, r"no such argument 'critic_step' \(did you mean 'critic_steps'\?\); Gan"),
+    "unknown option": ({"penalti": "r1"}, r"no such argument 'penalti' of Gan.* \(did you mean 'penalty'\?\)"),
+    "moved option": ({"penalty": "r1"}, r'penalty: now written as a term: terms=.*R1\(weight=..., every=...\)'),
     "wrong option": ({"critic_steps": 0}, "critic_steps: expected a whole number of at least 1, found 0"),
+    "no latent at all": ({"latent": None}, r"latent: expected the shape of one latent, .* no `task` is given"),
+    "no range": ({"image_range": None}, "image_range: expected the range of the images that the teacher and the stud"),
     "unknown loss": ({"weights": {"student.ouput": 1.0}}, "student.ouput: no such loss .did you mean 'student.output'"),
     "negative weight": ({"weights": {"student.output": -1.0}}, "student.output: weight: .* number of at least 0"),
     "floats out of range": ({"data": torch.full((64, 3, 8, 8), 255.0)}, r"float images in \[-1, 1\], found 255..255"),
@@ -531,7 +533,7 @@ DISTILL: dict[str, tuple[dict[str, Any], str]] = {
     "images of int64": ({"data": torch.zeros(64, 3, 8, 8, dtype=torch.int64)}, r"uint8 .* found torch.int64"),
     "no channel": ({"data": torch.zeros(64, 8, 8)}, r"images \(N, C, H, W\), found a tensor of shape \(64, 8, 8\)"),
     "no images": ({"data": torch.zeros(0, 3, 8, 8)}, r"images \(N, C, H, W\), found .*\(0, 3, 8, 8\)"),
-    "images of another size": ({"data": torch.zeros(64, 3, 4, 4)}, r"images \(3, 4, 4\), the networks make"),
+    "images of another size": ({"data": torch.zeros(64, 3, 4, 4)}, r"teacher: expected images \(2, 3, 4, 4\)"),
     "no folder": ({"data": "absent"}, "no such folder of images: absent"),
     "reversed range": ({"image_range": (1, 0)}, r"image_range: expected \[low, high\] with low < high, found \[1, 0\]"),
     "no steps": ({"steps": 0}, "training.steps: expected a whole number of at least 1, found 0"),
@@ -542,9 +544,10 @@ DISTILL: dict[str, tuple[dict[str, Any], str]] = {
     "unknown accelerator": ({"accelerator": "tpu"}, "accelerator: expected auto, cpu, cuda, mps, found 'tpu'"),
     "a place below a file": ({"out": "file/x"}, "file/x/arms: cannot be made"),
     "features by name": ({"features": "inception"}, "features: expected a FeatureExtractor, found 'inception'"),
-    "a discriminator of other images": ({"discriminator": DcganDiscriminator(4)}, "cannot be called with images"),
-    "critic features of nobody": ({"terms": {"student.c": CriticFeatures(["0"])}}, "needs a teacher_discriminator"),
-    "a term of another player": ({"terms": {"student.penalty": R1()}}, "terms.student.penalty: expected a term of the"),
+    "a discriminator of other images": ({"discriminator": DcganDiscriminator(4)}, "real_fake cannot be computed"),
+    "critic features of nobody": (
+        {"terms": {"student.critic": CriticFeatures(["0"])}}, "student.critic: CriticFeatures needs a teacher_discrim",
+    ),
 }  # fmt: skip
 
 

@@ -93,6 +93,8 @@ def distill(
     images = data_of(data, lambda: given.view.get("image_shape") or shape_of(teacher, task))
     check_needs(cls, task.gives(images), images)
     plan = Plan(task, images, cls, given, terms or {})
+    for name, network in networks.items():
+        check_answer(name, plan.part(network).build(), task, images)
     arm = plan.student(student, steps, batch, weights or {})
     recipe = Recipe(
         name=Path(out).name,
@@ -107,9 +109,6 @@ def distill(
         tree={"name": Path(out).name, "teacher": type(teacher).__name__, **arm.description()},
     )
     arm.weigh()  # names a wrong loss
-    for name, each in {"teacher": recipe.teacher, "student": arm}.items():
-        assert each is not None
-        check_answer(name, each.network.build(), task, images)
     take_a_step(recipe)
     run(recipe, Path(out), accelerator=accelerator, command=f"limbeck.distill(..., out={str(out)!r})")
     trained = deepcopy(student)

@@ -15,7 +15,7 @@ from limbeck.data.folder import ImageFolder
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import LimbeckError, RecipeError, in_a_line, require
 from limbeck.networks.given.weights import weights_hash
-from limbeck.networks.roles import Wrapper
+from limbeck.networks.roles import Wrapper, unwrap
 from limbeck.recipe.arm import ROLES
 from limbeck.recipe.parts import Part
 from limbeck.tasks.base import Task
@@ -117,8 +117,9 @@ def check_answer(name: str, network: nn.Module, task: Task, data: Data) -> None:
     except LimbeckError as error:
         raise RecipeError(f"distill: {name}: {error}") from error
     except Exception as error:  # whatever the owner's module raises
+        kind = type(unwrap(network)).__name__
         raise RecipeError(
-            f"distill: {name}: {type(network).__name__} cannot be called with an input {asked}: {in_a_line(error)}"
+            f"distill: {name}: {kind} cannot be called with an input {asked}: {in_a_line(error)}"
         ) from error
     made = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
     if made != (2, *shape):

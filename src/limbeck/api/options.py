@@ -87,22 +87,26 @@ def sorted_out(options: Mapping[str, Any], method: type[Method], task: Task) -> 
     Raises:
         RecipeError: Nobody takes one.
     """
+    takers = _takers(method)
+    for name in options:
+        if not any(name in names for names in takers.values()):
+            raise RecipeError(f"distill: {_unknown(name, takers, method, task)}")
+    told = {taker: {name: options[name] for name in names if name in options} for taker, names in takers.items()}
+    for name, network in told["networks"].items():
+        require(f"distill: {name}", isinstance(network, nn.Module), "a torch.nn.Module", network)
+    return Options(**told)
+
+
+def _takers(method: type[Method]) -> dict[str, list[str]]:
+    """Return the names of the options that go to each part of `Options`."""
     networks = [name for name in network_arguments(method) if name not in OWN]
-    takers = {
+    views = (name for role in roles().values() for name in inspect.signature(role).parameters)
+    return {
         "method": [name for name in arguments(method) if name not in (*networks, *OWN)],
         "networks": networks,
         "training": [field.name for field in fields(Training)],
-        "view": list(dict.fromkeys(name for role in roles().values() for name in inspect.signature(role).parameters)),
+        "view": list(dict.fromkeys(views)),
     }
-    known = [name for names in takers.values() for name in names]
-    for name in options:
-        if name not in known:
-            raise RecipeError(f"distill: {_unknown(name, known, method, task)}")
-    for name in networks:
-        require(
-            f"distill: {name}", isinstance(options.get(name, nn.Module()), nn.Module), "a module", options.get(name)
-        )
-    return Options(**{taker: {n: v for n, v in options.items() if n in names} for taker, names in takers.items()})
 
 
 def check_terms(terms: Terms | None) -> None:
@@ -117,13 +121,14 @@ def check_terms(terms: Terms | None) -> None:
         require(f"distill: terms: {name}", good, "a term, or a loss of logits or features, such as Kd()", term)
 
 
-def _unknown(name: str, known: list[str], method: type[Method], task: Task) -> str:
+def _unknown(name: str, takers: Mapping[str, list[str]], method: type[Method], task: Task) -> str:
     """Return what to do about an option that nobody takes."""
     if name in method.moved_arguments:
         return f"{name}: now written as a term: {in_python(method.moved_arguments[name])}"
     if name in arguments(type(task)):
         kind = type(task).__name__
         return f"{name}: expected it as an argument of the task, task={kind}({name}=...), found it beside the task"
+    known = [known for names in takers.values() for known in names]
     close = nearest(name, method.moved_arguments) or nearest_or_all(name, known)
     return f"no such argument {name!r} of {method.__name__}, the training or the networks' view{close}"
 

@@ -49,7 +49,7 @@ class Plan:
         """Return the arm of a trained teacher, with those of the networks that it was trained with."""
         beside = {name: net for name, net in self._networks().items() if name.startswith("teacher_")}
         networks = {name.removeprefix("teacher_"): network_part(net) for name, net in beside.items()}
-        return ArmRecipe(self._part(network), self._method(), training=None, networks=networks)
+        return ArmRecipe(self.part(network), self._method(), training=None, networks=networks)
 
     def student(self, network: nn.Module, steps: int, batch: int, weights: Mapping[str, float | Schedule]) -> ArmRecipe:
         """Return the arm of a student, or with no weights but the method's that of its control.
@@ -63,7 +63,7 @@ class Plan:
         told = self.options.training
         training = {"ema": 0.99, "schedule": "cosine", **told, "optimizers": self._optimizers(players)}
         return ArmRecipe(
-            network=self._part(network),
+            network=self.part(network),
             method=method,
             training=Training(steps, batch, **training),
             networks={name: network_part(net) for name, net in networks.items()},
@@ -79,7 +79,7 @@ class Plan:
             require("distill: optimizers", name in players, f"players {', '.join(sorted(players))}", name)
         return {**dict.fromkeys(players, usual), **told}
 
-    def _part(self, network: nn.Module) -> Part[nn.Module]:
+    def part(self, network: nn.Module) -> Part[nn.Module]:
         """Return a network as the task calls it."""
         if has_role(network):
             return network_part(network)

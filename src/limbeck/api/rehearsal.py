@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import torch
 from torch import Tensor, nn
 
@@ -40,7 +38,7 @@ def _assembled(arm: ArmRecipe, teacher: ArmRecipe | None) -> Method:
     networks, teacher_networks = (None if each is None else _networks(each) for each in (arm, teacher))
     assert networks is not None
     try:
-        return deepcopy(arm.assemble(networks, teacher_networks))
+        return arm.assemble(networks, teacher_networks)
     except LimbeckError as error:
         raise RecipeError(f"distill: {error}") from error
 

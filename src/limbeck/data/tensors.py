@@ -19,48 +19,47 @@ class TensorImages(Data):
     Args:
         image: (N, C, H, W), uint8 0..255 or float in [-1, 1]; at least 3 images.
         label: (N,), class numbers from 0, or None.
-        mask: (N, H, W), the class of each pixel from 0, 255 where it is void; or None.
-        target: (N, C', H', W'), what the images are to become, as `image`; or None.
         classes: Names of the classes of labels or masks, in order of their numbers; None for those that occur.
         validation: Part of the images held out for validation, in (0, 1); at least one image.
         test: Part of the images held out for testing, in (0, 1); at least one image.
         name: What results are filed under.
+        beside: What else belongs to the images: `mask` (N, H, W), the class of each pixel from 0, 255 where it is void;
+            `target` (N, C', H', W'), what they are to become, of the types of `image`.
 
     Raises:
         DataError: Tensors of another shape, type or range.
-        RecipeError: Parts that cannot be held out, or both labels and masks, of which `classes` could be.
+        RecipeError: Parts that cannot be held out, classes that could be those of labels and of masks, or a tensor of
+            another name.
     """
+
+    _target: Tensor | None = None
 
     def __init__(
         self,
         image: Tensor,
         label: Tensor | None = None,
-        mask: Tensor | None = None,
-        target: Tensor | None = None,
         *,
         classes: Sequence[str] | None = None,
         validation: float = 0.1,
         test: float = 0.1,
         name: str = "tensors",
+        **beside: Tensor,
     ) -> None:
         _check_pixels("images", image)
-        count, _, height, width = image.shape
-        if target is not None:
-            _check_pixels("targets", target, count)
-        if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
-            raise RecipeError(
-                "TensorImages: expected parts in (0, 1) that leave some for training, found"
-                f" validation {validation} and test {test}"
-            )
-        named = "none beside both labels and masks, as it could be of either"
-        require("TensorImages.classes", classes is None or label is None or mask is None, named, classes)
+        count, *shape = image.shape
+        odd = next((each for each in beside if each not in ("mask", "target")), None)
+        require("TensorImages", odd is None, "a mask or a target beside images and labels", odd)
+        mask, target = beside.get("mask"), beside.get("target")
+        either = "none beside both labels and masks, as they could be of either"
+        require("TensorImages.classes", classes is None or label is None or mask is None, either, classes)
         self.name = name
         self.image_shape = (image.shape[1], image.shape[2], image.shape[3])
-        if label is not None:
-            self.classes = _classes("labels", label, (count,), classes)
-        if mask is not None:
-            self.mask_classes = _classes("masks", mask, (count, height, width), classes, void=True)
-        self._image, self._target = _kept(image), None if target is None else _kept(target)
+        self.classes = _classes("labels", label, (count,), classes)
+        self.mask_classes = _classes("masks", mask, (count, *shape[1:]), classes, VOID)
+        if target is not None:
+            _check_pixels("targets", target, count)
+            self._target = _kept(target)
+        self._image = _kept(image)
         self._label = None if label is None else label.detach().cpu().long()
         self._mask = None if mask is None else mask.detach().cpu().to(torch.uint8)
         self._parts = _parts(count, validation, test)
@@ -112,6 +111,12 @@ def _kept(image: Tensor) -> Tensor:
 
 
 def _parts(count: int, validation: float, test: float) -> dict[Split, Tensor]:
+    """Return the positions of the samples of every split."""
+    if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
+        raise RecipeError(
+            "TensorImages: expected parts in (0, 1) that leave some for training, found"
+            f" validation {validation} and test {test}"
+        )
     order = torch.randperm(count, generator=generator("tensors", "split"))
     tested, validated = max(1, round(test * count)), max(1, round(validation * count))
     if tested + validated >= count:
@@ -142,21 +147,29 @@ def _check_pixels(what: str, image: Tensor, count: int | None = None) -> None:
 
 
 def _classes(
-    what: str, number: Tensor, shape: tuple[int, ...], names: Sequence[str] | None, *, void: bool = False
+    what: str, number: Tensor | None, shape: tuple[int, ...], names: Sequence[str] | None, void: int | None = None
 ) -> tuple[str, ...]:
-    """Return the names of the classes of labels or masks, after checking their numbers."""
+    """Return the names of the classes of labels or masks, those that are given or their numbers; () without any."""
+    if number is None:
+        return ()
+    highest = _highest(what, number, shape, void)
+    if names is not None and highest >= len(names):
+        raise DataError(f"TensorImages: expected {what} below {len(names)}, the number of classes, found {highest}")
+    return tuple(map(str, range(highest + 1))) if names is None else tuple(names)
+
+
+def _highest(what: str, number: Tensor, shape: tuple[int, ...], void: int | None) -> int:
+    """Return the highest class of labels or masks, which are below what stands for void."""
     if number.shape != shape or number.is_floating_point() or number.dtype == torch.bool:
         raise DataError(
             f"TensorImages: expected {shape} whole-number {what}, found {tuple(number.shape)} of {number.dtype}"
         )
-    known = number[number != VOID] if void else number
-    lowest, highest = (int(known.min()), int(known.max())) if len(known) else (0, -1)
-    if lowest < 0 or highest < 0:
-        raise DataError(f"TensorImages: expected {what} from 0, found {lowest if lowest < 0 else 'void alone'}")
-    if void and highest >= VOID:
-        raise DataError(f"TensorImages: expected {what} below {VOID}, which is void, found {highest}")
-    if names is None:
-        return tuple(str(k) for k in range(highest + 1))
-    if highest >= len(names):
-        raise DataError(f"TensorImages: expected {what} below {len(names)}, the number of classes, found {highest}")
-    return tuple(names)
+    known = number if void is None else number[number != void]
+    if not known.numel():
+        raise DataError(f"TensorImages: expected {what} with a class, found void alone")
+    lowest, highest = int(known.min()), int(known.max())
+    if lowest < 0:
+        raise DataError(f"TensorImages: expected {what} from 0, found {lowest}")
+    if void is not None and highest > void:
+        raise DataError(f"TensorImages: expected {what} of at most {void}, which is void, found {highest}")
+    return highest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -85,3 +87,53 @@ def test_bad_parts() -> None:
         TensorImages(BYTES, test=0.6, validation=0.5)
     with pytest.raises(DataError, match="4 images leave none"):
         TensorImages(BYTES[:4], test=0.5, validation=0.45)
+
+
+def test_masks_and_targets_stay_beside_their_images() -> None:
+    """Targets keep the bytes or floats that they have, whatever the images; void pixels name no class."""
+    mask = torch.arange(50)[:, None, None].expand(50, 4, 5) % 3
+    mask = mask.where(torch.arange(5) > 0, 255)
+    target = torch.linspace(-1, 1, 50)[:, None, None, None].expand(50, 1, 8, 10)
+    data = TensorImages(BYTES, mask=mask, target=target, validation=0.1, test=0.2)
+    assert data.mask_classes == ("0", "1", "2") and data.classes == () and data.gives() == (
+        "image", "mask", "index", "target",
+    )  # fmt: skip
+    for name in ("train", "validation", "test"):
+        images = data.split(name)  # type: ignore[arg-type]
+        batch = images.read(torch.arange(len(images)))
+        place = images.image[:, 0, 0, 0].long()
+        assert batch.image is not None and batch.mask is not None and batch.target is not None
+        assert torch.equal(batch.mask, mask[place]) and torch.equal(batch.target, target[place])
+        assert torch.allclose(batch.image, images.image / 127.5 - 1, atol=1e-6)
+    other = TensorImages(BYTES, mask=mask, target=target / 2, validation=0.1, test=0.2)
+    assert other.split("train").fingerprint() != data.split("train").fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"mask": torch.zeros(50, 4, 4, dtype=torch.int64)},
+            r"expected \(50, 4, 5\) whole-number masks, found \(50, 4, 4\)",
+        ),
+        ({"mask": torch.full((50, 4, 5), 255)}, "masks with a class, found void alone"),
+        ({"mask": torch.full((50, 4, 5), 256)}, "masks of at most 255, which is void, found 256"),
+        ({"mask": torch.zeros(50, 4, 5)}, "whole-number masks, .* torch.float32"),
+        ({"target": torch.zeros(49, 3, 4, 5)}, "targets of all 50 images, found 49"),
+        ({"target": torch.full((50, 3, 4, 5), 2.0)}, r"float targets in \[-1, 1\], found 2..2"),
+        ({"label": torch.arange(50), "classes": ["a"]}, "labels below 1, the number of classes, found 49"),
+    ],
+)
+def test_bad_companions(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        TensorImages(BYTES, **given)
+
+
+def test_classes_are_those_of_labels_or_of_masks() -> None:
+    label, mask = torch.zeros(50, dtype=torch.int64), torch.zeros(50, 4, 5, dtype=torch.uint8)
+    assert TensorImages(BYTES, label, classes="ab").classes == ("a", "b")
+    assert TensorImages(BYTES, mask=mask, classes="ab").mask_classes == ("a", "b")
+    with pytest.raises(RecipeError, match="classes: expected none beside both"):
+        TensorImages(BYTES, label, mask=mask, classes="ab")
+    with pytest.raises(RecipeError, match="expected a mask or a target beside images and labels, found 'depth'"):
+        TensorImages(BYTES, depth=mask)

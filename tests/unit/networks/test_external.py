@@ -267,7 +267,7 @@ def test_scripts_that_do_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"role": "painter"}, "role: expected one of classifier, discriminator, generator, restorer, segmenter, found"),
+        ({"role": "painter"}, "role: expected one of classifier, .*, restorer, segmenter, stylizer, found"),
         ({"image_range": (1.0, -1.0)}, r"image_range: expected \[low, high\] with low < high, found \[1.0, -1.0\]"),
         ({"classes": -1}, "AsGenerator.classes: expected a whole number of at least 0, found -1"),
         ({"image_range": (0.0,)}, r"image_range: expected \[low, high\]"),
@@ -410,3 +410,22 @@ def test_real_nested_and_prefixed_file_without_counters() -> None:
     assert len(found) == 19 * 5 + 2
     for name, value in found.items():
         assert torch.equal(net.state_dict()[name.removeprefix("module.")], value)
+
+
+class Painter(nn.Module):
+    """Adds to an image in [0, 1] the number of a style, over 10."""
+
+    def forward(self, image: Tensor, style: Tensor | None = None) -> Tensor:
+        assert image.min() >= 0 and image.max() <= 1
+        return image if style is None else image + style[:, None, None, None] / 10
+
+
+def test_a_stylizer_is_told_which_of_several_styles() -> None:
+    image, style = torch.rand(2, 3, 8, 8) * 2 - 1, torch.tensor([0, 3])
+    several = Wrapped(Painter(), "stylizer", image_range=(0, 1), styles=4)
+    torch.testing.assert_close(several(image, style), image + torch.tensor([0.0, 0.6])[:, None, None, None])
+    assert stated(several, "styles") == 4
+    one = Wrapped(Painter(), "stylizer", image_range=(0, 1))
+    torch.testing.assert_close(one(image, style), image)
+    with pytest.raises(RecipeError, match=r"AsStylizer.styles: expected a whole number of at least 1, found 0"):
+        Wrapped(Painter(), "stylizer", styles=0)

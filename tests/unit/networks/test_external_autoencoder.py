@@ -12,7 +12,7 @@ from limbeck.errors import RecipeError
 from limbeck.losses.hint import Hint
 from limbeck.methods.vae import Vae
 from limbeck.networks.autoencoders.vae import SpatialVae
-from limbeck.networks.given.external_autoencoder import ImportAutoencoder
+from limbeck.networks.given.external_autoencoder import ImportAutoencoder, WrappedAutoencoder
 from limbeck.networks.given.weights import save_weights
 from limbeck.networks.roles import unwrap
 from limbeck.types import Batch
@@ -117,3 +117,21 @@ def test_what_cannot_be_used_is_refused() -> None:
     message = r"student\.reconstruction: .* expected bernoulli or l1 for ImportAutoencoder, .* without log_scale"
     with pytest.raises(RecipeError, match=message):
         Vae(student)
+
+
+def test_a_module_that_is_there_is_called_as_an_imported_one_and_can_be_trained_by_a_gaussian() -> None:
+    torch.manual_seed(0)
+    own = Pair(3)
+    network = WrappedAutoencoder(own, image_range=(0, 1), image_shape=[1, 8, 8], scale=0.5)
+    image = torch.rand(2, 1, 8, 8) * 2 - 1
+    expected = own.encoder((image + 1) / 2).chunk(2, 1)[0]
+    torch.testing.assert_close(network.encode(image), expected / 2)
+    torch.testing.assert_close(network(image), own.decode(expected) * 2 - 1)
+    method = Vae(network)
+    assert "student.reconstruction" in method.terms
+    drawn = {name: torch.randn(2, *draw.shape) for name, draw in method.draws().items()}
+    (update,) = method.updates(Batch(image=image, drawn=drawn), 0)
+    losses = {name: loss() if callable(loss) else loss for name, loss in update.losses.items()}
+    losses["reconstruction"].backward()
+    assert network.log_scale.grad is not None and network.log_scale.grad != 0
+    assert unwrap(network) is own
