@@ -101,7 +101,7 @@ def test_a_recipe_says_on_top_what_it_shows(name: str) -> None:
         ("quickstart.yaml", "width: 8", "widht: 8", "has no argument 'widht'"),
         ("quickstart.yaml", "DcganDiscriminator", "DcganDiscriminater", "networks.discriminator"),
         ("quickstart.yaml", "width: 32", "width: 0", "teacher.network: DcganGenerator.width"),
-        ("gan/import.yaml", "width: 32", "widht: 32", "student.network: arguments.widht"),
+        ("gan/import.yaml", "width: 32", "widht: 32", "student.network.init_args.arguments.widht: "),
         ("gan/import.yaml", "digits_generator.pth", "another.pth", "another.pth: no such weight file"),
         ("gan/black-box.yaml", "fashion-pairs", "another", "data: no such file"),
         ("classification/losses-fashion-mnist.yaml", "temperature: 2.0", "temperature: 0", "Kd.temperature"),
