@@ -131,7 +131,7 @@ def test_the_checkpoint_that_was_best_on_validation_stands_beside_the_last(folde
         assert len(curve) == 15 and curve[step] == min(curve.values())
         assert (
             value
-            == evaluate(arm, prepare(recipe, out, folder / "out/arms").features, arm.teacher, best=True)[
+            == evaluate(arm, prepare(recipe, out, folder / "out/arms").extractor, arm.teacher, best=True)[
                 "fid[glyph-cnn]"
             ]
         )

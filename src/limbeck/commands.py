@@ -75,7 +75,7 @@ def _evaluate(options: Namespace, changes: list[tuple[str, str]], command: str) 
         arm = replace(arm, recipe=replace(arm.recipe, training=None, load=Path(options.weights)))
     # As in a run, fidelity is that to the run's teacher, of a control and of an assistant's student, too.
     teacher = prepared.teacher if arm.name != "teacher" and prepared.teacher and prepared.teacher.done else None
-    for name, value in evaluate(arm, arm.features, teacher, split=options.split).items():
+    for name, value in evaluate(arm, arm.extractor, teacher, split=options.split).items():
         print(f"{name:<32} {number(value)}")
 
 

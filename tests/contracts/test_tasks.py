@@ -200,7 +200,7 @@ def test_the_direction_of_a_better_number_is_the_declared_one() -> None:
 class TestTask:
     def test_every_metric_has_a_direction(self, case: Case) -> None:
         task = case.task
-        metrics = case.evaluate(features=features(), teacher=case.build(3))
+        metrics = case.evaluate(extractor=features(), teacher=case.build(3))
         assert metrics and {base(name) for name in metrics} <= set(task.directions)
         assert set(task.directions.values()) <= {"lower", "higher", "none"}
         assert task.main_metric in {base(name) for name in metrics}
@@ -208,7 +208,7 @@ class TestTask:
         assert all(isinstance(value, float) and not math.isnan(value) for value in metrics.values())
 
     def test_metrics_of_features_carry_their_name_and_need_them(self, case: Case) -> None:
-        with_features, without = case.evaluate(features=features()), case.evaluate()
+        with_features, without = case.evaluate(extractor=features()), case.evaluate()
         assert {name for name in with_features if not name.endswith("[tiny]")} == set(without)
         assert all(name.endswith("[tiny]") for name in set(with_features) - set(without))
 
@@ -218,7 +218,7 @@ class TestTask:
         assert all(base(name).endswith("_to_teacher") or name == "agreement" for name in set(beside) - set(alone))
 
     def test_the_same_seed_gives_the_same_numbers(self, case: Case) -> None:
-        options: dict[str, Any] = {"features": features(), "teacher": case.build(3)}
+        options: dict[str, Any] = {"extractor": features(), "teacher": case.build(3)}
         first = case.evaluate(**options)
         torch.rand(5)  # global random numbers play no part
         assert case.evaluate(**options) == first
@@ -233,7 +233,7 @@ class TestTask:
     def test_evaluation_leaves_the_network_as_it_was(self, case: Case) -> None:
         network = case.build()
         before = deepcopy(network.state_dict())
-        case.evaluate(network, features=features(), teacher=case.build(3))
+        case.evaluate(network, extractor=features(), teacher=case.build(3))
         case.task.preview(network, case.data, 0)
         case.task.alarm(network, case.data)
         assert differences(before, network.state_dict()) == []
@@ -271,8 +271,8 @@ class TestTask:
             assert torch.equal(picture.images, twin.images)
 
     def test_the_floor_has_names_of_the_evaluation(self, case: Case) -> None:
-        floor = case.task.floor(case.data, features=features())
-        assert set(floor) <= set(case.evaluate(features=features()))
+        floor = case.task.floor(case.data, extractor=features())
+        assert set(floor) <= set(case.evaluate(extractor=features()))
 
     def test_the_alarm_is_a_line_or_nothing(self, case: Case) -> None:
         alarm = case.task.alarm(case.build(), case.data)

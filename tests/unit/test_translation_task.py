@@ -73,13 +73,13 @@ class _Only(ToyPairs):
 
 def test_distances_are_those_of_what_is_made_and_of_what_is_true() -> None:
     data, features = ToyPairs(images()), means()
-    found = ImageTranslation().evaluate(Shifted(12), data, split="test", seed=0, features=features)
+    found = ImageTranslation().evaluate(Shifted(12), data, split="test", seed=0, extractor=features)
     true = data.split("test").read(torch.arange(len(data.split("test")))).target
     assert true is not None
     ours, theirs = (features(image)[0] for image in (true + 12 / 127.5, true))
     assert found["fid[means]"] == pytest.approx(fid(theirs, ours), rel=1e-4)
     assert found["kid[means]"] == pytest.approx(mmd2(theirs, ours), rel=1e-4)  # every subset is all there is
-    perfect = ImageTranslation().evaluate(Shifted(), data, split="test", seed=0, features=features)
+    perfect = ImageTranslation().evaluate(Shifted(), data, split="test", seed=0, extractor=features)
     assert perfect["fid[means]"] < 1e-6 < found["fid[means]"] and perfect["kid[means]"] < found["kid[means]"]
 
 
@@ -115,14 +115,14 @@ def test_what_a_segmenter_sees_is_compared_with_the_masks() -> None:
 
 def test_the_floor_compares_as_many_photographs_of_training() -> None:
     data, features = ToyPairs(images()), means()
-    floor = ImageTranslation().floor(data, features=features)
+    floor = ImageTranslation().floor(data, extractor=features)
     assert set(floor) == {"kid[means]", "fid[means]"}
     train, test = (data.split(name) for name in ("train", "test"))
     assert len(test) == 18 < len(train) == 30
     chosen = [features(_targets(part))[0] for part in (train, test)]
     assert floor["fid[means]"] != pytest.approx(fid(chosen[1], chosen[0]))  # that would be all 30 of them
     assert ImageTranslation().floor(data) == {}
-    assert ImageTranslation(5).floor(data, features=features) != floor
+    assert ImageTranslation(5).floor(data, extractor=features) != floor
 
 
 def _targets(part: InMemory) -> Tensor:

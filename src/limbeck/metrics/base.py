@@ -16,7 +16,7 @@ class FeatureExtractor(nn.Module, ABC):
         dimension: Number of features D.
     """
 
-    room: ClassVar[str] = "features"
+    room: ClassVar[str] = "feature extractors"
 
     name: str
     dimension: int

@@ -46,7 +46,7 @@ class Arm:
         setting: What it shares with the other arms.
         seed: Draws its initial weights and everything random in its training.
         teacher: The arm it learns from, or None.
-        features: What its validation metrics compare by, or None.
+        extractor: What its validation metrics compare by, or None.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Arm:
     setting: Setting
     seed: int
     teacher: Arm | None = None
-    features: FeatureExtractor | None = field(default=None, compare=False)
+    extractor: FeatureExtractor | None = field(default=None, compare=False)
 
     @cached_property
     def hash(self) -> str:
@@ -198,7 +198,7 @@ class Arm:
             weighting=self.recipe.weigh(),
             seed=self.seed,
             place=Place(self.folder, self.hash, self.setting.accelerator),
-            observation=Observation(f"{self.name} (seed {self.seed})", monitor=Watcher(self.setting, self.features)),
+            observation=Observation(f"{self.name} (seed {self.seed})", monitor=Watcher(self.setting, self.extractor)),
         )
 
     def _material(self, cache: TeacherCache | None = None) -> Material:

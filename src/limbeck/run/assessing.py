@@ -26,9 +26,9 @@ def assess(prepared: Run) -> Result:
         role: Role = "teacher" if name == "teacher" else "student" if name in prepared.students else "control"
         results[name] = _measured(role, group, prepared, spent[name])
     for name, network in prepared.baselines.items():
-        quality = task.evaluate(network, data, split=data.reference_split, seed=0, features=prepared.features)
+        quality = task.evaluate(network, data, split=data.reference_split, seed=0, extractor=prepared.extractor)
         results[name] = ArmResult("baseline", {k: Quality.of([v]) for k, v in quality.items()}, spent[name])
-    if floor := task.floor(data, features=prepared.features):
+    if floor := task.floor(data, extractor=prepared.extractor):
         results["floor"] = ArmResult("floor", {name: Quality.of([value]) for name, value in floor.items()})
     return Result(
         recipe=recipe.tree,
@@ -77,7 +77,7 @@ def _shorter_control(prepared: Run, student: Arm) -> tuple[str, ...]:
 
 
 def _quality(group: list[Arm], prepared: Run, teacher: Arm | None, *, best: bool = False) -> dict[str, Quality]:
-    found = [evaluate(arm, prepared.features, teacher, best=best) for arm in group]
+    found = [evaluate(arm, prepared.extractor, teacher, best=best) for arm in group]
     return {name: Quality.of([metrics[name] for metrics in found]) for name in found[0]}
 
 

@@ -18,7 +18,7 @@ from limbeck.run.arm import Arm
 
 def evaluate(
     arm: Arm,
-    features: FeatureExtractor | None = None,
+    extractor: FeatureExtractor | None = None,
     teacher: Arm | None = None,
     *,
     best: bool = False,
@@ -28,7 +28,7 @@ def evaluate(
 
     Args:
         arm: The arm, trained.
-        features: What distribution metrics compare by.
+        extractor: What distribution metrics compare by.
         teacher: Whom to measure the fidelity to.
         best: Evaluate the checkpoint that was best on the validation split, not the last.
         split: The split; by default the data's reference split, on which results are reported.
@@ -36,7 +36,7 @@ def evaluate(
     task, data, device = arm.setting.task, arm.setting.data, arm.setting.device
     split = split or data.reference_split
     best = best and arm.best_step is not None  # otherwise the last is the best
-    question = _question(arm, features, teacher, split) | ({"step": arm.best_step} if best else {})
+    question = _question(arm, extractor, teacher, split) | ({"step": arm.best_step} if best else {})
     known = arm.folder / f"evaluation-{canonical(question)[:12]}.json"
     if known.exists():
         return _remembered(known)
@@ -46,20 +46,20 @@ def evaluate(
         data,
         split=split,
         seed=0,
-        features=features,
+        extractor=extractor,
         teacher=teacher.answering.to(device) if teacher else None,
     )
     write_atomically(known, json.dumps(metrics).encode())
     return metrics
 
 
-def _question(arm: Arm, features: FeatureExtractor | None, teacher: Arm | None, split: Split) -> dict[str, Any]:
+def _question(arm: Arm, extractor: FeatureExtractor | None, teacher: Arm | None, split: Split) -> dict[str, Any]:
     """Return everything but the weights that decides what an evaluation finds."""
     task, data = arm.setting.task, arm.setting.data
     return {
         "task": repr(sorted((k, v) for k, v in vars(task).items() if not k.startswith("_"))),
         "data": data.split(split).fingerprint(),
-        "features": features.fingerprint() if features else None,
+        "features": extractor.fingerprint() if extractor else None,
         "teacher": teacher.hash if teacher else None,
         "version": limbeck.__version__,
     }

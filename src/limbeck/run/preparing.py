@@ -32,7 +32,7 @@ class Run:
     Attributes:
         recipe: What to run.
         setting: What the arms share.
-        features: What distribution metrics compare by, or None.
+        extractor: What distribution metrics compare by, or None.
         teacher: The teacher, or None.
         controls: For each name of a control, one arm a seed.
         students: For each name of a student, one arm a seed.
@@ -41,7 +41,7 @@ class Run:
 
     recipe: Recipe
     setting: Setting
-    features: FeatureExtractor | None
+    extractor: FeatureExtractor | None
     teacher: Arm | None
     controls: Mapping[str, list[Arm]]
     students: Mapping[str, list[Arm]]
@@ -68,18 +68,18 @@ def prepare(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: st
         if arm.training is not None:
             _check_training(name, arm.training, setting)
     _make(setting.store)
-    features = measured_by(recipe, setting)
-    teacher = Arm("teacher", recipe.teacher, setting, recipe.seeds[0], None, features) if recipe.teacher else None
+    extractor = measured_by(recipe, setting)
+    teacher = Arm("teacher", recipe.teacher, setting, recipe.seeds[0], None, extractor) if recipe.teacher else None
     return Run(
         recipe,
         setting,
-        features,
+        extractor,
         teacher,
         {
-            name: [Arm(name, control, setting, seed, None, features) for seed in recipe.seeds]
+            name: [Arm(name, control, setting, seed, None, extractor) for seed in recipe.seeds]
             for name, control in recipe.controls.items()
         },
-        _students(recipe, setting, teacher, features),
+        _students(recipe, setting, teacher, extractor),
         recipe.control_of,
     )
 
@@ -111,7 +111,7 @@ def _make(store: Path) -> None:
 
 
 def _students(
-    recipe: Recipe, setting: Setting, teacher: Arm | None, features: FeatureExtractor | None
+    recipe: Recipe, setting: Setting, teacher: Arm | None, extractor: FeatureExtractor | None
 ) -> dict[str, list[Arm]]:
     """Return the students; one that another student teaches learns from that one's arm of the same seed."""
     students: dict[str, list[Arm]] = {}
@@ -119,7 +119,7 @@ def _students(
         same = [teacher] * len(recipe.seeds)
         teachers = same if student.taught_by is None else students[student.taught_by]
         arms = zip(recipe.seeds, teachers, strict=True)
-        students[name] = [Arm(name, student, setting, seed, taught_by, features) for seed, taught_by in arms]
+        students[name] = [Arm(name, student, setting, seed, taught_by, extractor) for seed, taught_by in arms]
     return students
 
 

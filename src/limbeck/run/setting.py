@@ -45,14 +45,14 @@ class Watcher:
     """Evaluates a network on the validation split while it trains; can be sent to another process."""
 
     setting: Setting
-    features: FeatureExtractor | None
+    extractor: FeatureExtractor | None
 
     def __call__(self, network: nn.Module) -> Watched:
         """Return validation metrics and an alarm; checkpoints are compared by the task's main metric."""
         task, data = self.setting.task, self.setting.data
         most = min(WATCH_SAMPLES, getattr(task, "samples", WATCH_SAMPLES))
         samples = min(most, len(data.split("validation")))
-        metrics = task.evaluate(network, data, split="validation", seed=0, features=self.features, samples=samples)
+        metrics = task.evaluate(network, data, split="validation", seed=0, extractor=self.extractor, samples=samples)
         name = next((name for name in metrics if name.split("[")[0] == task.main_metric), None)
         score = None
         if name is not None and math.isfinite(metrics[name]):

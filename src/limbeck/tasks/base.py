@@ -121,7 +121,7 @@ class Task(ABC):
         *,
         split: Split,
         seed: int,
-        features: Any = None,
+        extractor: Any = None,
         teacher: nn.Module | None = None,
         samples: int | None = None,
     ) -> dict[str, float]:
@@ -131,7 +131,7 @@ class Task(ABC):
         `teacher` adds the fidelity to it on the same inputs. `samples` overrides the number of samples.
         """
 
-    def floor(self, data: Data, *, features: Any = None) -> dict[str, float]:
+    def floor(self, data: Data, *, extractor: Any = None) -> dict[str, float]:
         """Return the metrics of real training images against the reference split: nothing can be expected below."""
         return {}
 

@@ -94,7 +94,7 @@ class Classification(Task):
         *,
         split: Split,
         seed: int,
-        features: Any = None,
+        extractor: Any = None,
         teacher: nn.Module | None = None,
         samples: int | None = None,
     ) -> dict[str, float]:

@@ -136,18 +136,18 @@ class Generation(Task):
         *,
         split: Split,
         seed: int,
-        features: FeatureExtractor | None = None,
+        extractor: FeatureExtractor | None = None,
         teacher: nn.Module | None = None,
         samples: int | None = None,
     ) -> dict[str, float]:
-        """Return distribution metrics over `features`, entropy and diversity, and the fidelity to `teacher`.
+        """Return distribution metrics over the features of `extractor`, entropy, diversity, and fidelity to `teacher`.
 
         Latents are drawn from the prior. Where there is no teacher but the data has its images (a black box), the
         fidelity is measured on the latents that the split holds.
         """
         inputs = self._inputs(data, split, samples or self.samples, seed, "evaluate")
         images = list(_generate(network, inputs))
-        metrics = self._distribution(torch.cat(images), data, split, features)
+        metrics = self._distribution(torch.cat(images), data, split, extractor)
         if teacher is not None:
             metrics |= _fidelity(zip(images, _generate(teacher, inputs), strict=True))
             if self._disagreement is not None:
@@ -163,11 +163,11 @@ class Generation(Task):
         for image, *part in zip(_generate(network, inputs), *(torch.split(i, CHUNK) for i in inputs), strict=True):
             yield Batch(image=image, latent=part[0], label=part[1] if self.conditional else None)
 
-    def floor(self, data: Data, *, features: FeatureExtractor | None = None) -> dict[str, float]:
+    def floor(self, data: Data, *, extractor: FeatureExtractor | None = None) -> dict[str, float]:
         """Return the metrics of as many real training images, drawn at random, against the reference split."""
         train = data.split("train")
         images = images_of(train.read(some(min(self.samples, len(train)), len(train))))
-        return self._distribution(images, data, data.reference_split, features)
+        return self._distribution(images, data, data.reference_split, extractor)
 
     def alarm(self, network: nn.Module, data: Data) -> str | None:
         """Return a warning when samples of `network` are far less diverse than real images: a collapse."""
@@ -197,12 +197,12 @@ class Generation(Task):
         return disagreement.measure(network, teacher, latent, *label, place=on_shell)
 
     def _distribution(
-        self, images: Tensor, data: Data, split: Split, features: FeatureExtractor | None
+        self, images: Tensor, data: Data, split: Split, extractor: FeatureExtractor | None
     ) -> dict[str, float]:
         metrics = {"entropy": float(entropy(images).mean()), "diversity": diversity(images[:WATCHED])}
-        if features is None:
+        if extractor is None:
             return metrics
-        return self._real.compare(images, data, split, features) | metrics
+        return self._real.compare(images, data, split, extractor) | metrics
 
     def _given(self, data: Data, split: Split, count: int) -> tuple[tuple[Tensor, ...], Tensor] | None:
         """Return inputs that a split holds and the teacher's images of them, or None where it holds none."""

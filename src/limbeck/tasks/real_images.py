@@ -37,10 +37,10 @@ class RealImages:
         self.samples = samples
         self._known: dict[tuple[str, str], Tensor] = {}
 
-    def compare(self, images: Tensor, data: Data, split: Split, features: FeatureExtractor) -> dict[str, float]:
+    def compare(self, images: Tensor, data: Data, split: Split, extractor: FeatureExtractor) -> dict[str, float]:
         """Return FID and its kin of images (N, C, H, W), each named with the features; IS where those know classes."""
-        ours, logits = extract(features, images)
-        real = self._features(data, split, features)
+        ours, logits = extract(extractor, images)
+        real = self._features(data, split, extractor)
         precision, recall = precision_recall(real, ours)
         density, coverage = density_coverage(real, ours)
         named = {
@@ -52,18 +52,18 @@ class RealImages:
             "density": density,
             "coverage": coverage,
         }
-        return {f"{name}[{features.name}]": float(value) for name, value in named.items()}
+        return {f"{name}[{extractor.name}]": float(value) for name, value in named.items()}
 
-    def fid(self, images: Tensor, data: Data, split: Split, features: FeatureExtractor) -> float:
+    def fid(self, images: Tensor, data: Data, split: Split, extractor: FeatureExtractor) -> float:
         """Return the FID of images (N, C, H, W) alone."""
-        return float(fid(self._features(data, split, features), extract(features, images)[0]))
+        return float(fid(self._features(data, split, extractor), extract(extractor, images)[0]))
 
-    def _features(self, data: Data, split: Split, features: FeatureExtractor) -> Tensor:
+    def _features(self, data: Data, split: Split, extractor: FeatureExtractor) -> Tensor:
         real = data.split(split)
-        key = (real.fingerprint(), features.fingerprint())
+        key = (real.fingerprint(), extractor.fingerprint())
         if key not in self._known:
             parts = torch.split(some(min(self.samples, len(real)), len(real)), CHUNK)
-            self._known[key] = torch.cat([extract(features, images_of(real.read(part)))[0] for part in parts])
+            self._known[key] = torch.cat([extract(extractor, images_of(real.read(part)))[0] for part in parts])
         return self._known[key]
 
 

@@ -131,7 +131,7 @@ class Reconstruction(Task):
         *,
         split: Split,
         seed: int,
-        features: FeatureExtractor | None = None,
+        extractor: FeatureExtractor | None = None,
         teacher: nn.Module | None = None,
         samples: int | None = None,
     ) -> dict[str, float]:
@@ -139,28 +139,28 @@ class Reconstruction(Task):
         image = self._images(data, split, samples or self.samples)
         rebuilt = mapped(network, image)
         metrics = {"psnr": float(bounded_psnr(rebuilt, image).mean())} | _similar("ssim", rebuilt, image)
-        if features is not None:
-            metrics[f"rfid[{features.name}]"] = self._real.fid(rebuilt, data, split, features)
+        if extractor is not None:
+            metrics[f"rfid[{extractor.name}]"] = self._real.fid(rebuilt, data, split, extractor)
         metrics |= _parameters(network)
         if isinstance(network, VariationalAutoencoder):
             metrics |= self._bound(network, image, seed)
             if self.sampled:
                 made = drawn(network, samples or self.samples, generator(seed, "prior"))
                 metrics["diversity"] = diversity(made[:WATCHED])
-                if features is not None:
-                    metrics |= self._real.compare(made, data, split, features)
+                if extractor is not None:
+                    metrics |= self._real.compare(made, data, split, extractor)
         if teacher is not None:
             metrics |= self._fidelity(network, teacher, image, rebuilt)
             if isinstance(network, VariationalAutoencoder) and isinstance(teacher, VariationalAutoencoder):
                 metrics |= self._decoder_gaps(network, teacher, len(image), seed)
         return metrics
 
-    def floor(self, data: Data, *, features: FeatureExtractor | None = None) -> dict[str, float]:
+    def floor(self, data: Data, *, extractor: FeatureExtractor | None = None) -> dict[str, float]:
         """Return the distribution metrics of real training images against the reference split: those of samples."""
-        if features is None or not self.sampled:
+        if extractor is None or not self.sampled:
             return {}
         real = self._images(data, "train", self.samples)
-        return self._real.compare(real, data, data.reference_split, features)
+        return self._real.compare(real, data, data.reference_split, extractor)
 
     def alarm(self, network: nn.Module, data: Data) -> str | None:
         """Return a warning when the posterior has collapsed: no value of the latent says anything of the image."""

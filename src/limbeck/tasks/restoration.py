@@ -161,11 +161,11 @@ class Restoration(Task):
         *,
         split: Split,
         seed: int,
-        features: FeatureExtractor | None = None,
+        extractor: FeatureExtractor | None = None,
         teacher: nn.Module | None = None,
         samples: int | None = None,
     ) -> dict[str, float]:
-        """Return the metrics named above; `features` are of no use here."""
+        """Return the metrics named above; `extractor` is of no use here."""
         if split != data.reference_split or not self.sets:
             return _means(
                 self._measured(network, teacher, *part) for part in self._of_split(data, split, seed, samples)

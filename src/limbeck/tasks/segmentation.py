@@ -128,11 +128,11 @@ class Segmentation(Task):
         *,
         split: Split,
         seed: int,
-        features: Any = None,
+        extractor: Any = None,
         teacher: nn.Module | None = None,
         samples: int | None = None,
     ) -> dict[str, float]:
-        """Return the metrics named above; `features` are of no use here.
+        """Return the metrics named above; `extractor` is of no use here.
 
         Raises:
             DataError: The data has no masks, or more classes than the network.

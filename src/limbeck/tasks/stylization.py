@@ -136,11 +136,11 @@ class Stylization(Task):
         *,
         split: Split,
         seed: int,
-        features: FeatureExtractor | None = None,
+        extractor: FeatureExtractor | None = None,
         teacher: nn.Module | None = None,
         samples: int | None = None,
     ) -> dict[str, float]:
-        """Return the metrics named above; `features` are of no use here."""
+        """Return the metrics named above; `extractor` is of no use here."""
         parts = []
         images = torch.split(self._images(data, split, samples or self.samples), CHUNK)
         for number in range(len(self.styles)):

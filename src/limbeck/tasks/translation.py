@@ -103,11 +103,11 @@ class ImageTranslation(Task):
         *,
         split: Split,
         seed: int,
-        features: FeatureExtractor | None = None,
+        extractor: FeatureExtractor | None = None,
         teacher: nn.Module | None = None,
         samples: int | None = None,
     ) -> dict[str, float]:
-        """Return the metrics named above, those of distributions over `features`; nothing is drawn."""
+        """Return the metrics named above, those of distributions over the features of `extractor`; nothing is drawn."""
         made, measured = [], []
         batches = list(self._batches(data, split, samples or self.samples))
         for image, target in map(_pair, batches):
@@ -116,14 +116,14 @@ class ImageTranslation(Task):
             if teacher is not None:
                 measured[-1] |= _to_teacher(made[-1], _translated(teacher, image, target))
         found = {name: float(torch.cat([part[name] for part in measured]).mean()) for name in measured[0]}
-        return _distances(torch.cat(made), _true(batches), features) | found | self._score(made, batches)
+        return _distances(torch.cat(made), _true(batches), extractor) | found | self._score(made, batches)
 
-    def floor(self, data: Data, *, features: FeatureExtractor | None = None) -> dict[str, float]:
+    def floor(self, data: Data, *, extractor: FeatureExtractor | None = None) -> dict[str, float]:
         """Return the distances of real training images against the reference split, as many of both, and its `miou`."""
         batches = list(self._batches(data, data.reference_split, self.samples))
         true, train = _true(batches), data.split("train")
         real = _true([train.read(part) for part in torch.split(some(len(true), len(train)), CHUNK)])
-        return _distances(real, true, features) | self._score(torch.split(true, CHUNK), batches)
+        return _distances(real, true, extractor) | self._score(torch.split(true, CHUNK), batches)
 
     def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
         """Return what the network makes of images of the reference split."""
@@ -190,13 +190,13 @@ def _device(network: nn.Module) -> torch.device:
     return next(iter(network.parameters()), torch.empty(0)).device
 
 
-def _distances(made: Tensor, true: Tensor, features: FeatureExtractor | None) -> dict[str, float]:
+def _distances(made: Tensor, true: Tensor, extractor: FeatureExtractor | None) -> dict[str, float]:
     """Return KID and FID between two sets of images (N, C, H, W), named with the features; nothing without any."""
-    if features is None:
+    if extractor is None:
         return {}
-    ours, theirs = (extract(features, images, CHUNK)[0] for images in (made, true))
+    ours, theirs = (extract(extractor, images, CHUNK)[0] for images in (made, true))
     found = {"kid": kid(theirs, ours, generator(0, "kid")), "fid": fid(theirs, ours)}
-    return {f"{name}[{features.name}]": value for name, value in found.items()}
+    return {f"{name}[{extractor.name}]": value for name, value in found.items()}
 
 
 def _picture(images: Tensor) -> Picture:
