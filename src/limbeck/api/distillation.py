@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ def distill(
     *,
     out: str | Path,
     task: Task | None = None,
+    image_shape: Sequence[int] | None = None,
     method: str | None = None,
     terms: Terms | None = None,
     weights: Mapping[str, float | Schedule] | None = None,
@@ -55,6 +56,7 @@ def distill(
             labels (N,), masks (N, H, W) or targets (N, C', H', W'), as (images, labels); or a data set.
         out: Folder of the run.
         task: What they are for, such as `Classification()`; without one they are generators, and `latent` is needed.
+        image_shape: (C, H, W) that the images of a folder are to have, where the networks do not say.
         method: Name of the method; the task's own by default.
         terms: Terms that the student learns by, by "player.term", beside those of task and method or in their place;
             None takes one away.
@@ -90,7 +92,7 @@ def distill(
     good = features is None or isinstance(features, FeatureExtractor)
     require("distill: features", good, "a FeatureExtractor", features)
 
-    images = data_of(data, lambda: given.view.get("image_shape") or shape_of(teacher, task))
+    images = data_of(data, lambda: image_shape or shape_of(networks.values(), task))
     check_needs(cls, task.gives(images), images)
     plan = Plan(task, images, cls, given, terms or {})
     for name, network in networks.items():

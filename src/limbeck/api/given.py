@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def check_view(networks: Mapping[str, nn.Module], view: Mapping[str, Any]) -> No
             f"distill: image_range: expected the range of the images that the {' and the '.join(plain)} takes or"
             " makes, such as (0, 1), or what it standardizes them by as mean and std, found none"
         )
-    idle = [name for name, value in view.items() if name != "image_shape" and value not in ((-1, 1), [-1, 1])]
+    idle = [name for name, value in view.items() if value not in ((-1, 1), [-1, 1])]
     if idle and not plain:
         kinds = " and ".join(dict.fromkeys(type(network).__name__ for network in networks.values()))
         raise RecipeError(f"distill: {idle[0]}: expected none, as {kinds} say themselves how they see images")
@@ -78,16 +78,20 @@ def data_of(given: GivenData, shape: Callable[[], Sequence[int] | None]) -> Data
     return TensorImages(image, **beside)
 
 
-def shape_of(network: nn.Module, task: Task) -> tuple[int, ...] | None:
-    """Return (C, H, W) of the images that a network is for, or None where nobody can tell.
+def shape_of(networks: Iterable[nn.Module], task: Task) -> tuple[int, ...] | None:
+    """Return (C, H, W) of the images that networks are for, or None where none can tell.
 
     Raises:
-        RecipeError: It cannot be called with what the task says that it takes.
+        RecipeError: One cannot be called with what the task says that it takes.
     """
-    try:
-        return task.image_shape(network)
-    except Exception as error:  # whatever the owner's module raises
-        raise RecipeError(f"distill: {type(network).__name__} cannot be called: {in_a_line(error)}") from error
+    for network in networks:
+        try:
+            shape = task.image_shape(network)
+        except Exception as error:  # whatever the owner's module raises
+            raise RecipeError(f"distill: {type(network).__name__} cannot be called: {in_a_line(error)}") from error
+        if shape is not None:
+            return shape
+    return None
 
 
 def _folder(path: str, shape: Sequence[int] | None) -> Data:

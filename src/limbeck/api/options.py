@@ -100,7 +100,7 @@ def sorted_out(options: Mapping[str, Any], method: type[Method], task: Task) -> 
 def _takers(method: type[Method]) -> dict[str, list[str]]:
     """Return the names of the options that go to each part of `Options`."""
     networks = [name for name in network_arguments(method) if name not in OWN]
-    views = (name for role in roles().values() for name in inspect.signature(role).parameters)
+    views = (name for role in roles().values() for name in inspect.signature(role).parameters if name != "image_shape")
     return {
         "method": [name for name in arguments(method) if name not in (*networks, *OWN)],
         "networks": networks,
