@@ -56,11 +56,24 @@ def theirs(width: int) -> nn.Module:
     )  # fmt: skip
 
 
+class InUnit(nn.Module):
+    """Lets images in [0, 1] pass, and no others."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        assert image.min() >= -1e-6 and image.max() <= 1 + 1e-6
+        return image
+
+
 def sorter(width: int) -> nn.Module:
     """Return a classifier of four classes."""
     return nn.Sequential(
         nn.Conv2d(3, width, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 4)
     )
+
+
+def in_unit(make: Callable[[int], nn.Module], width: int) -> nn.Module:
+    """Return a network that refuses images outside of [0, 1]."""
+    return nn.Sequential(InUnit(), make(width))
 
 
 def filters(width: int, outputs: int = 3, scale: int = 1) -> nn.Module:
@@ -78,7 +91,7 @@ class Theirs(nn.Module):
         self.up = nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 3 * 256), nn.Sigmoid())
 
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
-        return self.down(image).chunk(2, 1)
+        return self.down(InUnit()(image)).chunk(2, 1)
 
     def decode(self, latent: Tensor) -> Tensor:
         return self.up(latent).unflatten(1, (3, 16, 16))
@@ -121,11 +134,11 @@ def painter() -> Stylization:
 
 SOFTLY = {"weights": {"student.cross_entropy": 0.1}}
 USES = {
-    "classifier": Use(Classification, sorter, classes, SOFTLY, said=nn.Softmax(1)),
-    "segmenter": Use(Segmentation, filters, classes, SOFTLY, said=nn.Softmax(1)),
+    "classifier": Use(Classification, partial(in_unit, sorter), classes, SOFTLY, said=nn.Softmax(1)),
+    "segmenter": Use(Segmentation, partial(in_unit, filters), classes, SOFTLY, said=nn.Softmax(1)),
     "restorer": Use(lambda: Restoration(Downscale(2)), partial(filters, scale=2), shown=nn.AvgPool2d(2)),
     "translator": Use(ImageTranslation, partial(filters, outputs=1), translated, said=lambda image: image.clamp(0, 1)),
-    "stylizer": Use(painter, filters, options={"weights": {"student.output": 10.0}}),
+    "stylizer": Use(painter, partial(in_unit, filters), options={"weights": {"student.output": 10.0}}),
     "autoencoder": Use(lambda: Reconstruction(samples=40), Theirs, options={"weights": {"student.output": 10.0}}),
 }
 
@@ -295,6 +308,8 @@ WRONG = {
     "two things unknown": (CLASSIFIERS, {"data": (IMAGE, torch.zeros(30, 2))}, r"labels \(N,\), masks \(N, H, W\) or"),
     "an array": (CLASSIFIERS, {"data": np.zeros((9, 3, 4, 4))}, "a folder, a tensor, tensors .* found 'ndarray'"),
     "a folder of no size": (CLASSIFIERS, {"data": "photos"}, r"image_shape: expected \(C, H, W\) that the images of"),
+    "a shape of two": (CLASSIFIERS, {"image_shape": (3, 16)}, r"image_shape: expected \(C, H, W\), .* \(3, 16\)"),
+    "another shape": (CLASSIFIERS, {"image_shape": (3, 8, 8)}, r"image_shape: expected \(3, 16, 16\), as tensors has"),
     "a task by name": (CLASSIFIERS, {"task": "Classification"}, "task: expected a Task, such as Classification"),
     "a task of nobody": (CLASSIFIERS, {"task": Nothing}, "found <class"),
     "no network": (CLASSIFIERS, {"student": "resnet"}, "student: expected a torch.nn.Module, found 'resnet'"),

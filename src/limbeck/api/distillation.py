@@ -92,7 +92,7 @@ def distill(
     good = features is None or isinstance(features, FeatureExtractor)
     require("distill: features", good, "a FeatureExtractor", features)
 
-    images = data_of(data, lambda: image_shape or shape_of(networks.values(), task))
+    images = data_of(data, image_shape, lambda: shape_of(networks.values(), task))
     check_needs(cls, task.gives(images), images)
     plan = Plan(task, images, cls, given, terms or {})
     for name, network in networks.items():

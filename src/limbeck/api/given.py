@@ -36,36 +36,52 @@ def check_view(networks: Mapping[str, nn.Module], view: Mapping[str, Any]) -> No
         RecipeError: There is one.
     """
     plain = [name for name, network in networks.items() if not has_role(network)]
-    told = any(view.get(name) is not None for name in ("image_range", "mean", "std"))
-    if plain and not told:
+    if not plain:
+        _check_idle(networks.values(), view)
+    elif all(view.get(name) is None for name in ("image_range", "mean", "std")):
         raise RecipeError(
             f"distill: image_range: expected the range of the images that the {' and the '.join(plain)} takes or"
             " makes, such as (0, 1), or what it standardizes them by as mean and std, found none"
         )
-    idle = [name for name, value in view.items() if value not in ((-1, 1), [-1, 1])]
-    if idle and not plain:
-        kinds = " and ".join(dict.fromkeys(type(network).__name__ for network in networks.values()))
-        raise RecipeError(f"distill: {idle[0]}: expected none, as {kinds} say themselves how they see images")
 
 
-def data_of(given: GivenData, shape: Callable[[], Sequence[int] | None]) -> Data:
+def _check_idle(networks: Iterable[nn.Module], view: Mapping[str, Any]) -> None:
+    """Refuse a view that no network needs, unless it is what they have."""
+    idle = next((name for name, value in view.items() if value not in ((-1, 1), [-1, 1])), None)
+    if idle is not None:
+        kinds = " and ".join(dict.fromkeys(type(network).__name__ for network in networks))
+        raise RecipeError(f"distill: {idle}: expected none, as {kinds} say themselves how they see images")
+
+
+def data_of(
+    given: GivenData, wanted: Sequence[int] | None, known: Callable[[], Sequence[int] | None] = lambda: None
+) -> Data:
     """Return a data set of a folder of images, of tensors, or as it is.
 
     Args:
         given: A folder; images (N, C, H, W), alone or with what belongs to them: labels (N,), masks (N, H, W) or
             targets (N, C', H', W'); or a data set.
-        shape: Tells (C, H, W) that images of a folder are to have, if anybody knows.
+        wanted: (C, H, W) that its images are to have, or None.
+        known: Tells which shape networks want, if any says so, where a folder is given and nothing is `wanted`.
 
     Raises:
-        RecipeError: It is something else, or nobody knows the shape.
+        RecipeError: It is something else, has images of another shape, or nobody knows the shape.
         DataError: The data cannot be used.
     """
-    if isinstance(given, Data):
-        return given
+    sizes = wanted is None or (len(wanted) == 3 and all(isinstance(size, int) and size >= 1 for size in wanted))
+    require("distill: image_shape", sizes, "(C, H, W), such as (3, 32, 32)", wanted)
+    if isinstance(given, str | Path):
+        return _folder(str(given), wanted or known())
+    data = given if isinstance(given, Data) else _of_tensors(given)
+    alike = wanted is None or tuple(wanted) == data.image_shape
+    require("distill: image_shape", alike, f"{data.image_shape}, as {data.name} has, or none", wanted)
+    return data
+
+
+def _of_tensors(given: Any) -> Data:
+    """Return a data set of images, or of images and what belongs to them."""
     if isinstance(given, Tensor):
         return TensorImages(given)
-    if isinstance(given, str | Path):
-        return _folder(str(given), shape())
     tensors = list(given) if isinstance(given, list | tuple) else []
     expected = "a folder, a tensor, tensors (images, labels or masks or targets), or a data set"
     good = len(tensors) > 1 and all(isinstance(tensor, Tensor) for tensor in tensors)

@@ -50,16 +50,20 @@ def task_of(task: Task | None, options: Mapping[str, Any]) -> tuple[Task, dict[s
         require("distill: task", isinstance(task, Task), "a Task, such as Classification()", task)
         return task, dict(options)
     own = {name: options[name] for name in arguments(Generation) if name in options}
-    latent = own.get("latent")
-    if latent is None:
+    rest = {name: value for name, value in options.items() if name not in own}
+    return Generation(**{**own, "latent": _latent(own.get("latent"))}), rest
+
+
+def _latent(shape: Any) -> tuple[int, ...]:
+    """Return the shape of one latent."""
+    if shape is None:
         raise RecipeError(
             "distill: latent: expected the shape of one latent, such as (128,), as generators are distilled where no"
             " `task` is given, found none"
         )
-    sizes = isinstance(latent, list | tuple) and all(isinstance(size, int) and size >= 1 for size in latent)
-    require("distill: latent", sizes and len(latent) > 0, "the shape of one latent, such as (128,)", latent)
-    rest = {name: value for name, value in options.items() if name not in own}
-    return Generation(**{**own, "latent": tuple(latent)}), rest
+    sizes = isinstance(shape, list | tuple) and all(isinstance(size, int) and size >= 1 for size in shape)
+    require("distill: latent", sizes and len(shape) > 0, "the shape of one latent, such as (128,)", shape)
+    return tuple(shape)
 
 
 def method_of(name: str | None, task: Task) -> type[Method]:

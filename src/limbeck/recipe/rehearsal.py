@@ -160,7 +160,8 @@ def _called(
     )
     try:
         with torch.no_grad():  # a copy: the owner's may be elsewhere, in another precision, or keep something
-            output: Tensor = deepcopy(network).cpu().float().eval()(torch.randn(2, *shape), label)
+            shown = torch.randn(2, *shape) if given == "latents" else torch.rand(2, *shape) * 2 - 1
+            output: Tensor = deepcopy(network).cpu().float().eval()(shown, label)
     except LimbeckError as error:
         mistakes.add(key, str(error))
     except Exception as error:  # whatever the owner's module raises
