@@ -18,7 +18,7 @@ import torch
 from scipy.stats import t as student_t
 
 from limbeck.recipe.reader import read_recipe
-from limbeck.run.preparing import tell
+from limbeck.run.preparing import prepare
 from limbeck.tasks.restoration import Restoration
 
 
@@ -31,19 +31,19 @@ def main() -> None:
     parser.add_argument("--metric", default="psnr_y")
     parser.add_argument("--to", type=Path)
     options = parser.parse_args()
-    story = tell(read_recipe(options.recipe), options.arms.parent / "per-image", options.arms)
-    task = story.setting.task
+    prepared = prepare(read_recipe(options.recipe), options.arms.parent / "per-image", options.arms)
+    task = prepared.setting.task
     if not isinstance(task, Restoration):
         raise SystemExit(f"expected the task Restoration, found {type(task).__name__}")
     photos = next(photos for photos in task.sets if photos.name == options.name)
 
     def measured(name: str) -> torch.Tensor:
-        each = [task.per_image(arm.network(), photos)[options.metric] for arm in story.arms()[name]]
+        each = [task.per_image(arm.network(), photos)[options.metric] for arm in prepared.arms()[name]]
         return torch.stack(each).mean(0).double()
 
     found = {}
-    known = {name: measured(name) for name in {*story.control_of, *story.control_of.values()}}
-    for student, control in story.control_of.items():
+    known = {name: measured(name) for name in {*prepared.control_of, *prepared.control_of.values()}}
+    for student, control in prepared.control_of.items():
         difference = known[student] - known[control]
         count, mean = len(difference), float(difference.mean())
         half = float(student_t.ppf(0.975, count - 1) * difference.std() / count**0.5)
@@ -51,13 +51,13 @@ def main() -> None:
             "control": control,
             "metric": f"{options.metric}[{options.name}]",
             "images": count,
-            "seeds": len(story.recipe.seeds),
+            "seeds": len(prepared.recipe.seeds),
             "student_minus_control": round(mean, 4),
             "interval95": [round(mean - half, 4), round(mean + half, 4)],
             "images_won": int((difference > 0).sum()),
         }
     if options.to is not None:
-        options.to.write_text(json.dumps({"recipe": story.recipe.name, "students": found}, indent=2) + "\n")
+        options.to.write_text(json.dumps({"recipe": prepared.recipe.name, "students": found}, indent=2) + "\n")
     for student, row in found.items():
         low, high = row["interval95"]  # type: ignore[misc]
         print(f"{student} - {row['control']}: {row['student_minus_control']:+.3f} dB ({low:+.3f} to {high:+.3f})")
