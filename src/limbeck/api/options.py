@@ -145,7 +145,7 @@ def in_python(moved: str) -> str:
         'terms={"student.logits": Kd(temperature=...)}'
     """
     text = moved[len("terms: {") : -1] if moved.startswith("terms: {") else moved
-    while (found := re.sub(r"\{class_path: (\w+), init_args: \{([^{}]*)\}\}", _call, text)) != text:
+    while (found := re.sub(r"\{class_path: ([\w ]+), init_args: \{([^{}]*)\}\}", _call, text)) != text:
         text = found
     if text == moved and ":" not in text:
         return text
