@@ -7,8 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from toys import ToyRestorer
 
 from limbeck.cli import main
+from limbeck.errors import RecipeError
+from limbeck.losses.crd import Crd
+from limbeck.methods.restore import Restore
+from limbeck.methods.supervised import Supervised
+from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.networks.gan.patch_discriminator import PatchDiscriminator
 from limbeck.recipe.reader import read_recipe
 from limbeck.recipe.rehearsal import rehearse
 
@@ -70,3 +77,26 @@ def test_labels_that_are_there_are_enough(folder: Path) -> None:
 def test_a_feature_network_has_the_labels_that_an_unconditional_generator_does_not_get(folder: Path) -> None:
     (folder / "recipe.yaml").write_text(GAN)
     rehearse(read_recipe("recipe.yaml", []))
+
+
+def test_a_conditional_generator_demands_the_label(folder: Path) -> None:
+    (folder / "recipe.yaml").write_text(GAN)
+    conditional = [("student.network.init_args.classes", "36")]
+    with pytest.raises(RecipeError, match="student: Gan: expected data with labels, found images"):
+        rehearse(read_recipe("recipe.yaml", conditional))
+    rehearse(read_recipe("recipe.yaml", [*conditional, ("task.init_args.conditional", "true")]))
+
+
+def classifier() -> SmallCnn:
+    return SmallCnn(2, channels=1, size=8, classes=3)
+
+
+def test_what_a_method_demands_is_what_its_networks_and_terms_cannot_do_without() -> None:
+    alone, taught = (Restore(ToyRestorer(), teacher=teacher) for teacher in (None, ToyRestorer()))
+    judged = Restore(ToyRestorer(), PatchDiscriminator(2, 1, 8, halvings=1), ToyRestorer())
+    assert "target" in alone.demands() and "target" in judged.demands()
+    assert "target" not in taught.demands()  # a teacher can be followed on images that nobody has whole
+    memory = Supervised(
+        classifier(), classifier(), terms={"student.crd": Crd({"blocks.3": "blocks.3"}, count=24, negatives=3)}
+    )
+    assert memory.demands() == ["image", "label", "index"]

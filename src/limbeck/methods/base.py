@@ -146,6 +146,11 @@ class Method(nn.Module, ABC):
         known = self.losses(self.terms)
         return {name: known[name] for name in self.terms}
 
+    def demands(self) -> Sequence[str]:
+        """Return the fields of a batch that the method with its networks and terms cannot do without."""
+        of_terms = (name for term in self.terms.values() for name in term.needs)
+        return list(dict.fromkeys((*self.needs, *of_terms)))
+
     def has(self, who: str) -> bool:
         """Return whether there is a network by that name of the constructor's argument."""
         return getattr(self, who, None) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, final
 
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from limbeck.terms.base import blank
 from limbeck.terms.output_distance import OutputDistance
 from limbeck.terms.soft_label import SoftLabel
 from limbeck.types import Batch, Draw, Update
+
+NETWORKS = ("student", "discriminator", "teacher", "teacher_discriminator")
 
 
 @final
@@ -92,6 +94,12 @@ class Gan(Method):
         self.critic_steps, self.augment = critic_steps, augment
         teachers = {"teacher": teacher, "teacher_discriminator": teacher_discriminator}
         self.cast({"discriminator": discriminator, "student": student}, teachers, terms)
+
+    def demands(self) -> Sequence[str]:
+        """Return the label, too, where a network is conditioned on it."""
+        networks = [self.network(name) for name in NETWORKS if self.has(name)]
+        conditional = any(getattr(network, "classes", 0) for network in networks)
+        return [*super().demands(), *(["label"] if conditional else [])]
 
     def draws(self) -> Mapping[str, Draw]:
         """Return what the terms and the augmentation draw."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, final
 
@@ -110,6 +110,11 @@ class Restore(Method):
         require("size", min(self.size) >= 1, "pixels of at least 1", size)
         teachers = {"teacher": teacher, "teacher_discriminator": teacher_discriminator}
         self.cast({"discriminator": discriminator, "student": student}, teachers, terms)
+
+    def demands(self) -> Sequence[str]:
+        """Return the whole images, too, where there is a discriminator of them, or no teacher."""
+        whole = self.has("discriminator") or not self.has("teacher")
+        return [*super().demands(), *(["target"] if whole else [])]
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         """Yield the discriminator's update, if there is one, and the student's."""

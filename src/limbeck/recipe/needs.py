@@ -21,7 +21,8 @@ def check_needs(method: Method | type[Method] | None, given: Sequence[str], data
     Raises:
         RecipeError: A field is missing.
     """
-    missing = [name for name in method.needs if name not in given] if method is not None else []
+    demanded = () if method is None else method.needs if isinstance(method, type) else method.demands()
+    missing = [name for name in demanded if name not in given]
     if missing:
         kind = method if isinstance(method, type) else type(method)
         found = plural(name for name in given if name != "index")

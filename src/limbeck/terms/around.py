@@ -29,6 +29,11 @@ class Around(Term):
         """What the term wants."""
         return self.term.wants
 
+    @property
+    def needs(self) -> Sequence[str]:  # type: ignore[override]
+        """What the term needs."""
+        return self.term.needs
+
     def paths(self) -> Mapping[str, Sequence[str]]:
         """Return the term's paths."""
         return self.term.paths()

@@ -73,6 +73,7 @@ class Term(nn.Module, ABC):
         about: What the student has to say, for the term to be about it.
         scene: The kind of scene that it looks at.
         wants: The method's networks that it cannot do without, by argument.
+        needs: The fields of a batch that it cannot do without, beside those that its method needs.
         couples: Whether it compares the samples of a batch with one another, so that micro-batches change it.
         differentiates: "twice" for a penalty on a gradient, "forward" for a Jacobian-vector product.
     """
@@ -83,6 +84,7 @@ class Term(nn.Module, ABC):
     about: ClassVar[Sequence[Answers]] = ("images", "logits", "logits of pixels")
     scene: ClassVar[type[Scene]] = Scene
     wants: Sequence[str] = ()
+    needs: Sequence[str] = ()
     couples: bool = False
     differentiates: Literal["once", "twice", "forward"] = "once"
 

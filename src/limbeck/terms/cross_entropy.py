@@ -28,6 +28,7 @@ class CrossEntropy(SampleTerm):
 
     player: ClassVar[str | None] = None
     about: ClassVar[Sequence[Answers]] = ("logits",)
+    needs = ("label",)
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()

@@ -87,6 +87,7 @@ class FollowFeatures(Term):
         """
         kind = type(self.loss).__name__
         told = not self.loss.needs_label or cast.answers == "logits of pixels"
+        self.needs = ("index",) if self.loss.needs_index else ()
         require(kind, told, "a student that tells the class of every pixel, as masks are compared", cast.answers)
         own = self.paths()
         self.loss.fit_to(cast.shapes("student", own["student"]), cast.shapes("teacher", own["teacher"]))
