@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -365,14 +366,13 @@ def test_the_classes_of_a_few_images_can_be_named(tmp_path: Path) -> None:
     ("cls", "name"), [(cls, name) for cls in catalogue(Method) for name in cls.moved_arguments], ids=str
 )
 def test_what_has_moved_is_spelt_in_python(cls: type[Method], name: str) -> None:
-    """Every advice is either a sentence or Python that could be written so, up to its alternative."""
     text = in_python(cls.moved_arguments[name])
     assert "class_path" not in text and "init_args" not in text
-    if ":" in cls.moved_arguments[name]:
-        call = ast.parse(f"f({text.partition(', or ')[0]})", mode="eval").body
-        assert isinstance(call, ast.Call) and [keyword.arg for keyword in call.keywords] == ["terms"]
-        value = call.keywords[0].value
-        assert isinstance(value, ast.Dict) and all(isinstance(key, ast.Constant) for key in value.keys)
+    call = ast.parse(f"f({text})", mode="eval").body
+    assert isinstance(call, ast.Call) and [keyword.arg for keyword in call.keywords] == ["terms"]
+    terms = call.keywords[0].value
+    assert isinstance(terms, ast.Dict)
+    assert [ast.literal_eval(key) for key in terms.keys if key] == re.findall(r"\w+\.\w+(?=:)", text.replace('"', ""))
 
 
 def test_a_folder_may_be_of_classes(tmp_path: Path) -> None:

@@ -144,14 +144,11 @@ def in_python(moved: str) -> str:
         >>> in_python("student.logits: {class_path: Kd, init_args: {temperature: ...}}")
         'terms={"student.logits": Kd(temperature=...)}'
     """
-    text = moved[len("terms: {") : -1] if moved.startswith("terms: {") else moved
-    while (found := re.sub(r"\{class_path: ([\w ]+), init_args: \{([^{}]*)\}\}", _call, text)) != text:
-        text = found
-    if text == moved and ":" not in text:
-        return text
-    head, also, tail = text.partition(", or ")
-    named = re.sub(r"\b(\w+\.\w+): ", r'"\1": ', head.replace("), and ", "), "))
-    return f"terms={{{named}}}{also}{tail}"
+    text = ""
+    while moved != text:  # from the inner parts to the outer ones
+        text, moved = moved, re.sub(r"\{class_path: ([\w ]+), init_args: \{([^{}]*)\}\}", _call, moved)
+    named = re.sub(r"\b(\w+\.\w+): ", r'"\1": ', text)
+    return f"terms={{{named}}}"
 
 
 def _call(part: re.Match[str]) -> str:
@@ -159,4 +156,5 @@ def _call(part: re.Match[str]) -> str:
     given = re.sub(r"(\w+): ", r"\1=", part[2])
     given = re.sub(r"=([a-z_]\w*)(?=,|$)", r'="\1"', given)
     given = re.sub(r"=([A-Z][A-Za-z]*)(?=,|$)", r"=\1()", given)
-    return f"{part[1]}({given})"
+    kind, either, other = part[1].partition(" or ")
+    return f"{kind}({given}){either}{other}{'(...)' if other else ''}"

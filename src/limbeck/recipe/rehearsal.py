@@ -160,8 +160,7 @@ def _called(
     )
     try:
         with torch.no_grad():  # a copy: the owner's may be elsewhere, in another precision, or keep something
-            shown = torch.randn(2, *shape) if given == "latents" else torch.rand(2, *shape) * 2 - 1
-            output: Tensor = deepcopy(network).cpu().float().eval()(shown, label)
+            output: Tensor = deepcopy(network).cpu().float().eval()(_two(given, shape), label)
     except LimbeckError as error:
         mistakes.add(key, str(error))
     except Exception as error:  # whatever the owner's module raises
@@ -174,6 +173,11 @@ def _called(
 
 def _networks(arm: ArmRecipe, mistakes: Mistakes) -> dict[str, Any]:
     return {name: _build(part, mistakes) for name, part in {"student": arm.network, **arm.networks}.items()}
+
+
+def _two(kind: str, shape: tuple[int, ...]) -> Tensor:
+    """Return two samples: latents of a standard normal, or images in [-1, 1], as a network may check its range."""
+    return torch.randn(2, *shape) if kind == "latents" else torch.rand(2, *shape) * 2 - 1
 
 
 def _build(part: Part[Any], mistakes: Mistakes) -> Any:
