@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import pickle
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,7 +20,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import limbeck
-from limbeck.api.options import in_python
+from limbeck.api.options import Options, in_python
+from limbeck.api.plan import Plan
 from limbeck.attacks.pgd import Pgd
 from limbeck.attacks.strength import FixedStrength
 from limbeck.baselines.classification.oriented_pyramid import OrientedPyramid
@@ -32,9 +34,11 @@ from limbeck.errors import LimbeckError, RecipeError
 from limbeck.losses.hint import Hint
 from limbeck.losses.kd import Kd
 from limbeck.methods.base import Method
+from limbeck.methods.supervised import Supervised
 from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.networks.given.external import Wrapped
-from limbeck.recipe.catalogue import catalogue
+from limbeck.recipe.catalogue import arguments, catalogue
+from limbeck.recipe.plan import ArmRecipe
 from limbeck.tasks.base import Task
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.reconstruction import Reconstruction
@@ -386,3 +390,23 @@ def test_a_folder_may_be_of_classes(tmp_path: Path) -> None:
     limbeck.distill(**given | {"data": ImageFolder(str(folder), 16)}, out=tmp_path / "b")  # type: ignore[arg-type]
     names = [{arm.name for arm in (tmp_path / run / "arms").iterdir()} for run in "ab"]
     assert all(any(name.startswith("student-") for name in found) for found in names)
+
+
+def test_an_arm_can_be_sent_to_another_process() -> None:
+    told = Options(method={}, networks={}, training={"processes": 2}, view={"image_range": (0, 1)})
+    plan = Plan(Classification(), TensorImages(IMAGE, LABEL), Supervised, told, {"student.logits": Kd(2.0)})
+    arm = plan.student(sorter(2), steps=1, batch=8, weights={})
+    sent: ArmRecipe = pickle.loads(pickle.dumps(arm))
+    network, again = arm.network.build(), sent.network.build()
+    assert torch.equal(network(IMAGE), again(IMAGE)) and sent.description() == arm.description()
+    assert set(sent.assemble({"student": again}, {"student": network}).terms) == {
+        "student.cross_entropy", "student.logits",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", catalogue(Task), ids=lambda cls: cls.__name__)
+def test_every_task_says_how_it_is_taught(cls: type[Task]) -> None:
+    """Its method is there and learns from a teacher, and it says what is called how, and what has to be answered."""
+    known = {method.__name__: method for method in catalogue(Method)}
+    assert cls.method in known and "teacher" in arguments(known[cls.method])
+    assert cls.called is not Task.called and cls.answers in ("images", known[cls.method].answers)

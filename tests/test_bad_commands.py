@@ -522,7 +522,7 @@ DISTILL: dict[str, tuple[dict[str, Any], str]] = {
     "latent as a number": ({"latent": 6}, "latent: expected the shape of one latent.*found 6"),
     "unknown method": ({"method": "gna"}, "no method 'gna' .did you mean 'gan'.*supervised"),
     "unknown option": ({"penalti": "r1"}, r"no such argument 'penalti' of Gan.* \(did you mean 'penalty'\?\)"),
-    "moved option": ({"penalty": "r1"}, r"now written as a term: .*R1 or GradientPenalty\(weight=..., every=...\)"),
+    "moved option": ({"penalty": "r1"}, r"now written as a term: .*R1\(weight=..., every=...\) or GradientPenalty"),
     "wrong option": ({"critic_steps": 0}, "critic_steps: expected a whole number of at least 1, found 0"),
     "no latent at all": ({"latent": None}, r"latent: expected the shape of one latent, .* no `task` is given"),
     "no range": ({"image_range": None}, "image_range: expected the range of the images that the teacher and the stud"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,13 +153,23 @@ def check_answer(name: str, network: nn.Module, task: Task, data: Data) -> None:
         raise RecipeError(f"distill: the {name} answers with NaN or infinity; check its weights")
 
 
+def as_it_is(network: nn.Module) -> nn.Module:
+    """Return the network."""
+    return network
+
+
 def network_part(
-    network: nn.Module, call: Callable[[nn.Module], nn.Module] = lambda network: network, **seen_as: Any
+    network: nn.Module, call: Callable[[nn.Module], nn.Module] = as_it_is, **seen_as: Any
 ) -> Part[nn.Module]:
     """Return a part that makes copies of a live network, known by its class, its layers and weights, and `seen_as`."""
     kind = type(network)
     known = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "layers": repr(network)}
-    return Part({**known, "weights": weights_hash(network), **seen_as}, lambda: call(deepcopy(network)))
+    return Part({**known, "weights": weights_hash(network), **seen_as}, partial(_copied, network, call))
+
+
+def _copied(network: nn.Module, call: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """Return a copy of a network as it is called; a function of its own so that it can be sent to another process."""
+    return call(deepcopy(network))
 
 
 def described(value: Any) -> Any:

@@ -92,12 +92,8 @@ class Plan:
         of_task = {name: value for name, value in self.task.method_arguments(self.data).items() if name in takes}
         usual = self.task.terms() if self.method.__name__ == self.task.method else {}
         given = {**of_task, **self.options.method, "terms": {**usual, **self.terms}}
-        cls = self.method
-
-        def build(**networks: nn.Module) -> Method:
-            return cls(**networks, **deepcopy(given))
-
-        return Part({"class_path": cls.__name__, "init_args": described(given)}, build, cls)
+        known = {"class_path": self.method.__name__, "init_args": described(given)}
+        return Part(known, partial(_made, self.method, given), self.method)
 
     def _networks(self) -> dict[str, nn.Module]:
         """Return what the method takes beside student and teacher, as the user gives it, else as the task does.
@@ -112,3 +108,8 @@ class Plan:
             there = name in found or name in ("student", "teacher") or not argument.required
             require(f"distill: {name}", there, f"a network, as {self.method.__name__} needs it", None)
         return found
+
+
+def _made(method: type[Method], given: Mapping[str, Any], **networks: nn.Module) -> Method:
+    """Return the method; a function of its own so that it can be sent to another process."""
+    return method(**networks, **deepcopy(dict(given)))
