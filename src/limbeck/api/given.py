@@ -15,7 +15,7 @@ from limbeck.data.base import Data
 from limbeck.data.folder import ImageFolder
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import LimbeckError, RecipeError, in_a_line, require
-from limbeck.networks.given.weights import weights_hash
+from limbeck.networks.given.weights import tensor_hash, weights_hash
 from limbeck.networks.roles import Wrapper, unwrap
 from limbeck.recipe.arm import ROLES
 from limbeck.recipe.parts import Part
@@ -177,7 +177,10 @@ def described(value: Any) -> Any:
     if isinstance(value, nn.Module):
         own = {name: described(each) for name, each in vars(value).items() if name not in vars(nn.Module())}
         parts = {name: described(child) for name, child in value.named_children()}
+        parts |= {name: tensor_hash(buffer) for name, buffer in value.named_buffers(recurse=False)}
         return {"class_path": type(value).__qualname__, **own, **parts, "weights": weights_hash(value)}
+    if isinstance(value, Tensor):
+        return tensor_hash(value)
     if isinstance(value, Mapping):
         return {str(name): described(each) for name, each in value.items()}
     if isinstance(value, list | tuple):

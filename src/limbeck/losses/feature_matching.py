@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from limbeck.errors import RecipeError
 from limbeck.losses.base import FeatureLoss, check_paths, pairs
 from limbeck.losses.features import feature_matching
-from limbeck.losses.tensors import pointwise
+from limbeck.losses.tensors import pointwise, precise
 
 
 @final
@@ -54,5 +54,5 @@ class FeatureMatching(FeatureLoss):
         drawn: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Return the mean over pairs and samples."""
-        adapted = [adapt(feature) for adapt, feature in zip(self.adapters, student, strict=True)]
+        adapted = [adapt(precise(feature)) for adapt, feature in zip(self.adapters, student, strict=True)]
         return feature_matching(adapted, teacher).mean()

@@ -90,7 +90,7 @@ class Method(nn.Module, ABC):
             self._check_name(name)
         alone = not any(self.has(who) for who in teachers)
         wanted = {n: given.pop(n) if n in given else d.make() for n, d in self.defaults.items()} | given
-        for name, term in wanted.items():
+        for name, term in sorted(wanted.items(), key=lambda item: self._turn(item[0])):
             if term is not None and not (term.needs_teacher and alone):
                 self._admit(name, term, asked=name in (terms or {}))
 
@@ -105,11 +105,18 @@ class Method(nn.Module, ABC):
             setattr(self, name, network if network is None or name in trained else Frozen(network))
         self.of_players = [name for name in trained if self.has(name)]
 
+    def _turn(self, name: str) -> int:
+        """Return when a term joins: those of a player that moves later know what was agreed before."""
+        player = name.partition(".")[0]
+        return self.of_players.index(player) if player in self.of_players else len(self.of_players)
+
     def _check_name(self, name: str) -> None:
         player, _, short = name.partition(".")
-        if player not in self.of_players or not short.isidentifier():
-            known = [f"{player}.NAME" for player in self.of_players] + list(self.defaults)
-            raise RecipeError(f"terms.{name}: expected player.NAME of a player there is{nearest_or_all(name, known)}")
+        if player not in self.of_players:
+            there = nearest_or_all(player, self.of_players)
+            raise RecipeError(f"terms.{name}: expected player.NAME, found no player {player!r}{there}")
+        if not short.isidentifier():
+            raise RecipeError(f"terms.{name}: expected player.NAME, a NAME of letters, digits and _, found {short!r}")
 
     def _admit(self, name: str, term: Term, *, asked: bool) -> None:
         """Let a term join; one that nobody asked for stays away where it cannot work."""

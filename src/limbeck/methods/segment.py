@@ -88,7 +88,8 @@ class Segment(OfPixels):
         super().__init__()
         self.shown_at(size)
         given = dict(terms or {})
-        if getattr(given.get("discriminator.real_fake"), "game", "wasserstein") != "wasserstein":
+        games = [term.game for term in given.values() if isinstance(term, RealFake)]
+        if any(game != "wasserstein" for game in games):
             given.setdefault("discriminator.penalty", None)  # only that game comes with one
         self.cast({"discriminator": discriminator, "student": student}, {"teacher": teacher}, given)
 

@@ -78,7 +78,9 @@ class ArmRecipe:
 
     def weigh(self) -> Weighting:
         """Return the weighting of the method's losses."""
-        return self.weighting.build(weights=self.weights, defaults=losses_of(self.method))
+        there = {"student", *self.networks}  # a method can go without a discriminator
+        losses = {name: weight for name, weight in losses_of(self.method).items() if name.partition(".")[0] in there}
+        return self.weighting.build(weights=self.weights, defaults=losses)
 
     def assemble(self, networks: Mapping[str, nn.Module], teacher: Mapping[str, nn.Module] | None = None) -> Method:
         """Return the method with its networks, fine-tuned ones with their given weights and frozen parts.

@@ -19,12 +19,14 @@ from torch import nn
 
 from limbeck.data.base import Data
 from limbeck.errors import LimbeckError, RecipeError, nearest
+from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.recipe import tree as trees
 from limbeck.recipe.arm import ArmReader
+from limbeck.recipe.catalogue import network_arguments
 from limbeck.recipe.marks import shown
 from limbeck.recipe.parts import Mistakes, Part, canonical, part_of, read_part, unusable
-from limbeck.recipe.plan import ArmRecipe, FeatureArm, Recipe
+from limbeck.recipe.plan import ArmRecipe, FeatureArm, Recipe, losses_of
 from limbeck.recipe.sections import (
     NAME,
     NAMES,
@@ -221,6 +223,7 @@ class _Reader:
                 key, "there is no teacher, so the student is its own control; leave it out, or give it its own method"
             )
             return None
+        section["weights"] = {**_weights_of_added(student, section), **(section.get("weights") or {})}
         return self._arm(section, (*reversed(choices), *places), None)
 
     def _features(self) -> FeatureArm | Part[FeatureExtractor] | None:
@@ -281,3 +284,11 @@ def _without_teacher(student: Mapping[str, Any]) -> dict[str, Any]:
         # What the student holds as the teacher left it, its control would hold as it was drawn.
         section["training"] = {name: value for name, value in section["training"].items() if name != "freeze"}
     return section
+
+
+def _weights_of_added(student: Mapping[str, Any], control: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a student's weights of terms that its control has too and no default has: both weigh them alike."""
+    method = read_part(Method, control.get("method"), "method", Mistakes(), network_arguments)
+    weights = student.get("weights")
+    added = losses_of(method).keys() - (method.cls.losses().keys() if method.cls else set())
+    return {name: weights[name] for name in weights if name in added} if isinstance(weights, Mapping) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from math import prod
@@ -18,7 +19,7 @@ from limbeck.networks.given.external import External
 from limbeck.networks.roles import Discriminator, Segmenter, segments, stated
 from limbeck.recipe.needs import check_needs
 from limbeck.recipe.parts import Mistakes, Part
-from limbeck.recipe.plan import ArmRecipe, Recipe
+from limbeck.recipe.plan import ArmRecipe, Recipe, losses_of
 from limbeck.tasks.base import Task
 from limbeck.training.feed import together
 from limbeck.weighting.schedule import Schedule
@@ -41,7 +42,10 @@ def rehearse(recipe: Recipe) -> None:
             networks, method = _assemble(arm, recipe.teacher_of(name), mistakes)
             augmentation = None if arm.augmentation is None else _build(arm.augmentation, mistakes)
             if networks["student"] is not None:
-                stage.play(name, arm, networks["student"], method, augmentation)
+                built = networks["student"], method, augmentation
+                stage.play(name, arm, built, control=name in recipe.controls)
+                if name in recipe.students and method is not None:
+                    stage.remind(name, arm, method)
             for own, network in networks.items() if name not in recipe.controls else ():  # theirs are the students'
                 key = f"{name}.network" if own == "student" else f"{name}.networks.{own}"
                 if isinstance(network, Discriminator) and segments(networks["student"]):
@@ -76,8 +80,9 @@ class _Stage:
     task: Task | None
     mistakes: Mistakes
 
-    def play(self, name: str, arm: ArmRecipe, student: nn.Module, method: Method | None, augmentation: Any) -> None:
-        """Note why an arm cannot do the task."""
+    def play(self, name: str, arm: ArmRecipe, built: tuple[nn.Module, Method | None, Any], *, control: bool) -> None:
+        """Note why an arm, with its student, method and augmentation as they are built, cannot do the task."""
+        student, method, augmentation = built
         if self.task is None:
             return
         try:
@@ -87,16 +92,34 @@ class _Stage:
                 given = self.data.gives() if name == "features" else self.task.gives(self.data)
                 check_needs(method, given, self.data)
             arm.weigh()
-            self._weigh(name, arm, method)
+            if method is not None:
+                self._weigh(name, arm, method, control=control)
         except LimbeckError as error:
             self.mistakes.add(name, str(error))
 
-    def _weigh(self, name: str, arm: ArmRecipe, method: Method | None) -> None:
-        """Note the default terms that have a weight and cannot work."""
-        for loss, weight in arm.weights.items():
-            on = (weight.weight if isinstance(weight, Schedule) else weight) > 0
-            if on and method is not None and loss in method.left_out:
-                self.mistakes.add(f"{name}.weights.{loss}", method.left_out[loss])
+    def _weigh(self, name: str, arm: ArmRecipe, method: Method, *, control: bool) -> None:
+        """Note terms that have a weight and are not there, players that learn nothing, and optimisers of nobody."""
+        on = {loss: (w.weight if isinstance(w, Schedule) else w) > 0 for loss, w in arm.weights.items()}
+        for loss in (loss for loss, weighed in on.items() if weighed and loss not in method.terms and not control):
+            why = method.left_out.get(loss, "there is no such term here: it was taken away, or needs a teacher")
+            self.mistakes.add(f"{name}.weights.{loss}", why)
+        heard = [loss for loss, weight in losses_of(arm.method).items() if on.get(loss, weight > 0)]
+        if not any(loss in method.terms for loss in heard if loss.startswith("student.")):
+            self.mistakes.add(
+                name, "there is nothing to learn: expected a term of the student that is there and weighed"
+            )
+        for player in arm.training.optimizers if arm.training else ():
+            if player not in method.players():
+                known = ", ".join(method.players())
+                self.mistakes.add(f"{name}.training.optimizers.{player}", f"no such player; there is {known}")
+
+    def remind(self, name: str, arm: ArmRecipe, method: Method) -> None:
+        """Note terms that a recipe spells out for a student and that nobody weighs: the method has them off."""
+        given = arm.method.description.get("init_args", {}).get("terms")
+        off = [loss for loss, weight in losses_of(arm.method).items() if weight == 0 and loss not in arm.weights]
+        for loss in given if isinstance(given, Mapping) else ():
+            if loss in off and loss in method.terms:
+                self.mistakes.add(f"{name}.weights.{loss}", "missing; this term is off unless it has a weight")
 
     def fit(self, key: str, network: Any, *, beside: bool = False) -> None:
         """Note where a network does not take the shapes and classes of data and task.

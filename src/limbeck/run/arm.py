@@ -8,10 +8,11 @@ is reused; a training that was interrupted goes on from its last checkpoint.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ class Arm:
             if brings_weights(part, head=False) and not (self.loaded and name == "student"):
                 with _seeded(self.seed, name):
                     content[f"given {name}"] = weights_hash(part.build())
+        for file in _files(self.recipe.method.description):
+            content[f"given {file}"] = sha256(Path(file).read_bytes()).hexdigest()
         return content
 
     @property
@@ -243,6 +246,17 @@ class Arm:
         teacher_networks = None if self.teacher is None else self.teacher.networks()
         with _seeded(self.seed, "method"):  # adapters and memories draw their initial values too
             return self.recipe.assemble(networks, teacher_networks)
+
+
+def _files(described: Any) -> Iterator[str]:
+    """Yield the files of weights that a description names: those of the networks of terms."""
+    if isinstance(described, Mapping):
+        file = described.get("weights")
+        if isinstance(file, str) and Path(file).is_file():
+            yield file
+        described = list(described.values())
+    for each in described if isinstance(described, list) else ():
+        yield from _files(each)
 
 
 @contextmanager

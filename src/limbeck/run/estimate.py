@@ -62,12 +62,12 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
 
 
 def _caution(name: str, method: Method, micro_batches: int) -> None:
-    """Say which losses a batch in parts changes: those that compare its samples with one another."""
+    """Say which losses a batch in parts changes: those that are no means over its samples."""
     coupling = [loss for loss, term in method.terms.items() if term.couples]
     if coupling and micro_batches > 1:
         say(
-            f"{name}: {', '.join(coupling)} compare the samples of a batch with one another, and with micro_batches:"
-            f" {micro_batches} only those of a part; the gradient is another one than that of the whole batch"
+            f"{name}: with micro_batches: {micro_batches} the gradient is not that of the whole batch, as these losses"
+            f" are no means over its samples: {', '.join(coupling)}"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Protocol, final
+from typing import ClassVar, Literal, final
 
 from torch import Tensor
 
@@ -14,14 +14,6 @@ from limbeck.losses.tensors import kl_divergence, positive, precise
 from limbeck.networks.handling.modes import evaluating
 from limbeck.terms.base import Answers, Cast, SampleTerm
 from limbeck.terms.scene import Scene
-
-
-class Attacking(Protocol):
-    """What an attacked scene asks of its method."""
-
-    def attacked(self, scene: AttackedScene) -> Tensor:
-        """Return x', (N, C, H, W): what the method's attack makes of the images."""
-        ...
 
 
 class AttackedScene(Scene):
@@ -44,7 +36,7 @@ class AttackedScene(Scene):
 
     def _attack(self) -> Scene:
         with evaluating(self.stage.network("student")):
-            image = self.stage.attacked(self)  # type: ignore[attr-defined]  # its methods do (`Attacking`)
+            image = self.stage.attacked(self)  # type: ignore[attr-defined]  # AdversarialMethod has it
         return self.elsewhere(image=image)
 
     def _before(self) -> Tensor:

@@ -85,7 +85,7 @@ class AutoencoderScene(Scene, ABC):
             return self.own("student")
         if latents not in SHARED:
             return self.own(who, mean=latents == "means")
-        given = self.batch.latent if self._moved else None
+        given = self.batch.latent if self.moved else None
         shared = self.shared(latents) if given is None else given
         return shared if who == "teacher" or self.stage.map is None else self.stage.map(shared)
 
@@ -128,7 +128,7 @@ class AutoencoderScene(Scene, ABC):
     def _tapped(self, who: str, paths: list[str], run: Callable[[], T], learner: str) -> tuple[T, Mapping[str, Tensor]]:
         """Return what a part of a network says, and its features; with a gradient where the learner moves."""
         with (
-            torch.set_grad_enabled(self._moved or learner in self.learners),
+            torch.set_grad_enabled(self.moved or learner in self.learners),
             Tap(self.stage.network(who), paths) as tap,
         ):
             found = run()

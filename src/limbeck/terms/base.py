@@ -74,7 +74,7 @@ class Term(nn.Module, ABC):
         scene: The kind of scene that it looks at.
         wants: The method's networks that it cannot do without, by argument.
         needs: The fields of a batch that it cannot do without, beside those that its method needs.
-        couples: Whether it compares the samples of a batch with one another, so that micro-batches change it.
+        couples: Whether it is no mean over the samples of a batch, so that micro-batches change it.
         differentiates: "twice" for a penalty on a gradient, "forward" for a Jacobian-vector product.
     """
 
@@ -158,7 +158,7 @@ def join(term: Term, player: str, cast: Cast) -> None:
     if cast.answers not in term.about:
         raise RecipeError(f"{kind} is about {' or '.join(term.about)}, and this student says {cast.answers}")
     if not issubclass(cast.scene, term.scene):
-        raise RecipeError(f"{kind} is not for {type(cast).__name__}: it looks at a {term.scene.__name__}")
+        raise RecipeError(f"{kind} is not for {type(cast).__name__}: it needs steps of the kind {term.scene.__name__}")
     for who in term.wants:
         if not cast.has(who):
             raise RecipeError(f"{kind} needs a {who}, and there is none")

@@ -57,7 +57,10 @@ def as_term(given: Term | LogitLoss | FeatureLoss) -> Term:
     """Return a loss of logits or features as a term, and a term as it is."""
     if isinstance(given, LogitLoss):
         return FollowLogits(given)
-    return FollowFeatures(given) if isinstance(given, FeatureLoss) else given
+    if isinstance(given, FeatureLoss):
+        return FollowFeatures(given)
+    require("terms", isinstance(given, Term), "a term, or a loss of logits or features", type(given).__name__)
+    return given
 
 
 @final

@@ -46,7 +46,7 @@ class StylizerScene(Scene):
     def _look(self, whose: Picture) -> dict[str, Tensor]:
         image = self.batch.need("image", "a stylizer") if whose == "image" else self.output(whose)
         paths = self.stage.taps("feature_network")
-        with torch.set_grad_enabled(torch.is_grad_enabled() and (whose == "student" or self._moved)):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (whose == "student" or self.moved)):
             found = features_at(self.stage.network("feature_network"), paths, image)
         return dict(zip(paths, found, strict=True))
 

@@ -48,7 +48,7 @@ class Perceptual(SampleTerm):
 
     def each(self, scene: Scene) -> Tensor:
         """Return the distance of each image (N,)."""
-        with torch.no_grad():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and scene.moved):
             expected = features_at(self.network.network, self.at, goal_image(scene, self.goal))
         return feature_matching(features_at(self.network.network, self.at, scene.student_output), expected)
 

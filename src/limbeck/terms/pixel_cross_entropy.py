@@ -28,6 +28,7 @@ class PixelCrossEntropy(Term):
 
     player: ClassVar[str | None] = None
     about: ClassVar[Sequence[Answers]] = ("logits of pixels",)
+    couples = True
     class_weights: Tensor | None
 
     def __init__(self, class_weights: Sequence[float] | None = None) -> None:

@@ -64,6 +64,7 @@ class Scene:
         learners: The players that move by this scene; others run without a gradient.
 
     Attributes:
+        moved: Whether this is the step at other inputs, which want gradients through every network.
         drawn: What was drawn for the term that looks at the scene, by its own names.
     """
 
@@ -71,7 +72,7 @@ class Scene:
         self.stage, self.batch, self.step, self.learners = stage, batch, step, learners
         self.drawn: Mapping[str, Tensor] = batch.drawn
         self._made: dict[Hashable, Any] = {}
-        self._moved = False
+        self.moved = False
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what `make` returned when this key was first asked for."""
@@ -129,7 +130,7 @@ class Scene:
         """
         there = copy(self)
         there.batch = self.batch.replace(drawn=None, teacher_outputs={}, **inputs)
-        there._made, there._moved = {}, True
+        there._made, there.moved = {}, True
         return there
 
     def seen_by(self, term: str) -> Scene:
@@ -146,7 +147,7 @@ class Scene:
         network, paths, stored = self.stage.network(who), self.stage.taps(who), self.batch.teacher_outputs
         if who == "teacher" and all(path in stored for path in ("", *paths)):
             return stored[""], stored
-        with torch.set_grad_enabled(self._moved or who in self.learners), Tap(network, paths) as tap:
+        with torch.set_grad_enabled(self.moved or who in self.learners), Tap(network, paths) as tap:
             output = self._call(who, network)
         return output, {path: tap[path] for path in paths}
 

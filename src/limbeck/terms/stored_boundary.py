@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from limbeck.attacks.boundary import Boundary
 from limbeck.errors import require
 from limbeck.losses.gather import gathered
 from limbeck.losses.kd import softened_kl
-from limbeck.losses.tensors import positive
+from limbeck.losses.tensors import positive, precise
 from limbeck.terms.base import Answers, Cast, Term
 from limbeck.terms.scene import Scene
 from limbeck.types import Draw
@@ -69,12 +69,6 @@ class BoundaryStore(nn.Module):
         self._found.clear()
 
 
-class Storing(Protocol):
-    """What the term asks of its method."""
-
-    store: BoundaryStore | None
-
-
 @final
 class StoredBoundary(Term):
     """T² KL(teacher ‖ student) on stored samples, drawn anew in every step; one that reached no boundary counts as 0.
@@ -106,13 +100,11 @@ class StoredBoundary(Term):
         """Return which samples are learned."""
         return {"which": Draw((), "integers", high=self._held[0].stored)}
 
-    def due(self, scene: Scene) -> bool:
-        """Return whether anything is stored yet."""
-        return self._held[0].count > 0
-
     def forward(self, scene: Scene) -> Tensor:
-        """Return the mean divergence at the drawn samples."""
+        """Return the mean divergence at the drawn samples; 0 while nothing is stored."""
         store = self._held[0]
+        if store.count == 0:
+            return 0.0 * precise(scene.student_output).sum()
         place = scene.drawn["which"] % store.count
         there = scene.elsewhere(image=store.samples[place])
         divergence = softened_kl(there.student_output, there.teacher_output.detach(), self.temperature)

@@ -26,6 +26,7 @@ class _OfUnlabelled(Term):
     """A term of images without labels."""
 
     about: ClassVar[Sequence[Answers]] = ("logits of pixels",)
+    couples = True
 
     def __init__(self, threshold: float) -> None:
         super().__init__()

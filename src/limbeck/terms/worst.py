@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import final
 
 from torch import Tensor
@@ -38,7 +39,12 @@ class Worst(AroundSamples):
 
     def __init__(self, term: SampleTerm, attack: Attack, strength: Strength | None = None) -> None:
         kind = type(term).__name__
-        require("Worst.term", isinstance(term, SampleTerm), "a term of one number a sample, as OutputDistance", kind)
+        require(
+            "Worst.term",
+            isinstance(term, SampleTerm),
+            "a term that is the mean of one number per sample, such as OutputDistance",
+            kind,
+        )
         super().__init__(term)
         self.attack, self.strength = attack, strength
         self.field = ""
@@ -76,7 +82,9 @@ class Worst(AroundSamples):
             return self.term.each(scene.elsewhere(**{self.field: self._plausible(value, start)}))
 
         strength = None if self.strength is None else self.strength.value(scene.step)
-        with evaluating(scene.stage.network("student")):
+        with ExitStack() as still:
+            for who in dict.fromkeys(("student", *self.wants)):
+                still.enter_context(evaluating(scene.stage.network(who)))
             worst = self.attack(at, start, scene.drawn, strength)
         found = at(worst)
         if self.strength is not None:

@@ -128,7 +128,7 @@ class Clock:
 def test_networks_are_timed_in_turns(monkeypatch):
     """A machine that is half as fast for the last two fifths of the time is so for all, and no median sees it."""
     clock, order = Clock(), []
-    monkeypatch.setattr("limbeck.metrics.cost.time", clock)
+    monkeypatch.setattr("limbeck.metrics.timing.time", clock)
 
     class Noted(nn.Module):
         def __init__(self, name):

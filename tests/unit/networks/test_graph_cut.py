@@ -123,7 +123,7 @@ def test_the_class_of_the_largest_logit_is_that_of_the_cut() -> None:
     network.fit(image[:4], mask[:4])
     regions = network.classifier.divided(image[4:])[0]
     pairs, weight = network._borders(image[4], regions)
-    log_p = network.classifier.told(image[4], regions).double().clamp(min=np.log(1e-6))
+    log_p = network.classifier.log_probabilities(image[4], regions).double().clamp(min=np.log(1e-6))
     unary = -log_p * regions.flatten().bincount()[:, None]
     # Borders: λ, by their length, and less where colours differ.
     assert weight.max() <= 3.0 * 4 and weight.min() < 0.7 * weight.max() and len(pairs) == 5 * 8 + 6 * 7
