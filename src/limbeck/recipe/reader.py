@@ -2,9 +2,9 @@
 
 `method`, `networks`, `augmentation` and `weighting` hold for teacher, students and controls; an arm that has its own
 lays it over them. `weights` names losses as "player.loss", with a number or {weight, from, until, ramp}; what it does
-not name has the method's default. A control takes over everything of its student but the weights and where networks
-start from; and but `freeze` if any of the student starts from the teacher. Where the teacher is a black box, so that
-there is no teacher section, a control needs a method of its own that ignores it.
+not name has the method's default. A control takes over everything of its student but where networks start from, and of
+the weights only those of terms that the recipe adds; `freeze` goes where any of the student starts from the teacher.
+Where the teacher is a black box, so that there is no teacher section, a control needs a method of its own.
 """
 
 from __future__ import annotations
