@@ -424,9 +424,10 @@ def test_terms_move_their_player_and_no_other(name: str, tmp_path: Path) -> None
         own = {place: make for place, make in makings.items() if place.startswith(f"{player}.")}
         if not own:
             continue
-        off = dict.fromkeys(setting.method({}).weights, 0.0)
+        usual = setting.method({}).weights
         method = setting.method({place: make() for place, make in own.items()})
         before = {n: p.detach().clone() for n, p in method.named_parameters()}
+        off = {place: 0.0 for place in method.weights if place in usual}
         weighting = Scheduled({**off, **dict.fromkeys(own, 1e-3)}, method.weights)
         state = trained(setting.job(tmp_path / player, own, weighting=weighting))["method"]
         moved = {n.partition(".")[0] for n, p in before.items() if not torch.equal(state[n], p)} - {"_terms"}

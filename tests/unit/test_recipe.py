@@ -364,13 +364,15 @@ class TestArms:
 
     def test_somebody_elses_network_is_called_once_as_its_task_calls_it(self, tmp_path: Path) -> None:
         def call(**given: Any) -> None:
-            init_args = {"target": f"{HERE}.Particular", "classes": 10, **given}  # of which it is told none here
+            init_args = {"target": f"{HERE}.Particular", **given}
             student = GOOD["student"] | {"network": {"class_path": "Import", "init_args": init_args}}
             rehearse(read(tmp_path, {"student": student}))
 
         call()
         with pytest.raises(RecipeError, match=r"student.network: Particular cannot .*: AssertionError: another length"):
             call(arguments={"length": 63})
+        with pytest.raises(RecipeError, match="student: Gan: expected data with labels, found images"):
+            call(classes=10)  # of which it would be told none here
 
     def test_a_control_has_settings_of_its_own(self, tmp_path: Path) -> None:
         own = {

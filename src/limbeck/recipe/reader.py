@@ -19,14 +19,13 @@ from torch import nn
 
 from limbeck.data.base import Data
 from limbeck.errors import LimbeckError, RecipeError, nearest
-from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.recipe import tree as trees
 from limbeck.recipe.arm import ArmReader
-from limbeck.recipe.catalogue import network_arguments
+from limbeck.recipe.control import weights_of_added, without_teacher
 from limbeck.recipe.marks import shown
 from limbeck.recipe.parts import Mistakes, Part, canonical, part_of, read_part, unusable
-from limbeck.recipe.plan import ArmRecipe, FeatureArm, Recipe, losses_of
+from limbeck.recipe.plan import ArmRecipe, FeatureArm, Recipe
 from limbeck.recipe.sections import (
     NAME,
     NAMES,
@@ -207,7 +206,7 @@ class _Reader:
         choices = {"control": self.top.get("control", teacher is not None)}  # the last is the strongest
         if own is not None:
             choices[f"{places[0]}.control"] = own
-        section = _without_teacher(student)
+        section = without_teacher(student)
         for key, choice in choices.items():
             if isinstance(choice, Mapping):
                 section = trees.merged(section, self.mistakes.section(choice, key, ControlSection.names()))
@@ -223,7 +222,7 @@ class _Reader:
                 key, "there is no teacher, so the student is its own control; leave it out, or give it its own method"
             )
             return None
-        section["weights"] = {**_weights_of_added(student, section), **(section.get("weights") or {})}
+        section["weights"] = {**weights_of_added(student, section), **(section.get("weights") or {})}
         return self._arm(section, (*reversed(choices), *places), None)
 
     def _features(self) -> FeatureArm | Part[FeatureExtractor] | None:
@@ -273,22 +272,3 @@ class _Reader:
         except LimbeckError as error:
             self.mistakes.note(str(error))
         return part
-
-
-def _without_teacher(student: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the section of a student without what comes from a teacher."""
-    section = {name: v for name, v in student.items() if name not in ("weights", "start_from_teacher", "taught_by")}
-    start = student.get("start_from_teacher")
-    began = isinstance(start, list | tuple) and any(str(place).partition(".")[0] == "student" for place in start)
-    if began and isinstance(section.get("training"), Mapping):
-        # What the student holds as the teacher left it, its control would hold as it was drawn.
-        section["training"] = {name: value for name, value in section["training"].items() if name != "freeze"}
-    return section
-
-
-def _weights_of_added(student: Mapping[str, Any], control: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a student's weights of terms that its control has too and no default has: both weigh them alike."""
-    method = read_part(Method, control.get("method"), "method", Mistakes(), network_arguments)
-    weights = student.get("weights")
-    added = losses_of(method).keys() - (method.cls.losses().keys() if method.cls else set())
-    return {name: weights[name] for name in weights if name in added} if isinstance(weights, Mapping) else {}

@@ -140,7 +140,10 @@ def test_a_discriminator_sees_two_images_only_of_one_size() -> None:
         ({"size": 0}, "size: expected pixels of at least 1, found 0"),
         ({"terms": {"student.seen": CriticFeatures(["a"])}}, "terms.student.seen: .* needs a teacher_discriminator"),
         ({"terms": {"student.features": FeatureAffinity({"nobody": "body"})}}, "feature path 'nobody': no such module"),
-        ({"terms": {"discriminator.real_fake": RealFake()}}, "expected player.NAME of a player there is"),
+        (
+            {"terms": {"discriminator.real_fake": RealFake()}},
+            "found no player 'discriminator'",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], says: str) -> None:

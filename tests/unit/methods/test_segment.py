@@ -437,7 +437,7 @@ def worst_borders() -> Worst:
         ),
         (
             lambda: Segment(student(), terms={"student.robust": UnderAttack(PixelCrossEntropy())}),
-            "UnderAttack is not for Segment: it looks at a AttackedScene",
+            "UnderAttack is not for Segment: it needs steps of the kind AttackedScene",
         ),
         (lambda: AdversarialSegment(student(), size=0), "size: expected pixels of at least 1, found 0"),
     ],

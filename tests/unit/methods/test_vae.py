@@ -263,7 +263,7 @@ def test_without_a_teacher_reconstructions_can_be_attacked_too() -> None:
             {"student": autoencoder(2, 3), "terms": {"student.swap": Decoded(OutputDistance(), "swapped")}},
             r"terms\.student\.swap: 'swapped' latents: expected latents of one shape, found \(3,\), \(4,\)",
         ),
-        ({"terms": {"student.codes": Codebook()}}, "Codebook is not for Vae: it looks at a CodesScene"),
+        ({"terms": {"student.codes": Codebook()}}, "Codebook is not for Vae: it needs steps of the kind CodesScene"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
