@@ -230,8 +230,6 @@ class Method(nn.Module, ABC):
         seen = {name: (term, scene.seen_by(name)) for name, term in self.terms.items() if name.startswith(f"{player}.")}
         return Update(player, {n.partition(".")[2]: partial(t, s) for n, (t, s) in seen.items() if t.due(s)})
 
-    # What scenes and terms ask
-
     def network(self, who: str) -> nn.Module:
         """Return a network by the name of the constructor's argument."""
         found: nn.Module = getattr(self, who)
