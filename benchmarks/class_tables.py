@@ -14,21 +14,19 @@ The first names one of `TABLES`.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from documents import keep
 from torch import nn
 
 from limbeck.attacks.base import Attack
 from limbeck.attacks.boundary import BoundarySearch, DeepFoolBoundary
 from limbeck.attacks.pgd import Pgd
 from limbeck.errors import LimbeckError
-from limbeck.ground.files import write_atomically
 from limbeck.losses.base import FeatureLoss, LogitLoss
 from limbeck.losses.feature_matching import FeatureMatching
 from limbeck.losses.kd import Kd
@@ -208,25 +206,7 @@ def refresh(text: str) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="tables of the documents, from the classes")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a table is out of date")
-    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help="the project's folder")
-    options = parser.parse_args(words)
-    stale = []
-    for path in sorted(options.root.glob("docs/**/*.md")):
-        old = path.read_text(encoding="utf-8")
-        try:
-            new = refresh(old)
-        except LimbeckError as error:
-            print(f"{path.relative_to(options.root)}: {error}", file=sys.stderr)
-            return 2
-        if new != old:
-            stale.append(path)
-            if not options.check:
-                write_atomically(path, new.encode())
-    for path in stale:
-        print(f"{path.relative_to(options.root)}: {'out of date' if options.check else 'rewritten'}")
-    return 1 if stale and options.check else 0
+    return keep("tables of the documents, from the classes", lambda text, root: refresh(text), words)
 
 
 if __name__ == "__main__":

@@ -17,14 +17,14 @@ measured yet stays empty.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from documents import keep
+
 from limbeck.errors import LimbeckError
-from limbeck.ground.files import write_atomically
 from limbeck.report.numbers import number
 from limbeck.report.result import ArmResult, Result, Verdict
 from limbeck.report.wording import cost_label, cost_text, interval_text, metric_features, metric_label
@@ -98,26 +98,8 @@ def refresh(text: str, root: Path) -> str:
     return TABLE.sub(fill, text)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="tables of the documents, from results/*.json")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a table is out of date")
-    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help="the project's folder")
-    options = parser.parse_args(arguments)
-    stale = []
-    for path in sorted([*options.root.glob("*.md"), *options.root.glob("docs/**/*.md")]):
-        old = path.read_text(encoding="utf-8")
-        try:
-            new = refresh(old, options.root)
-        except LimbeckError as error:
-            print(f"{path.relative_to(options.root)}: {error}", file=sys.stderr)
-            return 2
-        if new != old:
-            stale.append(path)
-            if not options.check:
-                write_atomically(path, new.encode())
-    for path in stale:
-        print(f"{path.relative_to(options.root)}: {'out of date' if options.check else 'rewritten'}")
-    return 1 if stale and options.check else 0
+def main(words: Sequence[str] | None = None) -> int:
+    return keep("tables of the documents, from results/*.json", refresh, words)
 
 
 def _metric_head(metric: str) -> str:

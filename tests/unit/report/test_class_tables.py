@@ -1,21 +1,14 @@
 """Tables of classes in the documents are read off the classes, and a page that is out of date is found out."""
 
-import importlib.util
 import re
-from pathlib import Path
 
+import class_tables
 import pytest
 
 from limbeck.losses.base import FeatureLoss, LogitLoss
 from limbeck.methods.base import Method
 from limbeck.recipe.catalogue import arguments, catalogue
 from limbeck.terms.base import Term
-
-SCRIPT = Path(__file__).resolve().parents[3] / "benchmarks" / "class_tables.py"
-spec = importlib.util.spec_from_file_location("class_tables", SCRIPT)
-assert spec is not None and spec.loader is not None
-class_tables = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(class_tables)
 
 METHODS = [method for method in catalogue(Method) if method.__dict__.get("moved_arguments")]
 

@@ -1,19 +1,12 @@
 """Tables of the documents are made from results, and a document that is out of date is found out."""
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+import tables
 
 from limbeck.errors import LimbeckError
 from limbeck.report.result import Best, Quality
-
-SCRIPT = Path(__file__).resolve().parents[3] / "benchmarks" / "tables.py"
-spec = importlib.util.spec_from_file_location("tables", SCRIPT)
-assert spec is not None and spec.loader is not None
-tables = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tables)
 
 MARKS = "# Title\n\n<!-- table: results/x.json{} -->\n{}<!-- /table -->\n\nend\n"
 
