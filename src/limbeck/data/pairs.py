@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.base import Data, Images, Split, data_root, to_float
+from limbeck.data.ranges import SIGNED, Range, check_values, checked_range, signed
 from limbeck.errors import DataError, RecipeError, nearest
 from limbeck.ground.arrays import ENDINGS, Shape, read_arrays, read_shapes
 from limbeck.ground.randomness import generator
@@ -29,15 +30,17 @@ class LatentPairs(Data):
 
     Args:
         path: A .safetensors or .npz file, or a folder of them, with `latent` (N, ...), `image` (N, C, H, W) of uint8
-            0..255 or floats in [-1, 1], and perhaps `label` (N,), class numbers from 0; a relative path is looked for
-            here, then in the data root. `limbeck sample --pairs` writes such a file.
+            0..255 or floats in `image_range`, and perhaps `label` (N,), class numbers from 0; a relative path is looked
+            for here, then in the data root. `limbeck sample --pairs` writes such a file.
         images: Real images beside them; null when there are none.
         validation: Part of the pairs held out for validation, in (0, 1), at least one; drawn with a fixed seed.
         test: Part of the pairs held out for testing, as `validation`.
         name: What results are filed under; null for the file's name, after that of the real images.
+        image_range: (low, high) of the images in the files where they are floats, as `Import` has it; uint8 is 0..255.
 
     Raises:
-        DataError: The files are missing, damaged, or hold something else.
+        DataError: The files are missing, damaged, or hold something else; on reading, images have another range, or
+            look as if they had: floats that never go below 0 are not in [-1, 1].
         RecipeError: Arguments that cannot be used together.
     """
 
@@ -49,7 +52,9 @@ class LatentPairs(Data):
         validation: float = 0.1,
         test: float = 0.1,
         name: str | None = None,
+        image_range: tuple[float, float] = SIGNED,
     ) -> None:
+        self.image_range = checked_range("LatentPairs", image_range)
         if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
             raise RecipeError(
                 "LatentPairs: expected parts in (0, 1) that leave some for training, found"
@@ -75,7 +80,7 @@ class LatentPairs(Data):
     def split(self, name: Split) -> PairImages:
         """Return the samples of a split; the files are read on the first call."""
         if not self._whole:
-            self._whole = _load(self._files)
+            self._whole = _load(self.path, self._files, self.image_range)
         if name not in self._splits:
             pairs = {key: tensor[self._parts[name]] for key, tensor in self._whole.items()}
             real = self.images.split(name) if self.images else None
@@ -244,23 +249,25 @@ def _agree(files: list[Path], shapes: list[dict[str, Shape]]) -> None:
             raise DataError(f"{file}: expected samples as in {files[0].name}, {first}, found {other}")
 
 
-def _load(files: list[Path]) -> dict[str, Tensor]:
-    """Return all pairs, checked."""
+def _load(path: Path, files: list[Path], image_range: Range) -> dict[str, Tensor]:
+    """Return all pairs, checked; images are uint8, or float32 in [-1, 1] where any file has floats."""
     parts = [_checked(file) for file in files]
-    if len({part["image"].dtype for part in parts}) > 1:
-        parts = [part | {"image": to_float(i) if (i := part["image"]).dtype == torch.uint8 else i} for part in parts]
+    images = [part["image"] for part in parts]
+    check_values(f"{path}: image", images, image_range, "image_range: [{}]")
+    if any(image.dtype != torch.uint8 for image in images):
+        parts = [part | {"image": signed(part["image"], image_range)} for part in parts]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def _checked(file: Path) -> dict[str, Tensor]:
-    """Return the pairs of a file: latents as float32, images as uint8 or float32, and labels where there are any."""
+    """Return the pairs of a file: latents as float32, images as they are, and labels where there are any."""
     pairs = read_arrays(file, ["latent", "image"])
     latent, image = pairs["latent"], pairs["image"]
     if not latent.is_floating_point() or not latent.isfinite().all():
         raise DataError(f"{file}: expected finite floats as `latent`, found {_values(latent)}")
-    if image.dtype != torch.uint8 and not (image.is_floating_point() and image.min() >= -1 and image.max() <= 1):
-        raise DataError(f"{file}: expected `image` as uint8 0..255 or floats in [-1, 1], found {_values(image)}")
-    pairs = {"latent": latent.float(), "image": image if image.dtype == torch.uint8 else image.float()}
+    if image.dtype != torch.uint8 and not (image.is_floating_point() and image.isfinite().all()):
+        raise DataError(f"{file}: expected `image` as uint8 0..255 or as floats, found {_values(image)}")
+    pairs = {"latent": latent.float(), "image": image}
     return pairs | ({"label": _label(file)} if "label" in read_shapes(file) else {})
 
 

@@ -8,26 +8,31 @@ import torch
 from torch import Tensor
 
 from limbeck.data.base import Data, InMemory, Split, to_float
+from limbeck.data.ranges import SIGNED, check_values, checked_range, signed
 from limbeck.errors import DataError, RecipeError, require
 from limbeck.ground.randomness import generator
 from limbeck.types import VOID, Batch
+
+WAY = "TensorImages(..., image_range=({}))"
 
 
 class TensorImages(Data):
     """A user's own tensors. Test and validation images are drawn with a fixed seed; the rest is for training.
 
     Args:
-        image: (N, C, H, W), uint8 0..255 or float in [-1, 1]; at least 3 images.
+        image: (N, C, H, W), uint8 0..255 or float in `image_range`; at least 3 images.
         label: (N,), class numbers from 0, or None.
         classes: Names of the classes of labels or masks, in order of their numbers; None for those that occur.
         validation: Part of the images held out for validation, in (0, 1); at least one image.
         test: Part of the images held out for testing, in (0, 1); at least one image.
         name: What results are filed under.
+        image_range: (low, high) of float images and targets, as `Import` has it; uint8 is 0..255.
         beside: What else belongs to the images: `mask` (N, H, W), the class of each pixel from 0, 255 where it is void;
             `target` (N, C', H', W'), what they are to become, of the types of `image`.
 
     Raises:
-        DataError: Tensors of another shape, type or range.
+        DataError: Tensors of another shape, type or range, or that look as if they had another range: floats that
+            never go below 0 are not in [-1, 1].
         RecipeError: Parts that cannot be held out, classes that could be those of labels and of masks, or a tensor of
             another name.
     """
@@ -43,9 +48,12 @@ class TensorImages(Data):
         validation: float = 0.1,
         test: float = 0.1,
         name: str = "tensors",
+        image_range: tuple[float, float] = SIGNED,
         **beside: Tensor,
     ) -> None:
+        self.image_range = checked_range("TensorImages", image_range)
         _check_pixels("images", image)
+        check_values("TensorImages.image", [image], self.image_range, WAY)
         count, *shape = image.shape
         odd = next((each for each in beside if each not in ("mask", "target")), None)
         require("TensorImages", odd is None, "a mask or a target beside images and labels", odd)
@@ -58,8 +66,9 @@ class TensorImages(Data):
         self.mask_classes = _classes("masks", mask, (count, *shape[1:]), classes, VOID)
         if target is not None:
             _check_pixels("targets", target, count)
-            self._target = _kept(target)
-        self._image = _kept(image)
+            check_values("TensorImages.target", [target], self.image_range, WAY)
+            self._target = _kept(target, self.image_range)
+        self._image = _kept(image, self.image_range)
         self._label = None if label is None else label.detach().cpu().long()
         self._mask = None if mask is None else mask.detach().cpu().to(torch.uint8)
         self._parts = _parts(count, validation, test)
@@ -105,9 +114,9 @@ def _pixels(image: Tensor) -> Tensor:
     return to_float(image) if image.dtype == torch.uint8 else image
 
 
-def _kept(image: Tensor) -> Tensor:
+def _kept(image: Tensor, image_range: tuple[float, float]) -> Tensor:
     keeps = image.detach().cpu()
-    return keeps if keeps.dtype == torch.uint8 else keeps.float()
+    return keeps if keeps.dtype == torch.uint8 else signed(keeps, image_range)
 
 
 def _parts(count: int, validation: float, test: float) -> dict[Split, Tensor]:
@@ -134,15 +143,10 @@ def _check_pixels(what: str, image: Tensor, count: int | None = None) -> None:
         raise DataError(f"TensorImages: expected {what} of all {count} images, found {len(image)}")
     if len(image) < 3:
         raise DataError(f"TensorImages: expected at least 3 {what} (training, validation, test), found {len(image)}")
-    if image.dtype == torch.uint8:
-        return
-    if not image.is_floating_point():
-        raise DataError(f"TensorImages: expected uint8 (0..255) or float ([-1, 1]) {what}, found {image.dtype}")
-    low, high = image.min().item(), image.max().item()
-    if not (low >= -1 and high <= 1):  # so written, NaN is refused too
+    if image.dtype != torch.uint8 and not image.is_floating_point():
         raise DataError(
-            f"TensorImages: expected float {what} in [-1, 1], found {low:.4g}..{high:.4g};"
-            " for 0..255 give uint8, else scale them"
+            f"TensorImages: expected uint8 (0..255) or float {what}, found {image.dtype}; give {what[:-1]}.float() with"
+            " the range that they were made for, such as image_range=(0, 65535) for 16 bits"
         )
 
 

@@ -156,7 +156,7 @@ def test_matching_by_hand() -> None:
         ({"label": torch.zeros(40)}, "whole numbers from 0 as `label`, found torch.float32"),
         ({"latent": torch.full((40, 4), torch.nan)}, "finite floats as `latent`, found torch.float32 with 160 values"),
         ({"latent": torch.zeros(40, 4, dtype=torch.int64)}, "finite floats as `latent`, found torch.int64"),
-        ({"image": torch.full((40, 1, 8, 6), 255.0)}, r"floats in \[-1, 1\], found torch.float32 in \[255, 255\]"),
+        ({"image": torch.full((40, 1, 8, 6), 255.0)}, r"in \[-1, 1\], found 255..255; say image_range: \[0, 255\]"),
         ({"image": torch.full((40, 1, 8, 6), torch.nan)}, "values that are NaN or infinite"),
     ],
 )
