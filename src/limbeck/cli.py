@@ -208,6 +208,9 @@ def _apply(verb: _Parser) -> None:
         default="auto",
         help="side of the squares of large images; null for none; by default auto: 256, none for what sees the whole",
     )
+    verb.add_argument("--bits", type=_whole, help="bits of a value in grey files of 16, such as 12; all by default")
+    verb.add_argument("--bands", help="bands of the files to take, from 1, such as 1,2,3 to leave out near infrared")
+    verb.add_argument("--largest", type=_whole, help="pixels that an image may have; about 89 million by default")
     verb.add_argument("--accelerator", default="auto", help="auto, cpu, cuda or mps; %(default)s by default")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from limbeck.errors import RecipeError, WeightsError, nearest, require
 
 if TYPE_CHECKING:
+    from limbeck.data.pixels import Reading
     from limbeck.recipe.catalogue import Entry
     from limbeck.recipe.reader import Recipe
     from limbeck.run.arm import Arm
@@ -118,8 +119,22 @@ def _apply(options: Namespace, changes: list[tuple[str, str]], command: str) -> 
         raise RecipeError("--out: expected a folder for the results, found none")
     device = device_of(options.accelerator)
     network = in_style(exported(Path(options.model)), options.style)
-    for file in apply_to(network, Path(options.source), Path(options.out), device, _tile(options.tile)):
+    tile, reading = _tile(options.tile), _reading(options)
+    for file in apply_to(network, Path(options.source), Path(options.out), device, tile, reading=reading):
         print(file)
+
+
+def _reading(options: Namespace) -> Reading:
+    """Return what --bits, --bands and --largest say."""
+    from limbeck.data.pixels import LARGEST, Reading  # noqa: PLC0415
+
+    numbers = None if options.bands is None else options.bands.split(",")
+    good = numbers is None or all(number.strip().isdecimal() for number in numbers)
+    require("--bands", good, "whole numbers with commas between them, such as 1,2,3", options.bands)
+    bands = None if numbers is None else tuple(map(int, numbers))
+    reading = Reading(options.bits, bands, LARGEST if options.largest is None else options.largest)
+    reading.check("--")
+    return reading
 
 
 def _tile(word: str) -> int | Literal["auto"] | None:

@@ -6,8 +6,9 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,10 @@ from limbeck.errors import DataError, require
 from limbeck.ground.described import Described
 from limbeck.types import Batch, Draw, Kind
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 Split = Literal["train", "validation", "test"]
 
 
@@ -118,6 +123,11 @@ class Subset(Images):
     def fingerprint(self) -> str:
         """Return a hash of the whole split's fingerprint and of what is kept of it."""
         return hashlib.sha256(repr((self.images.fingerprint(), self.kept.tolist())).encode()).hexdigest()[:16]
+
+
+def taken(kind: type[Options], options: dict[str, Any]) -> Options:
+    """Return an object of those `options` that are fields of its dataclass, which are taken out of them."""
+    return kind(**{field.name: options.pop(field.name) for field in fields(kind) if field.name in options})
 
 
 def to_float(image: Tensor) -> Tensor:

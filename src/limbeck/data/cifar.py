@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from limbeck.data.base import Data, InMemory, Split, data_root
+from limbeck.data.pixels import image_file
 from limbeck.errors import DataError, RecipeError
 from limbeck.ground.randomness import generator
 
@@ -226,11 +226,8 @@ def read_sheets(first: Path, batch: str) -> Arrays:
 
 
 def _read_sheet(file: Path) -> NDArray[np.uint8]:
-    try:
-        with Image.open(file) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read as a sheet of images ({error}); replace it") from error
+    with image_file(file) as image:
+        pixels = np.asarray(image.convert("RGB"))
     if pixels.shape != (1280, 800, 3):
         raise DataError(f"{file}: expected a sheet of 800 x 1280 pixels, found {pixels.shape[1]} x {pixels.shape[0]}")
     return pixels.reshape(40, 32, 25, 32, 3).transpose(0, 2, 4, 1, 3).reshape(1000, 3, 32, 32)

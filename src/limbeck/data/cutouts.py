@@ -11,6 +11,7 @@ from torch import Tensor
 
 from limbeck.data.base import Images, to_float
 from limbeck.data.image_files import opened, planes
+from limbeck.data.pixels import PLAIN, Reading
 from limbeck.errors import DataError
 from limbeck.types import Batch
 
@@ -23,13 +24,14 @@ class Cutouts(Images):
         channels: 3 for RGB, 1 for grey.
         size: Height and width of a square in pixels.
         step: Pixels from one square to the next.
+        reading: What the numbers of the files mean.
 
     Raises:
         DataError: A photograph is damaged, or smaller than a square.
     """
 
-    def __init__(self, files: Sequence[Path], channels: int, size: int, step: int) -> None:
-        self.photographs = [_photograph(file, channels, size) for file in files]
+    def __init__(self, files: Sequence[Path], channels: int, size: int, step: int, reading: Reading = PLAIN) -> None:
+        self.photographs = [_photograph(file, channels, size, reading) for file in files]
         self.size, self.step = size, step
         starts = [[range(0, side - size + 1, step) for side in photo.shape[1:]] for photo in self.photographs]
         self.places = torch.tensor(
@@ -58,9 +60,9 @@ class Cutouts(Images):
         return digest.hexdigest()[:16]
 
 
-def _photograph(file: Path, channels: int, size: int) -> Tensor:
+def _photograph(file: Path, channels: int, size: int, reading: Reading) -> Tensor:
     """Return a photograph (channels, H, W), uint8."""
-    photograph = torch.from_numpy(planes(opened(file, channels), channels))
+    photograph = torch.from_numpy(planes(opened(file, channels, reading), channels))
     height, width = photograph.shape[1:]
     if min(height, width) < size:
         raise DataError(f"{file}: expected at least {size}x{size} pixels, found {height}x{width}; remove it")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,12 +20,18 @@ from rich.progress import track
 from torch import Tensor
 
 from limbeck.data.base import Images, InMemory, data_root, to_float
+from limbeck.data.pixels import PLAIN, Reading, check_stored, eight_bits, image_file
 from limbeck.errors import DataError
+from limbeck.ground.progress import say_once
 from limbeck.types import Batch
 
 ENDINGS = frozenset(
     (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
 )
+UNREAD = frozenset(  # pictures that nothing here decodes, or not alike on every machine
+    (".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".npy", ".npz", ".exr", ".hdr", ".pfm", ".dng", ".cr2",
+     ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raw", ".psd", ".tga", ".ico", ".svg", ".dcm", ".nii", ".jpe", ".pnm")
+)  # fmt: skip
 Decoded = TypeVar("Decoded")
 
 
@@ -35,14 +43,21 @@ class FileImages(Images):
         files: The images, in the order of their indices.
         image_shape: (C, H, W) that they are brought to; C is 1 or 3, H = W.
         label: (N,), int64, or None.
+        reading: What their numbers mean.
     """
 
     streaming = True
 
     def __init__(
-        self, folder: Path, files: list[Path], image_shape: tuple[int, int, int], label: Tensor | None = None
+        self,
+        folder: Path,
+        files: list[Path],
+        image_shape: tuple[int, int, int],
+        label: Tensor | None = None,
+        reading: Reading = PLAIN,
     ) -> None:
         self.folder, self.files, self.image_shape, self.label = folder, files, image_shape, label
+        self.reading = reading
 
     def __len__(self) -> int:
         return len(self.files)
@@ -58,11 +73,12 @@ class FileImages(Images):
         return self.label
 
     def fingerprint(self) -> str:
-        """Return a hash of the images' shape, labels, and every file's path, size, first and last 4 KiB.
+        """Return a hash of shape, labels and reading, and of every file's path, size, first and last 4 KiB.
 
         Whole files are not read: for a large set that would take longer than many a training.
         """
-        digest = hashlib.sha256(repr((self.image_shape, None if self.label is None else self.label.tolist())).encode())
+        label = None if self.label is None else self.label.tolist()
+        digest = hashlib.sha256(repr((self.image_shape, label, self.reading)).encode())
         for file in self.files:
             digest.update(glimpse(self.folder, file))
         return digest.hexdigest()[:16]
@@ -79,7 +95,8 @@ class FileImages(Images):
         return InMemory(image, self.label)
 
     def _decode(self, index: int) -> Tensor:
-        return torch.from_numpy(decode(self.folder / self.files[index], self.image_shape[1], self.image_shape[0]))
+        channels, size, _ = self.image_shape
+        return torch.from_numpy(decode(self.folder / self.files[index], size, channels, self.reading))
 
 
 def decode_all(decode: Callable[[int], Decoded], count: int) -> Iterator[tuple[int, Decoded]]:
@@ -101,48 +118,30 @@ def decode_all(decode: Callable[[int], Decoded], count: int) -> Iterator[tuple[i
         raise DataError(f"{problems[0]}{more}")
 
 
-def decode(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
+def decode(file: Path, size: int, channels: int, reading: Reading = PLAIN) -> NDArray[np.uint8]:
     """Return an image file as (channels, size, size), 0..255.
 
     Raises:
-        DataError: It cannot be read or decoded, or its pixels have no known range.
+        DataError: It cannot be read or decoded, is too large, or its pixels have no known range.
     """
-    return planes(ImageOps.fit(opened(file, channels), (size, size), Image.Resampling.BICUBIC), channels)
+    return planes(ImageOps.fit(opened(file, channels, reading), (size, size), Image.Resampling.BICUBIC), channels)
 
 
-def opened(file: Path | zipfile.Path, channels: int) -> Image.Image:
+def opened(file: Path | zipfile.Path, channels: int, reading: Reading = PLAIN) -> Image.Image:
     """Return an image file, perhaps in an archive, as an upright image of 8 bits with 1 or 3 channels, at its own size.
 
     Raises:
-        DataError: It cannot be read or decoded, or its pixels have no known range.
+        DataError: It cannot be read or decoded, is too large, or its pixels have no known range.
     """
-    try:
-        with file.open("rb") as stream, Image.open(stream) as image:
-            return _on_white(eight_bits(ImageOps.exif_transpose(image)), "RGB" if channels == 3 else "L")
-    except Exception as error:  # a damaged image can raise anything
-        raise DataError(f"{file}: cannot be decoded ({error}); repair or remove it") from error
+    with image_file(file, reading.largest) as image:
+        check_stored(image, reading)
+        return _on_white(eight_bits(ImageOps.exif_transpose(image), reading), "RGB" if channels == 3 else "L")
 
 
 def planes(image: Image.Image, channels: int) -> NDArray[np.uint8]:
     """Return an image as (channels, H, W), 0..255; a copy, as Pillow's own memory is read-only."""
     pixels = np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
     return np.array(pixels.transpose(2, 0, 1), order="C")
-
-
-def eight_bits(image: Image.Image) -> Image.Image:
-    """Return a grey image of 16 bits as one of 8, and any other as it is; Pillow's own conversion cuts off at 255.
-
-    Raises:
-        ValueError: Its pixels have no known range.
-    """
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of unknown range")
-    if image.mode.startswith("I"):  # 16 bits, which some versions of Pillow widen to 32
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("its pixels are beyond 16 bits")
-        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
-    return image
 
 
 def _on_white(image: Image.Image, mode: str) -> Image.Image:
@@ -180,12 +179,41 @@ def there(place: Path) -> bool:
 
 
 def list_images(folder: Path, base: Path) -> list[Path]:
-    """Return the images below `folder`, relative to `base`, in order; hidden ones are left out."""
+    """Return the images below `folder`, relative to `base`, in order; hidden files are left out.
+
+    Pictures of other kinds are left aside, as is what is no file, such as a named pipe; it is said how many there are.
+
+    Raises:
+        DataError: The folder cannot be read, or pictures of other kinds are all that it has.
+    """
+    images, aside = survey(folder, base)
+    tell_aside(folder, images, aside)
+    return images
+
+
+def tell_aside(path: Path, images: Collection[Path], aside: Collection[Path]) -> None:
+    """Say which pictures are left aside.
+
+    Raises:
+        DataError: There are no others.
+    """
+    if aside and not images:
+        raise DataError(f"{path}: expected images ({' '.join(sorted(ENDINGS))}), found {counted(aside)}; convert them")
+    if aside:
+        say_once(f"{path}: {counted(aside)} left aside, of kinds that are not read or no regular files; convert them")
+
+
+def survey(folder: Path, base: Path) -> tuple[list[Path], list[Path]]:
+    """Return the images below `folder`, and the pictures that are not read, relative to `base`, in order.
+
+    Raises:
+        DataError: The folder cannot be read.
+    """
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror})") from error
 
-    found = []
+    images, aside = [], []
     for parent, subfolders, names in os.walk(folder, onerror=refuse, followlinks=True):
         here = Path(parent).resolve()
         # Not hidden ones, nor a link to a folder above, which would show everything again and again.
@@ -193,8 +221,29 @@ def list_images(folder: Path, base: Path) -> list[Path]:
             name for name in subfolders if not name.startswith(".") and not here.is_relative_to((here / name).resolve())
         ]
         inside = Path(parent).relative_to(base)
-        found += [inside / n for n in names if Path(n).suffix.lower() in ENDINGS and not n.startswith(".")]
-    return sorted(found)
+        for file in (inside / name for name in names if is_picture(name)):
+            read = file.suffix.lower() in ENDINGS and not _hangs(base / file)
+            (images if read else aside).append(file)
+    return sorted(images), sorted(aside)
+
+
+def is_picture(name: str) -> bool:
+    """Return whether a file of this name is an image, read or not; hidden files are none."""
+    return not name.startswith(".") and Path(name).suffix.lower() in ENDINGS | UNREAD
+
+
+def _hangs(file: Path) -> bool:
+    """Return whether what has a file's name is a pipe, a socket or a device; a broken link is said on reading."""
+    try:
+        return not stat.S_ISREG(file.stat().st_mode)
+    except OSError:
+        return False
+
+
+def counted(files: Collection[Path]) -> str:
+    """Return how many files there are of which endings, such as "3 .heic and 1 .npy"."""
+    kinds = Counter(file.suffix.lower() for file in files)
+    return " and ".join(f"{count} {ending}" for ending, count in kinds.most_common())
 
 
 def glimpse(folder: Path, file: Path) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -14,9 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from limbeck.data.base import Data, Images, InMemory, Split, to_float
+from limbeck.data.base import Data, Images, InMemory, Split, taken, to_float
 from limbeck.data.image_files import decode_all, existing, glimpse, opened
 from limbeck.data.masks import Bytes, MaskCode, Masks, fitted, marked, opened_mask, paired, same_size
+from limbeck.data.pixels import PLAIN, Reading, check_depth
 from limbeck.data.splits import Divided, check_images, split_folders
 from limbeck.errors import DataError, RecipeError, nearest
 from limbeck.types import VOID, Batch
@@ -28,9 +28,9 @@ class MaskFolder(Data):
 
     A mask is a grey or palette image whose values are class numbers, or any image whose colours stand for classes
     (`colours`), or one file for each class, `masks/<class>/<name>.png`, not zero where that class is; where several
-    classes mark a pixel, the last in the order of `classes` counts. A folder with a subfolder `train` is divided by
-    its subfolders `train`, `validation` (or `val`) and `test`, each with `images` and `masks`; a split without a
-    subfolder is held out of the training images as in `ImageFolder`, by the SHA-256 of the image's path.
+    classes mark a pixel, the last in the order of `classes` counts. Folders for training, validation and test are known
+    as in `ImageFolder`, each with `images` and `masks`, or each in both of these; a split without a folder is held out
+    of the training images as there, by the SHA-256 of the image's path.
 
     Args:
         path: The folder; a relative one is looked for here, then in the data root.
@@ -42,7 +42,7 @@ class MaskFolder(Data):
         rest: With one file a class, the class of the pixels that none marks; null: they are void.
         name: What results are filed under; null for the folder's name.
         options: `values`, `colours`, `void` and `void_colours`, which say what a mask holds: see `MaskCode`;
-            `streaming`, `validation` and `test`: see `Divided`.
+            `streaming`, `validation` and `test`: see `Divided`; `bits`, `bands` and `largest`: see `Reading`.
 
     Raises:
         DataError: The folder is missing or empty, an image has no mask or a mask no image; on reading, a file is
@@ -50,7 +50,7 @@ class MaskFolder(Data):
         RecipeError: An argument that cannot be used.
     """
 
-    passes_on: ClassVar[tuple[type, ...]] = (MaskCode, Divided)
+    passes_on: ClassVar[tuple[type, ...]] = (MaskCode, Divided, Reading)
 
     def __init__(
         self,
@@ -65,8 +65,9 @@ class MaskFolder(Data):
     ) -> None:
         height, width = (size, size) if isinstance(size, int) else size
         check_images(self, channels, height, width)
-        divided = Divided(**{field.name: options.pop(field.name) for field in fields(Divided) if field.name in options})
+        divided, self.reading = taken(Divided, options), taken(Reading, options)
         divided.check(self)
+        self.reading.check("MaskFolder.")
         try:
             self.code = MaskCode(classes, **options)
         except RecipeError as error:
@@ -76,12 +77,13 @@ class MaskFolder(Data):
         self.image_shape, self.mask_classes = (channels, height, width), tuple(classes)
         self._masks: dict[Path, Masks] = {}
         found: dict[str, list[Path]] = {}
-        for part, folder in split_folders(self.path).items():
-            masks = paired(folder, self.path, self.mask_classes)
+        for part, (images, labels) in split_folders(self.path, "images", "masks").items():
+            masks = paired(images, labels, self.path, self.mask_classes)
             self._masks |= masks
             found[part] = list(masks)
         if rest is not None and any("" in masks for masks in self._masks.values()):
             raise RecipeError("MaskFolder.rest: expected one mask file a class, found one of all classes; leave it out")
+        check_depth([self.path / image for image in self._masks], self.reading)
         self.streaming = divided.streams(len(self._masks) * (channels + 1) * height * width)
         self._files = divided.split(found)
         self._splits: dict[Split, Images] = {}
@@ -93,7 +95,8 @@ class MaskFolder(Data):
             if not files:
                 raise DataError(f"{self.path}: no image is left for the {name} split; add some, or hold out others")
             first = next(iter(self._masks.values())).get("")
-            images = MaskedFiles(self.path, files, self.image_shape, self.code, rest=self.rest, like=first)
+            given = self.path, files, self.image_shape, self.code
+            images = MaskedFiles(*given, rest=self.rest, like=first, reading=self.reading)
             self._splits[name] = images if self.streaming else images.in_memory()
         return self._splits[name]
 
@@ -117,6 +120,7 @@ class MaskedFiles(Images):
         code: What values and colours of masks stand for.
         rest: The class of pixels that no file of a class marks.
         like: The mask file whose palette all others must have; None with one file a class.
+        reading: What the numbers of the images mean, and how large they and their masks may be.
     """
 
     streaming = True
@@ -130,9 +134,11 @@ class MaskedFiles(Images):
         *,
         rest: int,
         like: Path | None,
+        reading: Reading = PLAIN,
     ) -> None:
         self.folder, self.files, self.masks = folder, list(files), list(files.values())
         self.image_shape, self.code, self.rest, self.like = image_shape, code, rest, like
+        self.reading = reading
 
     def __len__(self) -> int:
         return len(self.files)
@@ -147,7 +153,7 @@ class MaskedFiles(Images):
 
     def fingerprint(self) -> str:
         """Return a hash of how files are read, and of every file's path, size, first and last 4 KiB."""
-        digest = hashlib.sha256(repr((self.image_shape, self.code, self.rest)).encode())
+        digest = hashlib.sha256(repr((self.image_shape, self.code, self.rest, self.reading)).encode())
         for image, masks in zip(self.files, self.masks, strict=True):
             for file in (image, *masks.values()):
                 digest.update(glimpse(self.folder, file))
@@ -168,7 +174,7 @@ class MaskedFiles(Images):
     def _decode(self, index: int) -> tuple[Tensor, Tensor]:
         """Return an image (C, H, W) and its mask (H, W), uint8."""
         channels, height, width = self.image_shape
-        image = opened(self.folder / self.files[index], channels)
+        image = opened(self.folder / self.files[index], channels, self.reading)
         masks = self.masks[index]
         classes = self._whole(image, masks[""]) if "" in masks else self._parts(image, masks)
         pixels, mask = fitted(image, classes, (height, width), channels)
@@ -176,7 +182,7 @@ class MaskedFiles(Images):
 
     def _whole(self, image: Image.Image, file: Path) -> Bytes:
         """Return the classes (h, w) of an image's pixels from one file of all classes."""
-        mask = opened_mask(self.folder / file)
+        mask = opened_mask(self.folder / file, self.reading.largest)
         same_size(image, mask, self.folder / file)
         if not self.code.by_colour:
             self._check_palette(mask, self.folder / file)
@@ -187,7 +193,7 @@ class MaskedFiles(Images):
         classes = np.full((image.height, image.width), self.rest, np.uint8)
         for number, name in enumerate(self.code.classes):
             if name in files:
-                mask = opened_mask(self.folder / files[name])
+                mask = opened_mask(self.folder / files[name], self.reading.largest)
                 same_size(image, mask, self.folder / files[name])
                 classes[marked(mask)] = number
         return classes
@@ -195,7 +201,7 @@ class MaskedFiles(Images):
     @cached_property
     def _palette(self) -> list[int] | None:
         assert self.like is not None
-        return opened_mask(self.folder / self.like).getpalette()
+        return opened_mask(self.folder / self.like, self.reading.largest).getpalette()
 
     def _check_palette(self, mask: Image.Image, file: Path) -> None:
         """Raise DataError where a value has another colour than in the first mask, and so may mean another class."""

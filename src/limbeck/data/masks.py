@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from limbeck.data.image_files import list_images, planes
+from limbeck.data.pixels import LARGEST, image_file
 from limbeck.errors import DataError, RecipeError, nearest
 from limbeck.types import VOID
 
@@ -115,18 +116,15 @@ def _void(values: Sequence[int]) -> list[int]:
     return [] if VOID in values else [VOID]
 
 
-def opened_mask(file: Path | zipfile.Path) -> Image.Image:
-    """Return a mask file, perhaps in an archive, with the values that it stores.
+def opened_mask(file: Path | zipfile.Path, largest: int = LARGEST) -> Image.Image:
+    """Return a mask file of at most so many pixels, perhaps in an archive, with the values that it stores.
 
     Raises:
-        DataError: It cannot be read or decoded.
+        DataError: It cannot be read or decoded, or is too large.
     """
-    try:
-        with file.open("rb") as stream, Image.open(stream) as mask:
-            mask.load()
-            return mask
-    except Exception as error:  # a damaged image can raise anything
-        raise DataError(f"{file}: cannot be decoded ({error}); repair or remove it") from error
+    with image_file(file, largest) as mask:
+        mask.load()
+        return mask
 
 
 def blurred_classes(labels: Image.Image, colours: Sequence[Rgb], plain: float = 40.0, reach: int = 2) -> Bytes:
@@ -181,34 +179,33 @@ def fitted(image: Image.Image, classes: Bytes, size: tuple[int, int], channels: 
     return planes(smooth, channels), np.array(hard)
 
 
-def paired(folder: Path, base: Path, classes: Sequence[str]) -> dict[Path, Masks]:
-    """Return the mask files of every image of a folder, all relative to `base`.
+def paired(image_folder: Path, mask_folder: Path, base: Path, classes: Sequence[str]) -> dict[Path, Masks]:
+    """Return the mask files in one folder of every image in another, all relative to `base`.
 
     Raises:
         DataError: There are no images, one has no mask, or a mask has no image.
     """
-    images, masks = _listed(folder / "images"), _listed(folder / "masks")
-    own = _by_stem(images, folder / "images")
+    images, masks = _listed(image_folder), _listed(mask_folder)
+    own = _by_stem(images, image_folder)
     within, tops = {*map(_top, images)} - {""}, {*map(_top, masks)}
     found: dict[Path, Masks] = {stem: {} for stem in own}
     if "" not in tops and tops & set(classes) and not tops & within:  # one file a class
         for top in sorted(tops):
-            _add_class(found, top, masks, folder / "masks", classes)
+            _add_class(found, top, masks, mask_folder, classes)
     else:
-        _add(found, "", _by_stem(masks, folder / "masks"), folder / "masks")
-    _check_all_masked(folder, [own[stem] for stem, some in found.items() if not some])
+        _add(found, "", _by_stem(masks, mask_folder), mask_folder)
+    _check_all_masked(image_folder, mask_folder, [own[stem] for stem, some in found.items() if not some])
     return {
-        (folder / "images" / own[stem]).relative_to(base): {n: f.relative_to(base) for n, f in some.items()}
+        (image_folder / own[stem]).relative_to(base): {n: f.relative_to(base) for n, f in some.items()}
         for stem, some in found.items()
     }
 
 
-def _check_all_masked(folder: Path, bare: Sequence[Path]) -> None:
+def _check_all_masked(image_folder: Path, mask_folder: Path, bare: Sequence[Path]) -> None:
     """Refuse images without a mask."""
     if bare:
         raise DataError(
-            f"{folder / 'images' / bare[0]}: expected its mask {folder / 'masks' / bare[0].stem}.*, found none"
-            f"{_more(bare)}"
+            f"{image_folder / bare[0]}: expected its mask {mask_folder / bare[0].stem}.*, found none{_more(bare)}"
         )
 
 

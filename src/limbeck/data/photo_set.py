@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from limbeck.data.base import to_float
 from limbeck.data.image_files import existing, glimpse, list_images, opened, planes
+from limbeck.data.pixels import Reading, check_depth
+from limbeck.data.splits import part_of
 from limbeck.errors import DataError
 
 
@@ -26,15 +28,24 @@ class PhotoSet:
             "babyx4.png"); null where the task degrades them.
         name: What metrics are filed under; null for the folder's name.
         channels: 3 for RGB, 1 for grey.
+        reading: `bits`, `bands` and `largest`: see `Reading`.
 
     Raises:
-        DataError: A folder is missing or without images, or the two do not fit; on reading, a file is damaged.
+        DataError: A folder is missing or without images, it has those of several splits, the two do not fit, or files
+            of 16 bits use fewer; on reading, a file is damaged.
+        RecipeError: An argument that cannot be used.
     """
 
-    def __init__(self, path: str, degraded: str | None = None, *, name: str | None = None, channels: int = 3) -> None:
-        self.path, self.degraded, self.channels = path, degraded, channels
+    passes_on: ClassVar[tuple[type, ...]] = (Reading,)
+
+    def __init__(
+        self, path: str, degraded: str | None = None, *, name: str | None = None, channels: int = 3, **reading: Any
+    ) -> None:
+        self.path, self.degraded, self.channels, self.reading = path, degraded, channels, Reading(**reading)
+        self.reading.check("PhotoSet.")
         folder = existing(path)
         self._files = _files(folder)
+        check_depth(self._files, self.reading)
         self.name = name or folder.resolve().name.lower()
         self._given = None if degraded is None else _beside(self._files, _files(existing(degraded)))
 
@@ -42,7 +53,8 @@ class PhotoSet:
         # Evaluations are remembered under it, and so it has to know what the files hold.
         files = [*self._files, *(self._given or [])]
         content = hashlib.sha256(b"".join(glimpse(file.parent, Path(file.name)) for file in files)).hexdigest()[:16]
-        return f"PhotoSet({self.path!r}, {self.degraded!r}, name={self.name!r}, channels={self.channels}, {content})"
+        given = f"{self.path!r}, {self.degraded!r}, name={self.name!r}, channels={self.channels}, {self.reading}"
+        return f"PhotoSet({given}, {content})"
 
     def __len__(self) -> int:
         """Return the number of photographs."""
@@ -55,17 +67,22 @@ class PhotoSet:
             multiple: Height and width are cut to a multiple of this, from the top left.
         """
         for number, file in enumerate(self._files):
-            whole = _read(file, self.channels)
+            whole = _read(file, self.channels, self.reading)
             height, width = (side // multiple * multiple for side in whole.shape[2:])
-            given = None if self._given is None else _read(self._given[number], self.channels)
+            given = None if self._given is None else _read(self._given[number], self.channels, self.reading)
             yield whole[..., :height, :width], given
 
 
 def _files(folder: Path) -> list[Path]:
-    found = [folder / file for file in list_images(folder, folder)]
+    found = list_images(folder, folder)
     if not found:
         raise DataError(f"{folder}: expected photographs, found none")
-    return sorted(found)
+    parts = sorted({file.parts[0] for file in found if len(file.parts) > 1 and part_of(file.parts[0])})
+    if parts:
+        raise DataError(
+            f"{folder}: expected photographs of one split, found {', '.join(parts)}; give {folder / parts[0]}"
+        )
+    return sorted(folder / file for file in found)
 
 
 def _beside(whole: list[Path], degraded: list[Path]) -> list[Path]:
@@ -82,5 +99,5 @@ def _beside(whole: list[Path], degraded: list[Path]) -> list[Path]:
     return found
 
 
-def _read(file: Path, channels: int) -> Tensor:
-    return to_float(torch.from_numpy(np.asarray(planes(opened(file, channels), channels))))[None]
+def _read(file: Path, channels: int, reading: Reading) -> Tensor:
+    return to_float(torch.from_numpy(np.asarray(planes(opened(file, channels, reading), channels))))[None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from limbeck.data.base import Data, InMemory, Split, data_root
-from limbeck.data.image_files import ENDINGS, decode_all, list_images, opened, planes, there
+from limbeck.data.image_files import ENDINGS, decode_all, is_picture, opened, planes, survey, tell_aside, there
 from limbeck.data.masks import Bytes, Rgb, blurred_classes
-from limbeck.data.splits import check_parts, hold_out, part_of
+from limbeck.data.pixels import Reading, check_depth
+from limbeck.data.splits import check_parts, hold_out, laid_out, readable
 from limbeck.errors import DataError, RecipeError
 from limbeck.types import VOID
 
@@ -32,9 +33,10 @@ Place = Path | zipfile.Path
 class SideBySide(Data):
     """Pairs for image-to-image translation, in the layout of pix2pix (Isola et al. 2017, arXiv:1611.07004).
 
-    Each picture of a folder, or of a zip archive, is an image and its target side by side, of the same size. Pictures
-    in `train`, `val` (or `validation`) and `test` are split so; a split that is not there is held out of the training
-    pictures as in `ImageFolder`. All are RGB and held in memory.
+    Each picture of a folder, or of a zip archive, is an image and its target side by side, of the same size. Folders
+    for training, validation and test are known as in `ImageFolder`; a split that is not there is held out of the
+    training pictures. Unpaired pictures in folders such as `trainA` and `trainB`, the layout of CycleGAN, are refused.
+    All are RGB and held in memory.
 
     Args:
         path: The folder or archive; a relative one is looked for here, then in the data root.
@@ -44,11 +46,15 @@ class SideBySide(Data):
         validation: Part of the pictures held out for validation where there is no folder for it; 0 for none.
         test: Part of the pictures held out for testing where there is no folder for it; 0 for none.
         name: What results are filed under; null for the folder's or archive's name.
+        reading: `bits`, `bands` and `largest`: see `Reading`.
 
     Raises:
-        DataError: There is no such folder, or no picture in it; on reading, one is damaged or has no two halves.
+        DataError: There is no such folder, or no picture in it, or its subfolders look like splits and it is not clear
+            of what; on reading, a picture is damaged or has no two halves.
         RecipeError: An argument that cannot be used.
     """
+
+    passes_on: ClassVar[tuple[type, ...]] = (Reading,)
 
     def __init__(
         self,
@@ -59,6 +65,7 @@ class SideBySide(Data):
         validation: float = 0.1,
         test: float = 0.1,
         name: str | None = None,
+        **reading: Any,
     ) -> None:
         own = type(self).__name__
         height, width = (size, size) if isinstance(size, int) else size
@@ -67,11 +74,20 @@ class SideBySide(Data):
         if input not in ("left", "right"):
             raise RecipeError(f"{own}.input: expected 'left' or 'right', found {input!r}")
         check_parts(own, validation, test)
+        self.reading = Reading(**reading)
+        self.reading.check(f"{own}.")
         self.path, self.input = _existing(path), input
         self.name = name or self.path.resolve().stem
         self.image_shape = (3, height, width)
-        self._files = hold_out(_by_part(_pictures(self.path)), validation, test)
+        parts, base = _by_part(self.path), self._base
+        check_depth([base / file.as_posix() for some in parts.values() for file in some], self.reading)
+        self._files = hold_out(parts, validation, test)
         self._splits: dict[Split, InMemory] = {}
+
+    @property
+    def _base(self) -> Place:
+        """What the pictures are in."""
+        return self.path if self.path.is_dir() else zipfile.Path(self.path)
 
     def gives(self) -> tuple[str, ...]:
         """Return the fields of its batches, the targets among them."""
@@ -87,7 +103,7 @@ class SideBySide(Data):
         files = self._files[name]
         if not files:
             raise DataError(f"{self.path}: no picture is left for the {name} split; add some, or hold out others")
-        base = self.path if self.path.is_dir() else zipfile.Path(self.path)
+        base = self._base
         pair = torch.empty((2, len(files), *self.image_shape), dtype=torch.uint8)
         masks = torch.empty((len(files), *self.image_shape[1:]), dtype=torch.uint8) if self.mask_classes else None
         for i, (halves, mask) in decode_all(lambda i: self._decode(base / files[i].as_posix()), len(files)):
@@ -99,7 +115,7 @@ class SideBySide(Data):
 
     def _decode(self, file: Place) -> tuple[Tensor, Tensor | None]:
         """Return a picture's left and right half (2, 3, H, W) and the classes of their pixels (H, W) or None, uint8."""
-        picture = opened(file, 3)
+        picture = opened(file, 3, self.reading)
         if picture.width % 2 or picture.width < 2:
             raise DataError(
                 f"{file}: expected two halves side by side, an even number of pixels across, found {picture.width}"
@@ -187,29 +203,34 @@ def _existing(path: str) -> Path:
     return found
 
 
-def _pictures(path: Path) -> list[Path]:
-    """Return the pictures of a folder or archive, by their path in it, in order."""
+def _pictures(path: Path) -> tuple[list[Path], list[Path]]:
+    """Return the pictures of a folder or archive, by their path in it, in order, and those that are not read."""
     if path.is_dir():
-        files = list_images(path, path)
-    else:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = [Path(name) for name in archive.namelist() if Path(name).suffix.lower() in ENDINGS]
-                files = sorted(n for n in names if not any(p.startswith((".", "__MACOSX")) for p in n.parts))
-        except (OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path}: expected a folder or a zip archive of pairs ({error})") from error
-    if not files:
+        return survey(path, path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [Path(name) for name in archive.namelist() if is_picture(Path(name).name)]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: expected a folder or a zip archive of pairs ({error})") from error
+    shown = sorted(n for n in names if not any(p.startswith((".", "__MACOSX")) for p in n.parts))
+    return [n for n in shown if n.suffix.lower() in ENDINGS], [n for n in shown if n.suffix.lower() not in ENDINGS]
+
+
+def _by_part(path: Path) -> dict[str, list[Path]]:
+    """Return the pictures of a folder or archive by the split whose folder they are in, or all of them as "all".
+
+    Raises:
+        DataError: There are none, or they are no pairs.
+    """
+    images, aside = _pictures(path)
+    tell_aside(path, images, aside)
+    if not images:
         raise DataError(f"{path}: expected pictures ({' '.join(sorted(ENDINGS))}), found none")
-    return files
-
-
-def _by_part(files: list[Path]) -> dict[str, list[Path]]:
-    """Return files by the split whose folder they are in, or all of them as "all" when there is no `train`."""
-    tops = {file.parts[0] for file in files}
-    level = 1 if len(tops) == 1 and part_of(*tops) is None else 0  # an archive of one folder that holds all
-    parts: dict[str, list[Path]] = {}
-    for file in files:
-        part = part_of(file.parts[level]) if len(file.parts) > level + 1 else None
-        if part is not None:
-            parts.setdefault(part, []).append(file)
-    return parts if "train" in parts else {"all": files}
+    folders = {part for file in images for part in file.parts[:-1]}
+    unpaired = next((name for name in sorted(folders) if name[-1] == "A" and name[:-1] + "B" in folders), None)
+    if unpaired is not None:
+        raise DataError(
+            f"{path}: expected two halves side by side in each picture, found folders {unpaired} and {unpaired[:-1]}B,"
+            " which hold one half each; join the pairs, or leave unpaired pictures (of CycleGAN) away"
+        )
+    return readable(laid_out([*images, *aside], path), set(images), path)

@@ -1,15 +1,34 @@
-"""Which split an image of a folder belongs to, and whether a folder is held in memory."""
+"""Which split an image of a folder belongs to, by the names of folders or by its own, and whether it is held in memory.
+
+The field names its splits in many ways, above or below other folders. All is told from paths, so folders and archives
+are alike. What looks like splits and is not understood is refused: taken for classes, it would train on test images.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from limbeck.errors import DataError, RecipeError
+from limbeck.ground.progress import say_once
 
-PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
+PARTS = {
+    "train": ("train", "training", "trn", "trainval", "trainset", "traindata"),
+    "validation": ("validation", "val", "valid", "dev", "eval", "evaluation", "valset", "validset"),
+    "test": ("test", "testing", "tst", "holdout", "testset", "testdata"),
+}
+FILLERS = frozenset(("set", "data", "dataset", "split", "images", "image", "imgs", "img"))  # as in train_images
+IMAGES = frozenset(("images", "image", "imgs", "img", "jpegimages", "img_dir"))
+MASKS = frozenset(
+    ("masks", "mask", "labels", "label", "annotations", "annotation", "ann_dir", "segmentationclass", "gt")
+)
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of trainA, Test_images, VAL2017
+
+Inside = Mapping[Path, Path]  # files, each with its path without the folders of splits and of kinds
 MEMORY = 2**30  # bytes of decoded images up to which a folder is held in memory
 
 
@@ -57,23 +76,6 @@ def check_images(owner: object, channels: int, *sides: int) -> None:
         raise RecipeError(f"{type(owner).__name__}.channels: expected 1 or 3, found {channels}")
 
 
-def split_folders(path: Path) -> dict[str, Path]:
-    """Return the subfolder of each split that has one, or the whole folder as "all" when it is not divided."""
-    found: dict[str, Path] = {}
-    for folder in sorted(path.iterdir()):
-        part = part_of(folder.name)
-        if part is not None and folder.is_dir():
-            if part in found:
-                raise DataError(f"{path}: expected one folder for {part}, found {found[part].name} and {folder.name}")
-            found[part] = folder
-    return found if "train" in found else {"all": path}
-
-
-def part_of(name: str) -> str | None:
-    """Return the split that a folder of this name holds, or None."""
-    return next((part for part, names in PARTS.items() if name.lower() in names), None)
-
-
 def check_parts(name: str, validation: float, test: float) -> None:
     """Raise RecipeError unless these parts of the images can be held out by the class `name`."""
     if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
@@ -101,3 +103,192 @@ def hold_out(files: dict[str, list[Path]], validation: float, test: float) -> di
 def share_of(file: Path) -> float:
     """Return the SHA-256 of a path as a number in [0, 1)."""
     return int.from_bytes(hashlib.sha256(os.fsencode(file.as_posix())).digest()[:6], "big") / 2**48
+
+
+def part_of(name: str) -> str | None:
+    """Return the split that a folder of this name holds, such as "train" for "training" or "train2017", or None."""
+    words = [word for word in _words(name) if word not in FILLERS]
+    return _part(words[0]) if len(words) == 1 else None
+
+
+def split_folders(path: Path, *kinds: str) -> dict[str, tuple[Path, ...]]:
+    """Return the folder of each kind for each split, or for "all" when they are not divided.
+
+    Either order will do: train/images and train/masks, or images/train and masks/train.
+
+    Raises:
+        DataError: Subfolders look like splits, and it is not clear of what; kinds are not divided alike.
+    """
+    first, *others = kinds
+    own = _split_folders(path / first) if (path / first).is_dir() else {}
+    if "train" not in own:
+        return {part: tuple(folder / kind for kind in kinds) for part, folder in _split_folders(path).items()}
+    beside = [_split_folders(path / kind) for kind in others if (path / kind).is_dir()]
+    if any({*folders} != {*own} for folders in beside) or len(beside) < len(others):
+        raise DataError(f"{path}: expected {', '.join(others)} with the splits of {first}: {', '.join(own)}")
+    return {part: (own[part], *(folders[part] for folders in beside)) for part in own}
+
+
+def _split_folders(path: Path) -> dict[str, Path]:
+    names = [folder.name for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+    return {part: path / name for name, part in _parts(names, path).items()} or {"all": path}
+
+
+def laid_out(files: Iterable[Path], path: Path, classes: Collection[str] = ()) -> dict[str, Inside]:
+    """Return the files of each split that has folders, or all as "all", each with its path inside its split.
+
+    `train/cat/1.png`, `cat/train/1.png`, `train/images/cat/1.png` and `images/train/cat/1.png` are all `cat/1.png` of
+    "train". Files that are in no split are left aside, which is said.
+
+    Args:
+        files: Relative paths.
+        path: What they are relative to, for messages.
+        classes: Folders of these names are classes, and none are splits.
+
+    Raises:
+        DataError: Folders look like splits, and it is not clear of what.
+    """
+    inside = _images_alone({file: file for file in files}, path)
+    tops = _tops(inside)
+    if not tops or tops <= set(classes):
+        return {"all": inside}
+    if len(tops) == 1 and len(_below(inside)) == len(inside) and part_of(*tops) is None:  # one folder that holds all
+        deeper = _below(inside)
+        if _parts(_tops(deeper), path / min(tops)):
+            inside, tops = deeper, _tops(deeper)
+    parts = _parts(tops, path)
+    if parts:
+        return {part: _images_alone(_under(inside, name), path / name) for name, part in _checked(parts, inside, path)}
+    return _divided_classes(inside, path) or {"all": inside}
+
+
+def readable(parts: Mapping[str, Inside], images: Collection[Path], path: Path) -> dict[str, list[Path]]:
+    """Return the images among the files of each split, in order.
+
+    Args:
+        parts: Files by split, as `laid_out` gives them, pictures of other kinds among them.
+        images: Those that are read.
+        path: What they are relative to, for messages.
+
+    Raises:
+        DataError: A split has none.
+    """
+    kept = {part: sorted(file for file in inside if file in images) for part, inside in parts.items()}
+    bare = next((part for part, files in kept.items() if not files), None)
+    if bare is not None:
+        odd = min(parts[bare])
+        raise DataError(f"{path}: expected images that can be read for {bare}, found such as {odd} alone; convert them")
+    return kept
+
+
+def _divided_classes(inside: Inside, path: Path) -> dict[str, Inside]:
+    """Return the files of each split where every class is divided, as in cat/train and cat/test; {} elsewhere."""
+    found: dict[str, dict[Path, Path]] = {}
+    divided = {}
+    for top in sorted(_tops(inside)):
+        below = _under(inside, top)
+        speaking = [name for name in _tops(below) if _speaks(name)]
+        parts = _parts(_tops(below), path / top) if 2 * len(speaking) > len(_tops(below)) else {}
+        divided[top] = bool(parts)
+        for name, part in _checked(parts, below, path / top) if parts else ():
+            found.setdefault(part, {}).update({f: Path(top) / rest for f, rest in _under(below, name).items()})
+    if found and not all(divided.values()):
+        whole = min(top for top, has in divided.items() if not has)
+        raise DataError(
+            f"{path}: expected every folder to be divided as {max(divided, key=divided.__getitem__)} is, found"
+            f" {whole} without splits; give each the same ones"
+        )
+    return dict(found)
+
+
+def _parts(names: Collection[str], path: Path) -> dict[str, str]:
+    """Return the split of each name that is one, "train" among them; {} where the names are none of splits.
+
+    Raises:
+        DataError: Names look like splits, and it is not clear of what.
+    """
+    parts = {name: part for name in sorted(names) if (part := part_of(name))}
+    odd = [name for name in sorted(names) if name not in parts and _speaks(name)]
+    others = [name for name in sorted(names) if not _speaks(name)]
+    if odd and (parts or len(odd) > len(others)):
+        raise DataError(
+            f"{path}: expected folders named train, validation and test, or none of a split, found {_listed(odd)},"
+            " which cannot be told apart; rename them, or if they are classes name all by `classes`"
+        )
+    if not parts:
+        return {}
+    for part in PARTS:
+        alike = [name for name in parts if parts[name] == part]
+        if len(alike) > 1:
+            raise DataError(f"{path}: expected one folder for {part}, found {_listed(alike)}; merge or move them")
+    if "train" not in parts.values():
+        raise DataError(
+            f"{path}: expected a folder train beside {_listed(parts)}, found {_listed(others) or 'none'}; add it, or if"
+            " they are classes name all by `classes`"
+        )
+    if len(parts) == 1 and others:
+        raise DataError(
+            f"{path}: expected either splits or classes, found {_listed(parts)} beside {_listed(others)}; name all by"
+            " `classes` if they are classes, else move the others away"
+        )
+    return parts
+
+
+def _checked(parts: Mapping[str, str], inside: Inside, path: Path) -> Iterable[tuple[str, str]]:
+    """Return the names and parts, after saying which files are in none of them."""
+    stray = [within for within in inside.values() if len(within.parts) < 2 or within.parts[0] not in parts]
+    if stray:
+        more = f" and {len(stray) - 1} more" if len(stray) > 1 else ""
+        say_once(f"{path}: {min(stray)}{more} left aside, as no folder of a split has them ({_listed(parts)})")
+    return parts.items()
+
+
+def _images_alone(inside: Inside, path: Path) -> Inside:
+    """Return files without the folder `images`, where all are in it.
+
+    Raises:
+        DataError: There are masks beside it.
+    """
+    tops = _tops(inside)
+    own, masks = ({top for top in tops if top.lower() in kind} for kind in (IMAGES, MASKS))
+    if own and masks:
+        raise DataError(
+            f"{path}: expected classes, splits or images alone, found {_listed(own)} beside {_listed(masks)}; give"
+            f" {path / min(own)}, or read them as MaskFolder does"
+        )
+    below = _below(inside)
+    return below if len(own) == len(tops) == 1 and len(below) == len(inside) else inside
+
+
+def _tops(inside: Inside) -> set[str]:
+    """Return the names of the first folders."""
+    return {within.parts[0] for within in inside.values() if len(within.parts) > 1}
+
+
+def _below(inside: Inside) -> Inside:
+    """Return the files that are in a folder, each with its path in it."""
+    return {file: Path(*within.parts[1:]) for file, within in inside.items() if len(within.parts) > 1}
+
+
+def _under(inside: Inside, top: str) -> Inside:
+    """Return the files in the folder `top`, each with its path in it."""
+    return _below({file: within for file, within in inside.items() if within.parts[0] == top})
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in WORD.findall(name)]
+
+
+def _part(word: str) -> str | None:
+    return next((part for part, words in PARTS.items() if word in words), None)
+
+
+def _speaks(name: str) -> bool:
+    """Return whether a name has a word of splits, alone or not, as trainA has."""
+    return any(_part(word) for word in _words(name))
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return at most six names in order."""
+    known = sorted(names)
+    return ", ".join(known[:6]) + (f" and {len(known) - 6} more" if len(known) > 6 else "")

@@ -16,8 +16,9 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from limbeck.data.base import to_float
-from limbeck.data.image_files import eight_bits, list_images
+from limbeck.data.image_files import list_images
 from limbeck.data.pictures import picture
+from limbeck.data.pixels import PLAIN, Reading, check_depth, check_stored, eight_bits, image_file
 from limbeck.errors import DataError, RecipeError, WeightsError
 from limbeck.export.safetensors import Safetensors
 from limbeck.ground.files import write_atomically
@@ -104,7 +105,13 @@ def _number(style: str | None, known: int, name: str) -> int:
 
 
 def apply_to(
-    network: nn.Module, source: Path, out: Path, device: torch.device, tile: int | Literal["auto"] | None = "auto"
+    network: nn.Module,
+    source: Path,
+    out: Path,
+    device: torch.device,
+    tile: int | Literal["auto"] | None = "auto",
+    *,
+    reading: Reading = PLAIN,
 ) -> list[Path]:
     """Write what a network makes of an image, or of all images below a folder, as PNG files, and return them.
 
@@ -122,6 +129,7 @@ def apply_to(
         tile: Side of the squares in which larger images are processed, in pixels; None for the whole image at once.
             "auto" is 256, and the whole image for stylizers and networks with instance normalisation: what they make
             depends on all of it.
+        reading: What the numbers of the files mean, and how large an image may be.
 
     Raises:
         LimbeckError: A file cannot be read or written, or would be overwritten.
@@ -131,11 +139,12 @@ def apply_to(
     if tile is not None and tile < 1:
         raise RecipeError(f"--tile: expected a whole number of at least 1, found {tile}")
     files = _sources(source)
+    check_depth([*files.values()], reading)
     targets = _targets(files, out)
     network = network.to(device).eval()
     described = track(list(files), description=f"{type(unwrap(network)).__name__}", console=Console(stderr=True))
     for file in described:
-        made = _processed(network, files[file], device, tile)
+        made = _processed(network, files[file], device, tile, reading)
         content = BytesIO()
         made.save(content, "PNG", **{name: made.info[name] for name in ("exif", "icc_profile") if name in made.info})
         try:
@@ -183,10 +192,10 @@ def _sees_all(network: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _processed(network: nn.Module, file: Path, device: torch.device, tile: int | None) -> Image.Image:
+def _processed(network: nn.Module, file: Path, device: torch.device, tile: int | None, reading: Reading) -> Image.Image:
     channels = int(stated(network, "channels", 3))
     inputs, scale = int(stated(network, "inputs", channels)), int(stated(network, "scale", 1))
-    picture, alpha, kept = _read(file, channels)
+    picture, alpha, kept = _read(file, channels, reading)
     image = _tensor(picture)
     if inputs > channels:
         hole = torch.zeros_like(image[:, :1]) if alpha is None else (_tensor(alpha) < 0).float()
@@ -203,18 +212,16 @@ def _processed(network: nn.Module, file: Path, device: torch.device, tile: int |
     return result
 
 
-def _read(file: Path, channels: int) -> tuple[Image.Image, Image.Image | None, dict[str, bytes]]:
+def _read(file: Path, channels: int, reading: Reading) -> tuple[Image.Image, Image.Image | None, dict[str, bytes]]:
     """Return an upright image of 1 or 3 channels, its transparency if it has any, and what is kept of its header."""
-    try:
-        with Image.open(file) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            kept = {"icc_profile": upright.info.get("icc_profile"), "exif": upright.getexif().tobytes()}
-            upright = eight_bits(upright)
-            clear = upright.has_transparency_data
-            alpha = upright.convert("RGBA").getchannel("A") if clear else None
-            colours = upright.convert("RGBA" if clear else "RGB").convert("RGB" if channels == 3 else "L")
-    except Exception as error:  # a damaged image can raise anything
-        raise DataError(f"{file}: cannot be decoded ({error}); repair or remove it") from error
+    with image_file(file, reading.largest) as opened:
+        check_stored(opened, reading)
+        upright = ImageOps.exif_transpose(opened)
+        kept = {"icc_profile": upright.info.get("icc_profile"), "exif": upright.getexif().tobytes()}
+        upright = eight_bits(upright, reading)
+        clear = upright.has_transparency_data
+        alpha = upright.convert("RGBA").getchannel("A") if clear else None
+        colours = upright.convert("RGBA" if clear else "RGB").convert("RGB" if channels == 3 else "L")
     if colours.mode != SPACES.get(upright.mode, upright.mode):
         kept["icc_profile"] = None  # it is about other colours
     return colours, alpha, {name: value for name, value in kept.items() if value}

@@ -180,7 +180,7 @@ def test_labels_and_images_that_do_not_fit(tmp_path: Path) -> None:
     for bad, words in (
         (content[:-1], r"found \(1000, 3, 32, 32\) and \(999,\)"),
         (b"\x0b" + content[1:], "N labels 0..9"),
-        (content * 2, "test_batch_1.webp: cannot be read"),
+        (content * 2, "test_batch_1.webp: cannot be decoded"),
         (b"", "expected images"),
     ):
         labels.write_bytes(bad)
@@ -194,7 +194,7 @@ def test_labels_and_images_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected a sheet of 800 x 1280 pixels, found 100 x 100"):
         CIFAR10(root=str(tmp_path)).split("test")
     (folder / "test_batch_0.webp").write_bytes(b"RIFF")
-    with pytest.raises(DataError, match=r"test_batch_0\.webp: cannot be read"):
+    with pytest.raises(DataError, match=r"test_batch_0\.webp: cannot be decoded"):
         CIFAR10(root=str(tmp_path)).split("test")
 
 
