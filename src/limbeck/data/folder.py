@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
 from limbeck.data.base import Data, Images, Split, taken
-from limbeck.data.image_files import ENDINGS, FileImages, existing, survey, tell_aside
+from limbeck.data.image_files import ENDINGS, FileImages, existing, readable, survey, tell_aside
 from limbeck.data.pixels import Reading, check_depth
-from limbeck.data.splits import Divided, check_images, laid_out, readable
+from limbeck.data.splits import Divided, Inside, check_images, laid_out
 from limbeck.errors import DataError, nearest, require
 
 
@@ -71,23 +71,27 @@ class ImageFolder(Data):
         tell_aside(self.path, images, aside)
         parts = laid_out([*images, *aside], self.path, classes or ())
         files = readable(parts, set(images), self.path)
-        inside = {file: within for some in parts.values() for file, within in some.items()}
-        own = [file for some in files.values() for file in some]
-        self._class: dict[Path, str] = {}
-        if self._by_class({file: inside[file] for file in own}, by_class if classes is None else True):
-            self._class = {file: within.parts[0] for file, within in inside.items() if len(within.parts) > 1}
-            self.classes = self._ordered({self._class[file] for file in own}, classes)
+        self._class = self._classes_of(parts, set(images), by_class if classes is None else True)
+        self.classes = self._ordered({self._class[file] for file in images if file in self._class}, classes)
         self.streaming = divided.streams(len(images) * channels * size * size)
         check_depth([self.path / file for file in images], self.reading)
         self._files = divided.split(files)
         self._splits: dict[Split, Images] = {}
 
-    def _by_class(self, inside: Mapping[Path, Path], wanted: bool | None) -> bool:
-        """Return whether subfolders are classes: as is wanted, or when every image lies in one."""
-        stray = next((file for file, within in inside.items() if len(within.parts) < 2), None)
+    def _classes_of(
+        self, parts: Mapping[str, Inside], images: Collection[Path], wanted: bool | None
+    ) -> dict[Path, str]:
+        """Return the class of every file in a subfolder; none where they are no classes.
+
+        They are as is wanted, or when every image lies in one.
+        """
+        inside = {file: within for some in parts.values() for file, within in some.items()}
+        stray = next((file for file in inside if file in images and len(inside[file].parts) < 2), None)
         if wanted and stray:
             raise DataError(f"{self.path / stray}: expected every image in the subfolder of its class; move it there")
-        return not stray if wanted is None else wanted
+        if wanted is False or stray:
+            return {}
+        return {file: within.parts[0] for file, within in inside.items() if len(within.parts) > 1}
 
     def _ordered(self, found: set[str], wanted: Sequence[str] | None) -> tuple[str, ...]:
         """Return the classes that have images in order of their numbers: as is wanted, or as their names say.

@@ -7,7 +7,7 @@ import os
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -213,7 +213,8 @@ def survey(folder: Path, base: Path) -> tuple[list[Path], list[Path]]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror})") from error
 
-    images, aside = [], []
+    images: list[Path] = []
+    aside: list[Path] = []
     for parent, subfolders, names in os.walk(folder, onerror=refuse, followlinks=True):
         here = Path(parent).resolve()
         # Not hidden ones, nor a link to a folder above, which would show everything again and again.
@@ -225,6 +226,25 @@ def survey(folder: Path, base: Path) -> tuple[list[Path], list[Path]]:
             read = file.suffix.lower() in ENDINGS and not _hangs(base / file)
             (images if read else aside).append(file)
     return sorted(images), sorted(aside)
+
+
+def readable(parts: Mapping[str, Mapping[Path, Path]], images: Collection[Path], path: Path) -> dict[str, list[Path]]:
+    """Return the images among the files of each split, in order.
+
+    Args:
+        parts: Files by split, as `laid_out` gives them, pictures of other kinds among them.
+        images: Those that are read.
+        path: What they are relative to, for messages.
+
+    Raises:
+        DataError: A split has none.
+    """
+    kept = {part: sorted(file for file in inside if file in images) for part, inside in parts.items()}
+    bare = next((part for part, files in kept.items() if not files), None)
+    if bare is not None:
+        odd = min(parts[bare])
+        raise DataError(f"{path}: expected images that can be read for {bare}, found such as {odd} alone; convert them")
+    return kept
 
 
 def is_picture(name: str) -> bool:

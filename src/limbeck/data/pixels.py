@@ -96,7 +96,8 @@ def check_stored(image: Image.Image, reading: Reading = PLAIN) -> None:
 
 def _deep_colour(image: Image.Image) -> bool:
     """Return whether an image that is not decoded yet has colours of 16 bits, of which Pillow keeps the upper 8."""
-    arguments = image.tile[0][3] if getattr(image, "tile", None) else ""
+    tiles = getattr(image, "tile", None)  # how the pixels are stored; the mode comes first
+    arguments = tiles[0][3] if tiles else ""
     raw = arguments if isinstance(arguments, str) else (arguments or ("",))[0]
     return not image.mode.startswith("I") and ";16" in str(raw)
 

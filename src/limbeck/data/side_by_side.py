@@ -12,10 +12,20 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from limbeck.data.base import Data, InMemory, Split, data_root
-from limbeck.data.image_files import ENDINGS, decode_all, is_picture, opened, planes, survey, tell_aside, there
+from limbeck.data.image_files import (
+    ENDINGS,
+    decode_all,
+    is_picture,
+    opened,
+    planes,
+    readable,
+    survey,
+    tell_aside,
+    there,
+)
 from limbeck.data.masks import Bytes, Rgb, blurred_classes
 from limbeck.data.pixels import Reading, check_depth
-from limbeck.data.splits import check_parts, hold_out, laid_out, readable
+from limbeck.data.splits import check_parts, hold_out, laid_out
 from limbeck.errors import DataError, RecipeError
 from limbeck.types import VOID
 

@@ -149,55 +149,41 @@ def laid_out(files: Iterable[Path], path: Path, classes: Collection[str] = ()) -
         DataError: Folders look like splits, and it is not clear of what.
     """
     inside = _images_alone({file: file for file in files}, path)
-    tops = _tops(inside)
-    if not tops or tops <= set(classes):
+    if _tops(inside) <= set(classes):
         return {"all": inside}
-    if len(tops) == 1 and len(_below(inside)) == len(inside) and part_of(*tops) is None:  # one folder that holds all
-        deeper = _below(inside)
-        if _parts(_tops(deeper), path / min(tops)):
-            inside, tops = deeper, _tops(deeper)
-    parts = _parts(tops, path)
+    inside = _without_wrapper(inside, path)
+    parts = _parts(_tops(inside), path)
     if parts:
         return {part: _images_alone(_under(inside, name), path / name) for name, part in _checked(parts, inside, path)}
     return _divided_classes(inside, path) or {"all": inside}
 
 
-def readable(parts: Mapping[str, Inside], images: Collection[Path], path: Path) -> dict[str, list[Path]]:
-    """Return the images among the files of each split, in order.
-
-    Args:
-        parts: Files by split, as `laid_out` gives them, pictures of other kinds among them.
-        images: Those that are read.
-        path: What they are relative to, for messages.
-
-    Raises:
-        DataError: A split has none.
-    """
-    kept = {part: sorted(file for file in inside if file in images) for part, inside in parts.items()}
-    bare = next((part for part, files in kept.items() if not files), None)
-    if bare is not None:
-        odd = min(parts[bare])
-        raise DataError(f"{path}: expected images that can be read for {bare}, found such as {odd} alone; convert them")
-    return kept
+def _without_wrapper(inside: Inside, path: Path) -> Inside:
+    """Return files without the one folder that holds all of them, where this is divided."""
+    tops, below = _tops(inside), _below(inside)
+    if len(tops) != 1 or len(below) < len(inside) or part_of(*tops) or not _parts(_tops(below), path / min(tops)):
+        return inside
+    return below
 
 
 def _divided_classes(inside: Inside, path: Path) -> dict[str, Inside]:
     """Return the files of each split where every class is divided, as in cat/train and cat/test; {} elsewhere."""
-    found: dict[str, dict[Path, Path]] = {}
     divided = {}
     for top in sorted(_tops(inside)):
-        below = _under(inside, top)
-        speaking = [name for name in _tops(below) if _speaks(name)]
-        parts = _parts(_tops(below), path / top) if 2 * len(speaking) > len(_tops(below)) else {}
-        divided[top] = bool(parts)
-        for name, part in _checked(parts, below, path / top) if parts else ():
-            found.setdefault(part, {}).update({f: Path(top) / rest for f, rest in _under(below, name).items()})
-    if found and not all(divided.values()):
-        whole = min(top for top, has in divided.items() if not has)
+        names = _tops(_under(inside, top))
+        if 2 * sum(map(_speaks, names)) > len(names):
+            divided[top] = _parts(names, path / top)
+    whole = sorted(_tops(inside) - {*divided})
+    if divided and whole:
         raise DataError(
-            f"{path}: expected every folder to be divided as {max(divided, key=divided.__getitem__)} is, found"
-            f" {whole} without splits; give each the same ones"
+            f"{path}: expected every folder to be divided as {min(divided)} is, found {whole[0]} without splits; give"
+            " each the same ones"
         )
+    found: dict[str, dict[Path, Path]] = {}
+    for top, parts in divided.items():
+        below = _under(inside, top)
+        for name, part in _checked(parts, below, path / top):
+            found.setdefault(part, {}).update({file: Path(top, rest) for file, rest in _under(below, name).items()})
     return dict(found)
 
 
@@ -215,13 +201,18 @@ def _parts(names: Collection[str], path: Path) -> dict[str, str]:
             f"{path}: expected folders named train, validation and test, or none of a split, found {_listed(odd)},"
             " which cannot be told apart; rename them, or if they are classes name all by `classes`"
         )
-    if not parts:
-        return {}
-    for part in PARTS:
-        alike = [name for name in parts if parts[name] == part]
-        if len(alike) > 1:
-            raise DataError(f"{path}: expected one folder for {part}, found {_listed(alike)}; merge or move them")
-    if "train" not in parts.values():
+    if parts:
+        _check_complete(parts, others, path)
+    return parts
+
+
+def _check_complete(parts: Mapping[str, str], others: Collection[str], path: Path) -> None:
+    """Refuse two folders for one split, none for training, and a single one beside what may be classes."""
+    alike = {part: [name for name in parts if parts[name] == part] for part in PARTS}
+    twice = next((part for part, same in alike.items() if len(same) > 1), None)
+    if twice is not None:
+        raise DataError(f"{path}: expected one folder for {twice}, found {_listed(alike[twice])}; merge or move them")
+    if not alike["train"]:
         raise DataError(
             f"{path}: expected a folder train beside {_listed(parts)}, found {_listed(others) or 'none'}; add it, or if"
             " they are classes name all by `classes`"
@@ -231,7 +222,6 @@ def _parts(names: Collection[str], path: Path) -> dict[str, str]:
             f"{path}: expected either splits or classes, found {_listed(parts)} beside {_listed(others)}; name all by"
             " `classes` if they are classes, else move the others away"
         )
-    return parts
 
 
 def _checked(parts: Mapping[str, str], inside: Inside, path: Path) -> Iterable[tuple[str, str]]:
