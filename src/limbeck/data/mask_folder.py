@@ -15,47 +15,60 @@ from torch import Tensor
 
 from limbeck.data.base import Data, Images, InMemory, Split, taken, to_float
 from limbeck.data.image_files import decode_all, existing, glimpse, opened
-from limbeck.data.masks import Bytes, MaskCode, Masks, fitted, marked, opened_mask, paired, same_size
+from limbeck.data.mask_census import known, named, occurring
+from limbeck.data.mask_labels import named_classes
+from limbeck.data.mask_layout import Layout, Masks, masked_parts
+from limbeck.data.masks import Bytes, MaskCode, fitted, marked, opened_mask, same_size
 from limbeck.data.pixels import PLAIN, Reading, check_depth
-from limbeck.data.splits import Divided, check_images, split_folders
+from limbeck.data.splits import Divided, check_images
 from limbeck.errors import DataError, RecipeError, nearest
 from limbeck.types import VOID, Batch
 
 
 @final
 class MaskFolder(Data):
-    """Images in the subfolder `images`, and their masks, of the same names up to the ending, in `masks`.
+    """Images in the subfolder `images`, and their masks, of the same names up to the ending or a suffix, in `masks`.
 
-    A mask is a grey or palette image whose values are class numbers, or any image whose colours stand for classes
-    (`colours`), or one file for each class, `masks/<class>/<name>.png`, not zero where that class is; where several
-    classes mark a pixel, the last in the order of `classes` counts. Folders for training, validation and test are known
-    as in `ImageFolder`, each with `images` and `masks`, or each in both of these; a split without a folder is held out
-    of the training images as there, by the SHA-256 of the image's path.
+    PASCAL VOC's and other usual layouts are known too, see `Layout`. A mask is a grey or palette image, or an array of
+    NumPy (H, W), whose values are class numbers, or any image whose colours stand for classes (`colours`), or one file
+    for each class, `masks/<class>/<name>.png`, not zero where that class is; where several classes mark a pixel, the
+    last in the order of `classes` counts. Values that stand for other classes, such as 0 and 255, are said by `values`:
+    a class that no training mask has is an error, unless it is named in `absent`.
+
+    A photograph is turned as its EXIF orientation says, a mask as its own does. So a mask without that tag belongs to
+    the photograph as it is seen upright, which is what annotation tools show.
+
+    Folders for training, validation and test are known as in `ImageFolder`, each with `images` and `masks`, or each in
+    both of these; a split without a folder is held out of the training images as there, by the SHA-256 of the image's
+    path.
 
     Args:
         path: The folder; a relative one is looked for here, then in the data root.
-        classes: Names of the classes, in order of their numbers.
+        classes: Names of the classes, in order of their numbers; or a JSON file of them, as {"0": "sky", "7": "road"},
+            or as a list with `name` and perhaps `id` or `color`, which are then `values` or `colours`.
         size: Height and width that images and masks are brought to, or one side for both: what is too long for
             that shape is cut off on both ends, then images are resized with a bicubic kernel and masks to the nearest
             pixel.
         channels: 3 for RGB, 1 for grey.
         rest: With one file a class, the class of the pixels that none marks; null: they are void.
         name: What results are filed under; null for the folder's name.
-        options: `values`, `colours`, `void` and `void_colours`, which say what a mask holds: see `MaskCode`;
-            `streaming`, `validation` and `test`: see `Divided`; `bits`, `bands` and `largest`: see `Reading`.
+        options: `values`, `colours`, `void`, `void_colours` and `absent`, which say what masks hold: see `MaskCode`;
+            `images`, `masks` and `suffix`: see `Layout`; `streaming`, `validation` and `test`: see `Divided`; `bits`,
+            `bands` and `largest`: see `Reading`.
 
     Raises:
         DataError: The folder is missing or empty, an image has no mask or a mask no image; on reading, a file is
-            damaged, of the wrong size, or has labels that stand for nothing.
+            damaged, of the wrong size, or has labels that stand for nothing; or the training masks lack a class, or
+            those of a split are void alone.
         RecipeError: An argument that cannot be used.
     """
 
-    passes_on: ClassVar[tuple[type, ...]] = (MaskCode, Divided, Reading)
+    passes_on: ClassVar[tuple[type, ...]] = (MaskCode, Layout, Divided, Reading)
 
     def __init__(
         self,
         path: str,
-        classes: Sequence[str],
+        classes: Sequence[str] | str,
         size: int | tuple[int, int] = 256,
         channels: int = 3,
         *,
@@ -65,27 +78,27 @@ class MaskFolder(Data):
     ) -> None:
         height, width = (size, size) if isinstance(size, int) else size
         check_images(self, channels, height, width)
-        divided, self.reading = taken(Divided, options), taken(Reading, options)
+        divided, layout, self.reading = taken(Divided, options), taken(Layout, options), taken(Reading, options)
         divided.check(self)
         self.reading.check("MaskFolder.")
+        self.path = existing(path)
+        names, told = named_classes(classes, self.path)
+        if "values" not in options and "colours" not in options:
+            options |= told
         try:
-            self.code = MaskCode(classes, **options)
+            self.code = MaskCode(names, **options)
         except RecipeError as error:
             raise RecipeError(f"MaskFolder.{error}") from None
-        self.path, self.rest = existing(path), _number(rest, classes)
+        self.rest = _number(rest, names)
         self.name = name or self.path.resolve().name
-        self.image_shape, self.mask_classes = (channels, height, width), tuple(classes)
-        self._masks: dict[Path, Masks] = {}
-        found: dict[str, list[Path]] = {}
-        for part, (images, labels) in split_folders(self.path, "images", "masks").items():
-            masks = paired(images, labels, self.path, self.mask_classes)
-            self._masks |= masks
-            found[part] = list(masks)
+        self.image_shape, self.mask_classes = (channels, height, width), names
+        parts = masked_parts(self.path, layout, names)
+        self._masks = {image: masks for part in parts.values() for image, masks in part.items()}
         if rest is not None and any("" in masks for masks in self._masks.values()):
             raise RecipeError("MaskFolder.rest: expected one mask file a class, found one of all classes; leave it out")
         check_depth([self.path / image for image in self._masks], self.reading)
         self.streaming = divided.streams(len(self._masks) * (channels + 1) * height * width)
-        self._files = divided.split(found)
+        self._files = divided.split({part: list(masks) for part, masks in parts.items()})
         self._splits: dict[Split, Images] = {}
 
     def split(self, name: Split) -> Images:
@@ -97,8 +110,33 @@ class MaskFolder(Data):
             first = next(iter(self._masks.values())).get("")
             given = self.path, files, self.image_shape, self.code
             images = MaskedFiles(*given, rest=self.rest, like=first, reading=self.reading)
-            self._splits[name] = images if self.streaming else images.in_memory()
+            held = images if self.streaming else images.in_memory()
+            self._check_classes(held, name)
+            self._splits[name] = held
         return self._splits[name]
+
+    def _check_classes(self, images: Images, split: Split) -> None:
+        """Refuse a split whose masks are void alone, and training masks that lack a class."""
+        wanted = self.code.wanted if split == "train" else set()
+        found = occurring(images, lambda seen: known(seen) and wanted <= seen)
+        if not known(found):
+            raise DataError(f"{self.path}: expected classes in the {split} masks, found void alone{self._way(found)}")
+        if not wanted <= found:
+            missing, way = named(wanted - found, self.mask_classes), self._way(found)
+            raise DataError(
+                f"{self.path}: expected every class in the {split} masks, found no pixel of {missing}{way}, or"
+                " if it is known to be missing name it in `absent`"
+            )
+
+    def _way(self, found: set[int]) -> str:
+        """Return how to mend what masks are taken for."""
+        values = [value for value, number in self.code.known.items() if number == VOID]
+        if self.code.by_colour:
+            return "; check `colours` and `void_colours`"
+        if VOID in found and values == [VOID]:
+            own = [value for value, number in self.code.known.items() if number in found - {VOID}]
+            return f"; {VOID} is taken for void: if it is a class, say which value is which, as values: {[*own, VOID]}"
+        return "; say by `values` which value is which class, and by `void` which are none"
 
 
 def _number(rest: str | None, classes: Sequence[str]) -> int:

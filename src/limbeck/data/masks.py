@@ -1,10 +1,10 @@
-"""Files that tell the class of every pixel: how they are read and found, and what may be wrong with them."""
+"""Files that tell the class of every pixel: how they are read, and what may be wrong with them."""
 
 from __future__ import annotations
 
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from limbeck.data.image_files import list_images, planes
+from limbeck.data.image_files import planes
 from limbeck.data.pixels import LARGEST, image_file
-from limbeck.errors import DataError, RecipeError, nearest
+from limbeck.errors import DataError, RecipeError, nearest, require
 from limbeck.types import VOID
 
 Rgb = tuple[int, int, int]
 Bytes = NDArray[np.uint8]
-Masks = dict[str, Path]  # the mask files of an image by class; "" for one file of all classes
 
 
 class MaskCode:
@@ -32,6 +31,8 @@ class MaskCode:
         colours: The colour [red, green, blue], 0..255, of each class; null for masks that hold values.
         void: Values that stand for no class; null for 255, unless `values` has it.
         void_colours: Colours that stand for no class.
+        absent: Classes that no training mask need have. Any other that none has is an error: often its value is taken
+            for void, or is that of another class.
 
     Raises:
         RecipeError: The arguments do not go together.
@@ -45,6 +46,7 @@ class MaskCode:
         colours: Sequence[Rgb] | None = None,
         void: Sequence[int] | None = None,
         void_colours: Sequence[Rgb] = (),
+        absent: Sequence[str] = (),
     ) -> None:
         if not 0 < len(set(classes)) == len(classes) <= VOID:
             raise RecipeError(f"classes: expected 1 to {VOID} different names, found {list(classes)}")
@@ -52,7 +54,10 @@ class MaskCode:
             raise RecipeError("void_colours: expected `colours` for the classes too, found none")
         if colours is not None and values is not None:
             raise RecipeError("values: expected either values or colours of the classes, found both")
+        stranger = next((name for name in absent if name not in classes), None)
+        require("absent", stranger is None, "some of the classes", stranger, nearest(str(stranger), classes))
         self.classes, self.by_colour = tuple(classes), colours is not None
+        self.wanted = {number for number, name in enumerate(classes) if name not in absent}
         if colours is not None:
             own, none = [*map(_packed, colours)], [*map(_packed, void_colours)]
         else:
@@ -85,7 +90,9 @@ class MaskCode:
         found = np.unique(codes)
         odd = next((code for code in found.tolist() if code not in self.known), None)
         if odd is not None:
-            raise DataError(f"{file}: expected {self._expected()}, found {_unpacked(odd) if self.by_colour else odd}")
+            shown, own = (_unpacked(odd), "colours") if self.by_colour else (odd, "values")
+            way = f"say by `{own}` which class it is, or by `void{'_colours' * self.by_colour}` that it is none"
+            raise DataError(f"{file}: expected {self._expected()}, found {shown}; {way}")
         numbers = np.array([self.known[code] for code in found.tolist()], np.uint8)
         return numbers[np.searchsorted(found, codes)]
 
@@ -119,12 +126,42 @@ def _void(values: Sequence[int]) -> list[int]:
 def opened_mask(file: Path | zipfile.Path, largest: int = LARGEST) -> Image.Image:
     """Return a mask file of at most so many pixels, perhaps in an archive, with the values that it stores.
 
+    An image is turned as its own EXIF orientation says. One without that tag stays as it is: most annotation tools show
+    a photograph upright and write what was drawn there. An array of NumPy (.npy) is (H, W) of whole numbers, or
+    (H, W, 3) of colours, uint8.
+
     Raises:
-        DataError: It cannot be read or decoded, or is too large.
+        DataError: It cannot be read or decoded, is too large, or is no mask.
     """
+    if file.suffix.lower() == ".npy":
+        return _of_array(file, largest)
     with image_file(file, largest) as mask:
         mask.load()
-        return mask
+        return ImageOps.exif_transpose(mask)
+
+
+def _of_array(file: Path | zipfile.Path, largest: int) -> Image.Image:
+    """Return the array of a file as an image."""
+    try:
+        with file.open("rb") as stream:
+            values = np.load(stream, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{file}: cannot be read as an array ({error}); save it again by numpy.save") from error
+    if values.dtype == np.uint8 and values.ndim == 3 and values.shape[2] == 3 and values.size:
+        return Image.fromarray(values)
+    if values.ndim != 2 or values.dtype.kind not in "iub" or not values.size:
+        raise DataError(
+            f"{file}: expected an array (H, W) of whole numbers, found {values.shape} of {values.dtype}; save the"
+            " number of each pixel's class"
+        )
+    if values.size > largest:
+        raise DataError(
+            f"{file}: expected at most {largest} pixels, found {values.shape}; if you trust it set `largest`"
+        )
+    low, high = int(values.min()), int(values.max())
+    if not -(2**31) <= low <= high < 2**31:
+        raise DataError(f"{file}: expected values of 32 bits, found {low}..{high}")
+    return Image.fromarray(values.astype(np.int32))
 
 
 def blurred_classes(labels: Image.Image, colours: Sequence[Rgb], plain: float = 40.0, reach: int = 2) -> Bytes:
@@ -161,9 +198,11 @@ def marked(mask: Image.Image) -> NDArray[np.bool_]:
 def same_size(image: Image.Image, mask: Image.Image, file: Path | zipfile.Path) -> None:
     """Raise DataError, naming the mask's `file`, unless a mask has the size of its image."""
     if image.size != mask.size:
+        exchanged = mask.size == image.size[::-1]
+        way = "; turn it as the EXIF orientation of its image says, or give it that tag" if exchanged else ""
         raise DataError(
             f"{file}: expected a mask of {image.width}x{image.height} pixels as its image has, found"
-            f" {mask.width}x{mask.height}"
+            f" {mask.width}x{mask.height}{way}"
         )
 
 
@@ -177,83 +216,6 @@ def fitted(image: Image.Image, classes: Bytes, size: tuple[int, int], channels: 
     smooth = ImageOps.fit(image, sides, Image.Resampling.BICUBIC)
     hard = ImageOps.fit(Image.fromarray(classes), sides, Image.Resampling.NEAREST)
     return planes(smooth, channels), np.array(hard)
-
-
-def paired(image_folder: Path, mask_folder: Path, base: Path, classes: Sequence[str]) -> dict[Path, Masks]:
-    """Return the mask files in one folder of every image in another, all relative to `base`.
-
-    Raises:
-        DataError: There are no images, one has no mask, or a mask has no image.
-    """
-    images, masks = _listed(image_folder), _listed(mask_folder)
-    own = _by_stem(images, image_folder)
-    within, tops = {*map(_top, images)} - {""}, {*map(_top, masks)}
-    found: dict[Path, Masks] = {stem: {} for stem in own}
-    if "" not in tops and tops & set(classes) and not tops & within:  # one file a class
-        for top in sorted(tops):
-            _add_class(found, top, masks, mask_folder, classes)
-    else:
-        _add(found, "", _by_stem(masks, mask_folder), mask_folder)
-    _check_all_masked(image_folder, mask_folder, [own[stem] for stem, some in found.items() if not some])
-    return {
-        (image_folder / own[stem]).relative_to(base): {n: f.relative_to(base) for n, f in some.items()}
-        for stem, some in found.items()
-    }
-
-
-def _check_all_masked(image_folder: Path, mask_folder: Path, bare: Sequence[Path]) -> None:
-    """Refuse images without a mask."""
-    if bare:
-        raise DataError(
-            f"{image_folder / bare[0]}: expected its mask {mask_folder / bare[0].stem}.*, found none{_more(bare)}"
-        )
-
-
-def _add_class(found: dict[Path, Masks], top: str, masks: Sequence[Path], folder: Path, classes: Sequence[str]) -> None:
-    """Add the masks in the folder `top` of a class to those of the images."""
-    if top not in classes:
-        raise DataError(
-            f"{folder / top}: expected a folder of the class {', '.join(classes)}, found {top!r}{nearest(top, classes)}"
-        )
-    inner = _by_stem([file.relative_to(top) for file in masks if file.parts[0] == top], folder / top)
-    _add(found, top, inner, folder / top)
-
-
-def _listed(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder.parent}: expected subfolders images and masks, found no {folder.name}")
-    files = list_images(folder, folder)
-    if not files:
-        raise DataError(f"{folder}: expected images, found none")
-    return files
-
-
-def _top(file: Path) -> str:
-    """Return the first folder of a relative path, or ""."""
-    return file.parts[0] if len(file.parts) > 1 else ""
-
-
-def _by_stem(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """Return files by their path without the ending."""
-    found: dict[Path, Path] = {}
-    for file in files:
-        twin = found.setdefault(file.with_suffix(""), file)
-        if twin != file:
-            raise DataError(f"{folder / file}: expected one file of this name, found {twin.name} too; remove one")
-    return found
-
-
-def _add(found: dict[Path, Masks], name: str, masks: Mapping[Path, Path], folder: Path) -> None:
-    """Add the masks of a class, by stem, to those of the images."""
-    stray = [file for stem, file in masks.items() if stem not in found]
-    if stray:
-        raise DataError(f"{folder / stray[0]}: expected an image of this name, found none{_more(stray)}")
-    for stem, file in masks.items():
-        found[stem][name] = folder / file
-
-
-def _more(files: Sequence[Path]) -> str:
-    return f" (and {len(files) - 1} more)" if len(files) > 1 else ""
 
 
 def _packed(colour: Rgb) -> int:

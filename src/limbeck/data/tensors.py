@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from limbeck.data.base import Data, InMemory, Split, to_float
+from limbeck.data.mask_census import named
 from limbeck.data.ranges import SIGNED, check_values, checked_range, signed
 from limbeck.errors import DataError, RecipeError, require
+from limbeck.ground.progress import say_once
 from limbeck.ground.randomness import generator
 from limbeck.types import VOID, Batch
 
@@ -64,6 +66,8 @@ class TensorImages(Data):
         self.image_shape = (image.shape[1], image.shape[2], image.shape[3])
         self.classes = _classes("labels", label, (count,), classes)
         self.mask_classes = _classes("masks", mask, (count, *shape[1:]), classes, VOID)
+        if mask is not None:
+            _check_occurring(mask, self.mask_classes, told=classes is not None)
         if target is not None:
             _check_pixels("targets", target, count)
             check_values("TensorImages.target", [target], self.image_range, WAY)
@@ -160,6 +164,24 @@ def _classes(
     if names is not None and highest >= len(names):
         raise DataError(f"TensorImages: expected {what} below {len(names)}, the number of classes, found {highest}")
     return tuple(map(str, range(highest + 1))) if names is None else tuple(names)
+
+
+def _check_occurring(mask: Tensor, classes: Sequence[str], *, told: bool) -> None:
+    """Refuse masks that lack a class where nobody named them, or that leave nothing to tell apart; else say it.
+
+    Masks of 0 and 255, which is void, are of one class.
+    """
+    found = set(mask.unique().tolist()) - {VOID}
+    missing = set(range(len(classes))) - found
+    if not missing:
+        return
+    what = f"found no pixel of {named(missing, classes)}"
+    if not told or len(found) == 1:
+        raise DataError(
+            f"TensorImages: expected masks with every class, {what}; number them from 0 without gaps ({VOID} is void)"
+            f"{'' if told else ', or name all in `classes`'}"
+        )
+    say_once(f"TensorImages: {what} in the masks; {VOID} is void")
 
 
 def _highest(what: str, number: Tensor, shape: tuple[int, ...], void: int | None) -> int:

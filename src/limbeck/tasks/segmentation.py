@@ -13,7 +13,9 @@ from limbeck.attacks.base import Attack, loss_and_gradient
 from limbeck.attacks.objectives import cross_entropy
 from limbeck.baselines.base import EdgeDetector, Fitted
 from limbeck.data.base import Data, Split
+from limbeck.data.mask_census import named
 from limbeck.errors import DataError, RecipeError
+from limbeck.ground.progress import say_once
 from limbeck.ground.randomness import generator
 from limbeck.losses.base import LogitLoss
 from limbeck.losses.kd import Kd
@@ -42,7 +44,8 @@ SHOWN, COLUMNS = 6, 3  # images in the report, and how many stand in a row
 class Segmentation(Task):
     """Images in, a class for every pixel out. It draws nothing. Void pixels count in no metric.
 
-    * `miou`: the mean over classes of intersection over union, from the pixels of all images together.
+    * `miou`: the mean over classes of intersection over union, from the pixels of all images together. A class that no
+      mask has counts only where it is predicted, as 0; such classes are said.
     * `pixel_accuracy`: the share of pixels whose class is right.
     * `boundary_f1`: how well the borders of each class are met (Csurka et al. 2013).
     * `edge_f1`: how well the borders between classes are met, whatever the classes; all that edge detectors have.
@@ -152,6 +155,7 @@ class Segmentation(Task):
             if teacher is not None:
                 alike = found == self._classes(teacher, image, mask, data)
                 same.append(alike.double().where(mask != VOID, torch.nan).nanmean((1, 2)))
+        _tell_absent(confusion, data, split)
         metrics = {
             "miou": mean_iou(confusion),
             "pixel_accuracy": pixel_accuracy(confusion),
@@ -232,6 +236,15 @@ class Segmentation(Task):
             changed = self.attack(lambda image, y=target: cross_entropy(network(image), y), x, drawn)  # type: ignore[misc]
             confusion += pixel_confusion(self._classes(network, changed.cpu(), mask, data), mask, classes)
         return mean_iou(confusion)
+
+
+def _tell_absent(confusion: Tensor, data: Data, split: Split) -> None:
+    """Say once which classes no true mask has that was measured: a mean over classes is without them."""
+    absent = set((confusion.sum(1) == 0).nonzero()[:, 0].tolist())
+    if absent:
+        missing = named(absent, data.mask_classes)
+        rule = "it counts in miou only where it is predicted"
+        say_once(f"{data.name}: no {split} mask that is measured has a pixel of {missing}; {rule}")
 
 
 def _parts(data: Data, split: Split, most: int) -> Iterator[tuple[Tensor, Tensor]]:

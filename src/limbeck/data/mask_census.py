@@ -1,0 +1,52 @@
+"""Which classes the masks of a split have: one that was announced and never occurs is most often a mistaken value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from limbeck.data.base import Images, InMemory
+from limbeck.ground.randomness import generator
+from limbeck.types import VOID
+
+CHUNK = 16  # masks at a time
+
+
+def occurring(images: Images, enough: Callable[[set[int]], bool]) -> set[int]:
+    """Return the classes, and `VOID`, of masks, read in a mixed order until there is `enough` of them.
+
+    So only a class that never occurs costs a look at all masks.
+
+    Raises:
+        DataError: A mask that was looked at is damaged.
+    """
+    found: set[int] = set()
+    for masks in _masks(images):
+        found |= set(masks.unique().tolist())
+        if enough(found):
+            break
+    return found
+
+
+def named(numbers: Sequence[int] | set[int], classes: Sequence[str]) -> str:
+    """Return the names of classes: at most six, and how many more there are."""
+    names = [classes[number] for number in sorted(numbers)]
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def known(found: set[int]) -> bool:
+    """Return whether any class but void was found."""
+    return bool(found - {VOID})
+
+
+def _masks(images: Images) -> Iterator[Tensor]:
+    """Yield the masks (N, H, W) of some samples after others."""
+    order = torch.randperm(len(images), generator=generator("mask census"))
+    for part in order.split(CHUNK):
+        if isinstance(images, InMemory):
+            assert images.mask is not None
+            yield images.mask[part]
+        else:
+            yield images.read(part).need("mask", "masks")
