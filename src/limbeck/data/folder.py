@@ -33,7 +33,8 @@ class ImageFolder(Data):
         channels: 3 for RGB, 1 for grey.
         by_class: Whether subfolders are classes; null: when every image lies in a subfolder. Without classes all
             images below the folder are taken.
-        classes: The names of all classes in the order of their numbers, which is then theirs; null for the order above.
+        classes: The names of all classes in the order in which they are numbered; null for the order above. Folders of
+            these names are no splits.
         name: What results are filed under; null for the folder's name.
         options: `streaming`, `validation` and `test`: see `Divided`; `bits`, `bands` and `largest`: see `Reading`.
 
