@@ -87,12 +87,12 @@ class ImageFolder(Data):
         They are as is wanted, or when every image lies in one.
         """
         inside = {file: within for some in parts.values() for file, within in some.items()}
-        stray = next((file for file in inside if file in images and len(inside[file].parts) < 2), None)
+        stray = next((file for file in inside if file in images and len(inside[file]) < 2), None)
         if wanted and stray:
             raise DataError(f"{self.path / stray}: expected every image in the subfolder of its class; move it there")
         if wanted is False or stray:
             return {}
-        return {file: within.parts[0] for file, within in inside.items() if len(within.parts) > 1}
+        return {file: within[0] for file, within in inside.items() if len(within) > 1}
 
     def _ordered(self, found: set[str], wanted: Sequence[str] | None) -> tuple[str, ...]:
         """Return the classes that have images in order of their numbers: as is wanted, or as their names say.
