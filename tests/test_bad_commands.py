@@ -529,7 +529,7 @@ DISTILL: dict[str, tuple[dict[str, Any], str]] = {
     "unknown loss": ({"weights": {"student.ouput": 1.0}}, "student.ouput: no such loss .did you mean 'student.output'"),
     "negative weight": ({"weights": {"student.output": -1.0}}, "student.output: weight: .* number of at least 0"),
     "floats out of range": ({"data": torch.full((64, 3, 8, 8), 255.0)}, r"float images in \[-1, 1\], found 255..255"),
-    "images of NaN": ({"data": torch.full((64, 3, 8, 8), torch.nan)}, r"float images in \[-1, 1\], found nan"),
+    "images of NaN": ({"data": torch.full((64, 3, 8, 8), torch.nan)}, r"finite float images, found NaN"),
     "images of int64": ({"data": torch.zeros(64, 3, 8, 8, dtype=torch.int64)}, r"uint8 .* found torch.int64"),
     "no channel": ({"data": torch.zeros(64, 8, 8)}, r"images \(N, C, H, W\), found a tensor of shape \(64, 8, 8\)"),
     "no images": ({"data": torch.zeros(0, 3, 8, 8)}, r"images \(N, C, H, W\), found .*\(0, 3, 8, 8\)"),

@@ -282,6 +282,7 @@ OTHERS: dict[str, tuple[Callable[[Path], Any], str, dict[str, set[str]] | str]] 
         in_parts("images/trn", "images/val"),
     ),
     "masks of other splits": (masked, "images/train masks/train images/val", "masks with the splits of images"),
+    "no masks at all": (masked, "images/train images/val", "expected masks with the splits of images: train, val"),
     "masks, a class named train": (masked, "images masks/train masks/b", "folder of the class a, b, found 'train'"),
     "masks, odd": (masked, "train_a/images train_b/images", "which cannot be told apart"),
     "photographs of a split": (lambda folder: PhotoSet(str(folder / "test")), "train test", {}),

@@ -33,7 +33,8 @@ class ImageFolder(Data):
         channels: 3 for RGB, 1 for grey.
         by_class: Whether subfolders are classes; null: when every image lies in a subfolder. Without classes all
             images below the folder are taken.
-        classes: The names of all classes in the order of their numbers, which is then theirs; null for the order above.
+        classes: The names of all classes in the order in which they are numbered; null for the order above. Folders of
+            these names are no splits.
         name: What results are filed under; null for the folder's name.
         options: `streaming`, `validation` and `test`: see `Divided`; `bits`, `bands` and `largest`: see `Reading`.
 
@@ -86,12 +87,12 @@ class ImageFolder(Data):
         They are as is wanted, or when every image lies in one.
         """
         inside = {file: within for some in parts.values() for file, within in some.items()}
-        stray = next((file for file in inside if file in images and len(inside[file].parts) < 2), None)
+        stray = next((file for file in inside if file in images and len(inside[file]) < 2), None)
         if wanted and stray:
             raise DataError(f"{self.path / stray}: expected every image in the subfolder of its class; move it there")
         if wanted is False or stray:
             return {}
-        return {file: within.parts[0] for file, within in inside.items() if len(within.parts) > 1}
+        return {file: within[0] for file, within in inside.items() if len(within) > 1}
 
     def _ordered(self, found: set[str], wanted: Sequence[str] | None) -> tuple[str, ...]:
         """Return the classes that have images in order of their numbers: as is wanted, or as their names say.

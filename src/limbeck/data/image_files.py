@@ -228,7 +228,7 @@ def survey(folder: Path, base: Path) -> tuple[list[Path], list[Path]]:
     return sorted(images), sorted(aside)
 
 
-def readable(parts: Mapping[str, Mapping[Path, Path]], images: Collection[Path], path: Path) -> dict[str, list[Path]]:
+def readable(parts: Mapping[str, Collection[Path]], images: Collection[Path], path: Path) -> dict[str, list[Path]]:
     """Return the images among the files of each split, in order.
 
     Args:

@@ -28,7 +28,7 @@ MASKS = frozenset(
 )
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of trainA, Test_images, VAL2017
 
-Inside = Mapping[Path, Path]  # files, each with its path without the folders of splits and of kinds
+Inside = Mapping[Path, tuple[str, ...]]  # files, each with the parts of its path in its split
 MEMORY = 2**30  # bytes of decoded images up to which a folder is held in memory
 
 
@@ -148,7 +148,7 @@ def laid_out(files: Iterable[Path], path: Path, classes: Collection[str] = ()) -
     Raises:
         DataError: Folders look like splits, and it is not clear of what.
     """
-    inside = _images_alone({file: file for file in files}, path)
+    inside = _images_alone({file: file.parts for file in files}, path)
     if _tops(inside) <= set(classes):
         return {"all": inside}
     inside = _without_wrapper(inside, path)
@@ -168,22 +168,26 @@ def _without_wrapper(inside: Inside, path: Path) -> Inside:
 
 def _divided_classes(inside: Inside, path: Path) -> dict[str, Inside]:
     """Return the files of each split where every class is divided, as in cat/train and cat/test; {} elsewhere."""
+    groups: dict[str, dict[Path, tuple[str, ...]]] = {}  # in one pass: ImageNet has a thousand classes
+    for file, within in inside.items():
+        if len(within) > 1:
+            groups.setdefault(within[0], {})[file] = within[1:]
     divided = {}
-    for top in sorted(_tops(inside)):
-        names = _tops(_under(inside, top))
+    for top, below in groups.items():
+        names = _tops(below)
         if 2 * sum(map(_speaks, names)) > len(names):
             divided[top] = _parts(names, path / top)
-    whole = sorted(_tops(inside) - {*divided})
+    whole = sorted({*groups} - {*divided})
     if divided and whole:
         raise DataError(
             f"{path}: expected every folder to be divided as {min(divided)} is, found {whole[0]} without splits; give"
             " each the same ones"
         )
-    found: dict[str, dict[Path, Path]] = {}
+    found: dict[str, dict[Path, tuple[str, ...]]] = {}
     for top, parts in divided.items():
-        below = _under(inside, top)
-        for name, part in _checked(parts, below, path / top):
-            found.setdefault(part, {}).update({file: Path(top, rest) for file, rest in _under(below, name).items()})
+        for name, part in _checked(parts, groups[top], path / top):
+            inner = _under(groups[top], name)
+            found.setdefault(part, {}).update({file: (top, *rest) for file, rest in inner.items()})
     return dict(found)
 
 
@@ -226,10 +230,12 @@ def _check_complete(parts: Mapping[str, str], others: Collection[str], path: Pat
 
 def _checked(parts: Mapping[str, str], inside: Inside, path: Path) -> Iterable[tuple[str, str]]:
     """Return the names and parts, after saying which files are in none of them."""
-    stray = [within for within in inside.values() if len(within.parts) < 2 or within.parts[0] not in parts]
+    stray = [within for within in inside.values() if len(within) < 2 or within[0] not in parts]
     if stray:
         more = f" and {len(stray) - 1} more" if len(stray) > 1 else ""
-        say_once(f"{path}: {min(stray)}{more} left aside, as no folder of a split has them ({_listed(parts)})")
+        say_once(
+            f"{path}: {'/'.join(min(stray))}{more} left aside, as no folder of a split has them ({_listed(parts)})"
+        )
     return parts.items()
 
 
@@ -252,17 +258,17 @@ def _images_alone(inside: Inside, path: Path) -> Inside:
 
 def _tops(inside: Inside) -> set[str]:
     """Return the names of the first folders."""
-    return {within.parts[0] for within in inside.values() if len(within.parts) > 1}
+    return {within[0] for within in inside.values() if len(within) > 1}
 
 
 def _below(inside: Inside) -> Inside:
     """Return the files that are in a folder, each with its path in it."""
-    return {file: Path(*within.parts[1:]) for file, within in inside.items() if len(within.parts) > 1}
+    return {file: within[1:] for file, within in inside.items() if len(within) > 1}
 
 
 def _under(inside: Inside, top: str) -> Inside:
     """Return the files in the folder `top`, each with its path in it."""
-    return _below({file: within for file, within in inside.items() if within.parts[0] == top})
+    return _below({file: within for file, within in inside.items() if within[0] == top})
 
 
 def _words(name: str) -> list[str]:
