@@ -224,7 +224,9 @@ def compared(name: str, content: bytes | None, *words: str) -> Command:
 WORDS = [
     says("rnu tiny.yaml", "invalid choice: 'rnu' (did you mean 'run'?)", "see limbeck --help"),
     says("run", "required: recipe", "see limbeck run --help"),
-    says("run tiny.yaml --sedes 3", "unrecognized arguments: --sedes 3", "see limbeck run --help"),
+    says(
+        "run tiny.yaml --sedes 3", "unrecognized arguments: --sedes (did you mean --seeds?)", "see limbeck run --help"
+    ),
     says("run tiny.yaml --seeds", "--seeds: expected one argument"),
     says("run tiny.yaml --seeds many", "--seeds: expected a whole number, found 'many'"),
     says("run tiny.yaml --seeds 0", "seeds: expected a whole number of at least 1, found 0"),

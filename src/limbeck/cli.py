@@ -8,6 +8,8 @@ import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from limbeck import __version__
@@ -17,6 +19,7 @@ from limbeck.errors import LimbeckError, RecipeError, nearest
 CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
 }  # fmt: skip
+FLAG = re.compile("--?[A-Za-z]")
 DOTTED = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 
 
@@ -78,8 +81,10 @@ def _obey(words: Sequence[str]) -> None:
     options = parser.parse_args(rest)
     if options.verb is None:
         parser.print_help()
-    else:
-        VERBS[options.verb](options, changes, " ".join(["limbeck", *words]))
+        return
+    if changes and not hasattr(options, "recipe"):
+        raise RecipeError(f"--{changes[0][0]}: {options.verb} reads no recipe that it could change; leave it out")
+    VERBS[options.verb](options, changes, " ".join(["limbeck", *words]))
 
 
 def split_changes(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -95,8 +100,8 @@ def split_changes(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]
             rest.append(word)
             continue
         value = match[2] if match[2] is not None else next(waiting, None)
-        if value is None:
-            raise RecipeError(f"{word}: expected a value after it, found none")
+        if value is None or (match[2] is None and re.match("--[A-Za-z]", value)):
+            raise RecipeError(f"{word}: expected a value after it, found {value or 'none'}")
         changes.append((match[1], value))
     return rest, changes
 
@@ -109,16 +114,45 @@ class _Parser(ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse all words; the verb that does not know one says so itself."""
+        own = takewhile(FLAG.match, args) if self._subparsers else takewhile("--".__ne__, args)
+        for word in own:
+            if FLAG.match(word) and word.partition("=")[0] not in self._option_string_actions:
+                self.error(f"unrecognized arguments: {word}{self._meant(word)}")
         known, rest = super().parse_known_args(args, namespace)
         if rest:
-            self.error(f"unrecognized arguments: {' '.join(rest)}")
+            self.error(f"unrecognized arguments: {' '.join(rest)}{self._meant(rest[0])}")
         return known, rest
+
+    def _meant(self, word: str) -> str:
+        """Return what was probably meant by a word that nobody takes."""
+        name = word.lstrip("-").partition("=")[0]
+        known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        found = sorted((flag for flag in known if word[:2] == "--" and flag.startswith(f"--{name}")), key=len)[:1]
+        if any(action.dest == "recipe" for action in self._actions) and (word[0] == "-" or "=" in word):
+            found += _of_the_recipe(name)
+        found = found or get_close_matches(f"--{name}", known, n=1)
+        hint = f" (did you mean {', or '.join(found)}?)" if found else ""
+        return f"{hint}; the flags of a verb stand after it" if self._subparsers else hint
 
     def error(self, message: str) -> NoReturn:
         """Refuse the words."""
         if match := re.match(r"argument verb: invalid choice: '(.*?)' ", message):
             message = f"invalid choice: {match[1]!r}{nearest(match[1], VERBS)}; there are {', '.join(map(repr, VERBS))}"
         raise RecipeError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
+
+
+def _of_the_recipe(name: str) -> list[str]:
+    """Return the flag with dots that changes what a recipe calls so."""
+    from limbeck.recipe.sections import TrainingSection  # noqa: PLC0415 (torch is heavy)
+
+    if "." in name:
+        return [f"--{name}"]
+    if name in ("data", "task", "method", "augmentation", "weighting"):
+        return [f"--{name}.class_path"]
+    if name in ("teacher", "student"):
+        return [f"--{name}.network.class_path"]
+    option = name.replace("-", "_")
+    return [f"--student.training.{option}"] if option in TrainingSection.names() else []
 
 
 def _parser() -> _Parser:
