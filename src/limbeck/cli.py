@@ -8,13 +8,13 @@ import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from itertools import takewhile
 from typing import Any, NoReturn
 
 from limbeck import __version__
 from limbeck.commands import VERBS
 from limbeck.errors import LimbeckError, RecipeError, nearest
+from limbeck.flags import meant
 
 CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
@@ -125,34 +125,16 @@ class _Parser(ArgumentParser):
 
     def _meant(self, word: str) -> str:
         """Return what was probably meant by a word that nobody takes."""
-        name = word.lstrip("-").partition("=")[0]
-        known = [flag for flag in self._option_string_actions if flag.startswith("--")]
-        found = sorted((flag for flag in known if word[:2] == "--" and flag.startswith(f"--{name}")), key=len)[:1]
-        if any(action.dest == "recipe" for action in self._actions) and (word[0] == "-" or "=" in word):
-            found += _of_the_recipe(name)
-        found = found or get_close_matches(f"--{name}", known, n=1)
-        hint = f" (did you mean {', or '.join(found)}?)" if found else ""
-        return f"{hint}; the flags of a verb stand after it" if self._subparsers else hint
+        if self._subparsers:
+            return f"{meant(word, self._option_string_actions)}; the flags of a verb stand after it"
+        reads = any(action.dest == "recipe" for action in self._actions)
+        return meant(word, self._option_string_actions, reads_recipe=reads)
 
     def error(self, message: str) -> NoReturn:
         """Refuse the words."""
         if match := re.match(r"argument verb: invalid choice: '(.*?)' ", message):
             message = f"invalid choice: {match[1]!r}{nearest(match[1], VERBS)}; there are {', '.join(map(repr, VERBS))}"
         raise RecipeError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
-
-
-def _of_the_recipe(name: str) -> list[str]:
-    """Return the flag with dots that changes what a recipe calls so."""
-    from limbeck.recipe.sections import TrainingSection  # noqa: PLC0415 (torch is heavy)
-
-    if "." in name:
-        return [f"--{name}"]
-    if name in ("data", "task", "method", "augmentation", "weighting"):
-        return [f"--{name}.class_path"]
-    if name in ("teacher", "student"):
-        return [f"--{name}.network.class_path"]
-    option = name.replace("-", "_")
-    return [f"--student.training.{option}"] if option in TrainingSection.names() else []
 
 
 def _parser() -> _Parser:
