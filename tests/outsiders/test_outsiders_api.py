@@ -81,7 +81,9 @@ def recipe_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., 
         if "latent" in changed:
             usual = {"teacher": maker(), "student": maker(), "data": LEVELS}
         with pytest.raises(Reached):
-            limbeck.distill(**{**usual, "batch": 8, "image_range": (0, 1), "accelerator": "cpu"} | changed)
+            limbeck.distill(
+                **{**usual, "batch": 8, "image_range": (0, 1), "accelerator": "cpu", "out": "runs/mine"} | changed
+            )
         assert list(tmp_path.iterdir()) == []
         return seen[-1]
 
@@ -163,8 +165,8 @@ def test_outsiders_argument_is_taken(
 
 def test_outsiders_seeds_and_folder_are_taken(recipe_of: Callable[..., Recipe]) -> None:
     assert recipe_of(seed=np.int64(7), seeds=3).seeds == (7, 8, 9)
-    assert recipe_of().seeds == (0,) and recipe_of().name == "distilled"
-    assert recipe_of(out="runs/mine/").name == "mine"
+    assert recipe_of().seeds == (0,) and recipe_of().name == "mine"
+    assert recipe_of(out="runs/yours/").name == "yours"
     assert recipe_of(control=False).controls == {}
 
 
@@ -536,7 +538,9 @@ def test_outsiders_argument_is_refused_in_a_line(
     if "latent" in given:
         usual = {"teacher": maker(), "student": maker(), "data": LEVELS}
     with pytest.raises(LimbeckError) as caught:
-        limbeck.distill(**{**usual, "batch": 8, "image_range": (0, 1), "accelerator": "cpu"} | given)  # type: ignore[arg-type]
+        limbeck.distill(
+            **{**usual, "batch": 8, "image_range": (0, 1), "accelerator": "cpu", "out": "runs/mine"} | given
+        )  # type: ignore[arg-type]
     line = str(caught.value)
     assert said in line and "\n" not in line and len(line) < 700
     assert list(tmp_path.iterdir()) == []

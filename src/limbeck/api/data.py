@@ -21,7 +21,7 @@ HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
 
 class GivenSplits(TensorImages):
-    """A user's own samples, some of whose splits were made by their owner; the others are held out for him.
+    """A user's own samples, some of whose splits were made by their owner; the others are held out.
 
     Args:
         train: Samples for training by field, as `TensorImages` takes them.
