@@ -16,7 +16,8 @@ from limbeck.api.optimizers import GivenOptimizer, Optimizers
 from limbeck.api.options import check_features, check_terms, method_of, sorted_out, task_of, weights_of
 from limbeck.api.plan import USUAL, Plan
 from limbeck.api.reading import read
-from limbeck.api.rehearsal import check_sent, take_a_step
+from limbeck.api.rehearsal import take_a_step
+from limbeck.api.sending import check_sent
 from limbeck.api.signature import with_options_of
 from limbeck.data.base import Augmentation
 from limbeck.errors import require

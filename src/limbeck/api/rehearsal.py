@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-
 import torch
 from torch import Tensor, nn
 
@@ -33,23 +31,6 @@ def take_a_step(recipe: Recipe) -> None:
             count = min(SAMPLES, arm.training.batch, len(images))
             feed = Feed(Material(images, task, kinds=data.kinds), method.draws(), seed=0, batch=count)
             _rehearse(name, arm, method, next(feed.steps(0, 1)))
-
-
-def check_sent(recipe: Recipe) -> None:
-    """Refuse what cannot be sent to other processes, where an arm is trained in several.
-
-    Raises:
-        RecipeError: Such as a function without a name, or TorchScript.
-    """
-    for name, arm in recipe.arms().items():
-        if arm.training is not None and arm.training.processes > 1:
-            try:
-                pickle.dumps((arm, recipe.teacher_of(name)))
-            except Exception as error:  # whatever the owner's objects raise
-                raise RecipeError(
-                    f"distill: processes: expected networks, terms and optimisers that can be sent to other processes,"
-                    f" found in {name} {in_a_line(error)}; use no lambda and no TorchScript, or one process"
-                ) from error
 
 
 def _assembled(arm: ArmRecipe, teacher: ArmRecipe | None) -> Method:
