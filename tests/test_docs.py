@@ -125,9 +125,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Path) -> Iter
         Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(f"photos/{i}.png")
     for kind in ("cat", "dog", "owl"):
         shutil.copytree("photos", f"pictures/{kind}")
-    images, masks = torch.rand(100, 3, 32, 32) * 2 - 1, torch.arange(100 * 32 * 32).view(100, 32, 32) % 3
+    images, masks = torch.rand(100, 3, 32, 32), torch.arange(100 * 32 * 32).view(100, 32, 32) % 3
     torch.save((images, masks), "scenes.pt")
-    torch.save((images, -images), "pairs.pt")
+    torch.save((images, 1 - images), "pairs.pt")
     shape = (PHOTOS, 1, 32, 32)
     np.savez("pairs.npz", latent=draw.normal(size=(PHOTOS, 64)), image=draw.integers(0, 256, shape, dtype=np.uint8))
     torch.save(load("my_models").Generator(width=64).state_dict(), "teacher.pth")
@@ -218,7 +218,7 @@ def test_enough_of_the_documents_runs() -> None:
     assert {"file", "recipe"} <= marked["CONTRIBUTING.md"]
     assert {"file", "run", "recipe"} <= marked["docs/getting-started.md"]
     assert {"file", "recipe"} <= marked["docs/terms.md"]
-    assert [block.kind for block in blocks(ROOT / "docs/python.md")] == ["file", *["run"] * 7]
+    assert [block.kind for block in blocks(ROOT / "docs/python.md")] == ["file", *["run"] * 8]
     assert {"file", "recipe", "teacher", "section"} == marked["docs/teachers.md"] - {""}
 
 

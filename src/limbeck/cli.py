@@ -8,15 +8,18 @@ import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from limbeck import __version__
 from limbeck.commands import VERBS
 from limbeck.errors import LimbeckError, RecipeError, nearest
+from limbeck.flags import meant
 
 CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
 }  # fmt: skip
+FLAG = re.compile("--?[A-Za-z]")
 DOTTED = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 
 
@@ -78,8 +81,10 @@ def _obey(words: Sequence[str]) -> None:
     options = parser.parse_args(rest)
     if options.verb is None:
         parser.print_help()
-    else:
-        VERBS[options.verb](options, changes, " ".join(["limbeck", *words]))
+        return
+    if changes and not hasattr(options, "recipe"):
+        raise RecipeError(f"--{changes[0][0]}: {options.verb} reads no recipe that it could change; leave it out")
+    VERBS[options.verb](options, changes, " ".join(["limbeck", *words]))
 
 
 def split_changes(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -95,8 +100,8 @@ def split_changes(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]
             rest.append(word)
             continue
         value = match[2] if match[2] is not None else next(waiting, None)
-        if value is None:
-            raise RecipeError(f"{word}: expected a value after it, found none")
+        if value is None or (match[2] is None and re.match("--[A-Za-z]", value)):
+            raise RecipeError(f"{word}: expected a value after it, found {value or 'none'}")
         changes.append((match[1], value))
     return rest, changes
 
@@ -109,10 +114,21 @@ class _Parser(ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse all words; the verb that does not know one says so itself."""
+        own = takewhile(FLAG.match, args) if self._subparsers else takewhile("--".__ne__, args)
+        for word in own:
+            if FLAG.match(word) and word.partition("=")[0] not in self._option_string_actions:
+                self.error(f"unrecognized arguments: {word}{self._meant(word)}")
         known, rest = super().parse_known_args(args, namespace)
         if rest:
-            self.error(f"unrecognized arguments: {' '.join(rest)}")
+            self.error(f"unrecognized arguments: {' '.join(rest)}{self._meant(rest[0])}")
         return known, rest
+
+    def _meant(self, word: str) -> str:
+        """Return what was probably meant by a word that nobody takes."""
+        if self._subparsers:
+            return f"{meant(word, self._option_string_actions)}; the flags of a verb stand after it"
+        reads = any(action.dest == "recipe" for action in self._actions)
+        return meant(word, self._option_string_actions, reads_recipe=reads)
 
     def error(self, message: str) -> NoReturn:
         """Refuse the words."""

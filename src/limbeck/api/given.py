@@ -1,28 +1,24 @@
-"""What a user hands to `distill`, as a run takes it: data, networks without a role, and live objects as parts."""
+"""What a user hands to `distill`, as a run takes it: networks without a role, and live objects as parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.data.base import Data
-from limbeck.data.folder import ImageFolder
 from limbeck.data.tensors import TensorImages
-from limbeck.errors import LimbeckError, RecipeError, in_a_line, require
+from limbeck.errors import LimbeckError, RecipeError, in_a_line
+from limbeck.networks.given.called_as.base import checked_range
 from limbeck.networks.given.weights import tensor_hash, weights_hash
 from limbeck.networks.roles import Wrapper, unwrap
 from limbeck.recipe.arm import ROLES
 from limbeck.recipe.parts import Part
 from limbeck.tasks.base import Task
-
-GivenData = str | Path | Tensor | Sequence[Tensor] | Data
-BESIDE = {1: "label", 3: "mask", 4: "target"}  # what a tensor beside the images is, by its number of dimensions
 
 
 def has_role(network: nn.Module) -> bool:
@@ -30,11 +26,11 @@ def has_role(network: nn.Module) -> bool:
     return isinstance(network, (Wrapper, *(role for role in ROLES if issubclass(role, nn.Module))))
 
 
-def check_view(networks: Mapping[str, nn.Module], view: Mapping[str, Any]) -> None:
-    """Refuse a network without a role of which nobody says how it sees images, and a view that none of them needs.
+def check_view(networks: Mapping[str, nn.Module], view: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the range of float images in the data: that of the networks, of which those without a role need one.
 
     Raises:
-        RecipeError: There is one.
+        RecipeError: Nobody says how such a network sees images, or a view is given that none of them needs.
     """
     plain = [name for name, network in networks.items() if not has_role(network)]
     if not plain:
@@ -44,6 +40,9 @@ def check_view(networks: Mapping[str, nn.Module], view: Mapping[str, Any]) -> No
             f"distill: image_range: expected the range of the images that the {' and the '.join(plain)} takes or"
             " makes, such as (0, 1), or what it standardizes them by as mean and std, found none"
         )
+    if plain and (view.get("mean") is not None or view.get("std") is not None):
+        return 0.0, 1.0
+    return checked_range(view.get("image_range") or (-1.0, 1.0))
 
 
 def _check_idle(networks: Iterable[nn.Module], view: Mapping[str, Any]) -> None:
@@ -52,47 +51,6 @@ def _check_idle(networks: Iterable[nn.Module], view: Mapping[str, Any]) -> None:
     if idle is not None:
         kinds = " and ".join(dict.fromkeys(type(network).__name__ for network in networks))
         raise RecipeError(f"distill: {idle}: expected none, as {kinds} say themselves how they see images")
-
-
-def data_of(
-    given: GivenData, wanted: Sequence[int] | None, known: Callable[[], Sequence[int] | None] = lambda: None
-) -> Data:
-    """Return a data set of a folder of images, of tensors, or as it is.
-
-    Args:
-        given: A folder; images (N, C, H, W), alone or with what belongs to them: labels (N,), masks (N, H, W) or
-            targets (N, C', H', W'); or a data set.
-        wanted: (C, H, W) that its images are to have, or None.
-        known: Tells which shape networks want, if any says so, where a folder is given and nothing is `wanted`.
-
-    Raises:
-        RecipeError: It is something else, has images of another shape, or nobody knows the shape.
-        DataError: The data cannot be used.
-    """
-    sizes = wanted is None or (len(wanted) == 3 and all(isinstance(size, int) and size >= 1 for size in wanted))
-    require("distill: image_shape", sizes, "(C, H, W), such as (3, 32, 32)", wanted)
-    if isinstance(given, str | Path):
-        return _folder(str(given), wanted or known())
-    data = given if isinstance(given, Data) else _of_tensors(given)
-    alike = wanted is None or tuple(wanted) == data.image_shape
-    require("distill: image_shape", alike, f"{data.image_shape}, as {data.name} has, or none", wanted)
-    return data
-
-
-def _of_tensors(given: Any) -> Data:
-    """Return a data set of images, or of images and what belongs to them."""
-    if isinstance(given, Tensor):
-        return TensorImages(given)
-    tensors = list(given) if isinstance(given, list | tuple) else []
-    expected = "a folder, a tensor, tensors (images, labels or masks or targets), or a data set"
-    good = len(tensors) > 1 and all(isinstance(tensor, Tensor) for tensor in tensors)
-    require("distill: data", good, expected, type(given).__name__)
-    image, *others = tensors
-    beside = {BESIDE.get(tensor.ndim, "other"): tensor for tensor in others}
-    shapes = [tuple(tensor.shape) for tensor in others]
-    good = "other" not in beside and len(beside) == len(others)
-    require("distill: data", good, "beside images labels (N,), masks (N, H, W) or targets (N, C, H, W)", shapes)
-    return TensorImages(image, **beside)
 
 
 def shape_of(networks: Iterable[nn.Module], task: Task) -> tuple[int, ...] | None:
@@ -109,19 +67,6 @@ def shape_of(networks: Iterable[nn.Module], task: Task) -> tuple[int, ...] | Non
         if shape is not None:
             return shape
     return None
-
-
-def _folder(path: str, shape: Sequence[int] | None) -> Data:
-    """Return the images of a folder, in that shape."""
-    if shape is None:
-        raise RecipeError(
-            f"distill: image_shape: expected (C, H, W) that the images of {path} are to have, found none; give it, or a"
-            " data set such as ImageFolder(path, size=64)"
-        )
-    channels, height, width = shape
-    if height != width:
-        raise RecipeError(f"distill: data: images from a folder are made square, found {height}x{width}")
-    return ImageFolder(path, size=height, channels=channels)
 
 
 def check_answer(name: str, network: nn.Module, task: Task, data: Data) -> None:
@@ -169,7 +114,8 @@ def network_part(
 
 def _copied(network: nn.Module, call: Callable[[nn.Module], nn.Module]) -> nn.Module:
     """Return a copy of a network as it is called; a function of its own so that it can be sent to another process."""
-    return call(deepcopy(network))
+    with torch.no_grad():  # else the weights of TorchScript would come out as results of a computation
+        return call(deepcopy(network))
 
 
 def described(value: Any) -> Any:
