@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn, track
 from rich.progress import Progress as Bar
 
 LONG = 10  # seconds from which on lines without a terminal tell the time
@@ -27,12 +27,18 @@ class Output(Console):
 
 
 console = Output(stderr=True, highlight=False, emoji=False)
+T = TypeVar("T")
 REFRESH = 0.2  # seconds between two updates of the bar: drawing it must not cost steps
 
 
 def say(line: str) -> None:
     """Print one line for the person watching, above any progress bar."""
     console.print(line, markup=False, soft_wrap=not console.is_terminal)  # in a file, a line is a line
+
+
+def tracked(items: Iterable[T], title: str) -> Iterable[T]:
+    """Return the items, with a bar that shows how far they are; without a terminal there is none."""
+    return track(items, title, console=console, transient=True, disable=not console.is_terminal)
 
 
 class Progress:

@@ -15,8 +15,8 @@ import yaml
 from limbeck.errors import RecipeError, nearest
 
 Tree = dict[str, Any]
-MOST = 100_000  # values of a recipe
-LONGEST = 1_000_000  # bytes of a recipe
+MOST = 50_000  # values of a recipe
+LONGEST = 500_000  # bytes of a recipe
 DOTTED = ("weights", "terms")  # mappings of names with a dot: "player.loss"
 
 

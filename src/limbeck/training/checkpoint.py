@@ -30,7 +30,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
         CheckpointError: The file could not be written, or a tensor holds NaN or infinity.
     """
     tensors: dict[str, Tensor] = {}
-    rest = json.dumps(_take_tensors(state, "", tensors), sort_keys=True)
+    rest = json.dumps(_take_tensors(state, "", tensors))
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise CheckpointError(
