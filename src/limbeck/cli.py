@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
@@ -61,9 +62,9 @@ def _reader_left() -> bool:
     """Return whether nobody reads what is printed any more, as in `limbeck list | head`; the rest is then dropped."""
     left = False
     for stream in (sys.stdout, sys.stderr):
-        try:
-            os.write(stream.fileno(), b"\n")
-        except BrokenPipeError:
+        poll = select.poll()
+        poll.register(stream.fileno(), select.POLLOUT)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # Python flushes once more when it ends
             left = True
     return left
