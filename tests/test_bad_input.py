@@ -94,7 +94,7 @@ def written(folder: Path, content: str | bytes) -> Path:
 
 FILES = [
     Case("no recipe", lambda folder: read_recipe(folder / "absent.yaml"), ("absent.yaml: no such recipe",)),
-    Case("a folder as recipe", read_recipe, ("cannot be read", "directory")),
+    Case("a folder as recipe", read_recipe, ("expected a recipe, a YAML file, found a folder",)),
     text("an empty file", "", "expected a recipe, a mapping of sections, found an empty file"),
     text("a list", "- 1\n- 2\n", "expected a recipe, a mapping of sections, found a list"),
     text("a word", "hello", "found a str"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
@@ -31,15 +32,21 @@ def main(argv: list[str] | None = None) -> int:
     _let_threads_rest()
     sys.path.insert(0, "")  # so that a class_path reaches modules in the working directory, as with `python -m`
     try:
-        _obey(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
-    except LimbeckError as error:
-        print(f"limbeck: {error}", file=sys.stderr)
-        return 130 if type(error).__name__ == "Interrupted" else 2
+        return _status(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
         return 130
     except OSError as error:
         return _unwritten(error)
+
+
+def _status(words: Sequence[str]) -> int:
+    """Obey the words and return 0, or the exit status of what is told in a line."""
+    try:
+        _obey(words)
+        sys.stdout.flush()
+    except LimbeckError as error:
+        print(f"limbeck: {error}", file=sys.stderr)
+        return 130 if type(error).__name__ == "Interrupted" else 2
     return 0
 
 
@@ -56,12 +63,14 @@ def _unwritten(error: OSError) -> int:
 
 def _reader_left() -> bool:
     """Return whether nobody reads what is printed any more, as in `limbeck list | head`; the rest is then dropped."""
-    try:
-        os.write(sys.stdout.fileno(), b"\n")
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
-        return True
-    return False
+    left = False
+    for stream in (sys.stdout, sys.stderr):
+        poll = select.poll()
+        poll.register(stream.fileno(), select.POLLOUT)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # Python flushes once more when it ends
+            left = True
+    return left
 
 
 def _let_threads_rest() -> None:

@@ -210,9 +210,9 @@ def _chosen(options: Namespace, changes: list[tuple[str, str]], seed: int | None
 
 
 def _print(table: Any) -> None:
-    from rich.console import Console  # noqa: PLC0415
+    from limbeck.ground.progress import Output  # noqa: PLC0415
 
-    Console(markup=False, emoji=False).print(table)
+    Output(markup=False, emoji=False).print(table)
 
 
 VERBS = {

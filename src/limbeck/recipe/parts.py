@@ -185,7 +185,7 @@ def _construct(cls: type[T], values: Mapping[str, Any], key: str, **more: Any) -
     except (TypeError, ValueError, RuntimeError) as error:
         if cls.__module__.startswith("limbeck."):
             raise  # a bug of ours
-        raise RecipeError(f"{key}: {cls.__name__} refuses these arguments ({in_a_line(error)})") from error
+        raise RecipeError(f"{key}: {cls.__name__} refuses these arguments ({in_a_line(error)}); change them") from error
 
 
 def _names_an_argument(text: str, values: Mapping[str, Any]) -> bool:

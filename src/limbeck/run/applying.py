@@ -11,8 +11,6 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 
 from limbeck.data.base import to_float
@@ -22,6 +20,7 @@ from limbeck.data.pixels import PLAIN, Reading, check_depth, check_stored, eight
 from limbeck.errors import DataError, RecipeError, WeightsError
 from limbeck.export.safetensors import Safetensors
 from limbeck.ground.files import write_atomically
+from limbeck.ground.progress import tracked
 from limbeck.metrics.pictures.mask_picture import class_colours
 from limbeck.networks.handling.tiling import tiled
 from limbeck.networks.roles import Wrapper, segments, stated, unwrap
@@ -142,7 +141,7 @@ def apply_to(
     check_depth([*files.values()], reading)
     targets = _targets(files, out)
     network = network.to(device).eval()
-    described = track(list(files), description=f"{type(unwrap(network)).__name__}", console=Console(stderr=True))
+    described = tracked(list(files), type(unwrap(network)).__name__)
     for file in described:
         made = _processed(network, files[file], device, tile, reading)
         content = BytesIO()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +21,8 @@ from torch import nn
 
 import limbeck
 from limbeck.errors import CheckpointError, RecipeError
+from limbeck.ground.files import clear_half_written
+from limbeck.ground.locks import held
 from limbeck.ground.progress import say
 from limbeck.ground.randomness import seed_of
 from limbeck.methods.base import Method
@@ -31,6 +33,7 @@ from limbeck.recipe.parts import canonical
 from limbeck.recipe.reader import ArmRecipe
 from limbeck.run.setting import Setting, Watcher
 from limbeck.training import checkpoint
+from limbeck.training.arithmetic import Arithmetic
 from limbeck.training.feed import Feed, Material
 from limbeck.training.job import Job, Observation, Place
 from limbeck.training.launch import fit
@@ -93,6 +96,15 @@ class Arm:
         return [*(self.teacher.chain() if self.teacher else []), self]
 
     @property
+    def _place(self) -> Place:
+        return Place(self.folder, self.hash, self.setting.accelerator)
+
+    @property
+    def title(self) -> str:
+        """What a person who watches sees of it."""
+        return f"{self.name} (seed {self.seed})"
+
+    @property
     def loaded(self) -> bool:
         """Whether its weights come from elsewhere, so that there is nothing to train."""
         return self.recipe.training is None
@@ -106,11 +118,18 @@ class Arm:
         """Train the arm unless it is trained already, and return it."""
         if self.loaded:
             say(f"{self.name}: its weights are given")
-        elif self.done:
-            say(f"{self.name} (seed {self.seed}): reused, its recipe has not changed")
-        else:
-            fit(self.job())
+        elif self.done or not self._train():
+            say(f"{self.title}: reused, its recipe has not changed")
         return self
+
+    def _train(self) -> bool:
+        """Train the arm as soon as nobody else does; return False where somebody else has by then."""
+        with held(self._place.lock, self.title):
+            if self.done:
+                return False
+            clear_half_written(self.folder)
+            fit(self.job())
+            return True
 
     @cached_property
     def state(self) -> dict[str, Any]:
@@ -122,7 +141,10 @@ class Arm:
         file = self.folder / "final.safetensors"
         if not file.exists():
             raise CheckpointError(f"{self.name} (seed {self.seed}) is not trained yet: no {file}; use `limbeck train`")
-        state = checkpoint.load(file)
+        try:
+            state = checkpoint.load(file)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; delete it, and the training goes on from its last checkpoint") from error
         if state["identity"] != self.hash:
             raise CheckpointError(f"{file}: belongs to another training; delete {self.folder} to train it again")
         return {key: value for key, value in state.items() if key != "optimizers"}
@@ -179,7 +201,7 @@ class Arm:
     @property
     def alarms(self) -> list[str]:
         """What went wrong while training, though no loss showed it."""
-        return [] if self.loaded else [f"{self.name} (seed {self.seed}), {line}" for line in self.state["alarms"]]
+        return [] if self.loaded else [f"{self.title}, {line}" for line in self.state["alarms"]]
 
     @property
     def seconds(self) -> float | None:
@@ -200,8 +222,8 @@ class Arm:
             training=self.recipe.training,
             weighting=self.recipe.weigh(),
             seed=self.seed,
-            place=Place(self.folder, self.hash, self.setting.accelerator),
-            observation=Observation(f"{self.name} (seed {self.seed})", monitor=Watcher(self.setting, self.extractor)),
+            place=self._place,
+            observation=Observation(self.title, monitor=Watcher(self.setting, self.extractor)),
         )
 
     def _material(self, cache: TeacherCache | None = None) -> Material:
@@ -227,13 +249,14 @@ class Arm:
         sight = None
         if augmentation is not None:  # then the images of a step depend on the seed
             sight = [dict(augmentation.description), self.seed, training.batch, steps]
-        content = [teacher.hash, images.fingerprint(), paths, sight]
+        arithmetic = Arithmetic.of(training, method)
+        content = [teacher.hash, images.fingerprint(), paths, sight, asdict(arithmetic)]
 
         def fill() -> TeacherCache:
             if augmentation is None:
-                return of_images(images, network, paths)
+                return of_images(images, network, paths, arithmetic)
             feed = Feed(self._material(), {}, seed=self.seed, batch=training.batch)
-            return of_steps(feed, steps, network, paths)
+            return of_steps(feed, steps, network, paths, arithmetic)
 
         return kept(self.setting.store / f"teacher-cache-{canonical(content)[:12]}.safetensors", fill)
 

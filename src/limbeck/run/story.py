@@ -6,6 +6,8 @@ from pathlib import Path
 
 from limbeck.export.base import Format
 from limbeck.export.safetensors import Safetensors
+from limbeck.ground.files import clear_half_written
+from limbeck.ground.locks import held
 from limbeck.ground.progress import say
 from limbeck.recipe.reader import Recipe
 from limbeck.recipe.rehearsal import rehearse
@@ -13,6 +15,7 @@ from limbeck.report.html import write_report
 from limbeck.report.result import Result
 from limbeck.report.wording import headline, main_metric_of
 from limbeck.run.assessing import assess
+from limbeck.run.earlier import keep_earlier
 from limbeck.run.preparing import Run, prepare
 from limbeck.tasks.base import Task
 
@@ -36,11 +39,20 @@ def run(recipe: Recipe, out: Path, *, arms: Path | None = None, accelerator: str
     prepared = prepare(recipe, out, arms, accelerator)
     for arm in (arm for group in prepared.arms().values() for arm in group):
         arm.fit()
-    result = assess(prepared)
+    with held(out / ".lock", f"report in {out}"):  # of two runs in a folder, each writes all of its files
+        result = assess(prepared)
+        _write(prepared, result, out, command)
+    return result
+
+
+def _write(prepared: Run, result: Result, out: Path, command: str) -> None:
+    """Write the result, the students and the report; what another recipe has left there is kept beside them."""
+    for written in ("result.json", "report.html", f"*{FORMAT.suffix}"):
+        clear_half_written(out, written)
+    keep_earlier(out, result)
     result.write(out / "result.json")
     _export(prepared, out)
     _report(prepared, result, out, command)
-    return result
 
 
 def _main_metric(result: Result, task: Task) -> str:

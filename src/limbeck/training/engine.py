@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from limbeck.errors import CheckpointError, RecipeError, TrainingError, nearest
 from limbeck.ground.hardware import machine
 from limbeck.ground.progress import say
 from limbeck.ground.randomness import seed_of
 from limbeck.methods.base import Method
+from limbeck.networks.handling.frozen import Frozen
+from limbeck.training.arithmetic import Arithmetic
 from limbeck.training.average import Average, averaged
 from limbeck.training.checkpoint import Checkpoints
 from limbeck.training.feed import Feed
@@ -45,10 +45,9 @@ class Engine:
     def __init__(self, replicas: Replicas, job: Job) -> None:
         self.replicas, self.job, self.training = replicas, job, job.training
         method = job.method if isinstance(job.method, Method) else job.method()
-        self.method = replicas.place(method).train()
+        self.arithmetic = Arithmetic.of(self.training, method)
+        self.method = self.arithmetic.network(replicas.place(method).train())
         hold_frozen(self.method)
-        if self.training.channels_last:
-            self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.weighting = replicas.place(job.weighting)
         self.players = self.method.players()
         for name in job.training.optimizers:
@@ -113,7 +112,7 @@ class Engine:
             parameter.grad = None  # of all players: a forward pass may have run through any of them
         moved: str | None = None
         for updates in generators:
-            with self._arithmetic():
+            with self.arithmetic.running(self.replicas.device):
                 update = next(updates, None)
                 if update is None:
                     return None
@@ -229,23 +228,8 @@ class Engine:
         groups = grouped(self.own[player], self.method.student, self.training.rates)
         return optimizer_of(factory, groups, self.weighting.parameters_of(player))
 
-    @contextmanager
-    def _arithmetic(self) -> Iterator[None]:
-        """Compute the forward passes up to the next yield as the precision and the method's derivatives ask.
-
-        Leaving the context empties autocast's cache of cast weights, which an optimiser step has made stale.
-        """
-        forward = self.method.differentiates == "forward"
-        enabled = self.training.precision == "bf16" and not forward
-        attention = sdpa_kernel(SDPBackend.MATH) if forward else nullcontext()  # fused kernels know no forward mode
-        with attention, torch.autocast(self.replicas.device.type, torch.bfloat16, enabled=enabled):
-            yield
-
     def _place(self, batch: Batch) -> Batch:
-        batch = batch.to(self.replicas.device)
-        if self.training.channels_last:
-            batch = batch.map(lambda t: t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t)
-        return batch
+        return self.arithmetic.batch(batch.to(self.replicas.device))
 
     def _check(self, losses: Mapping[str, Tensor], total: Tensor) -> None:
         if math.isfinite(total.item()):
@@ -254,11 +238,23 @@ class Engine:
         raise self._stop(next(culprits, "their weighted sum"))
 
     def _stop(self, culprit: str) -> TrainingError:
-        saved = Checkpoints(self.job.place.checkpoints, warn=say).paths()
-        good = f"the last good checkpoint is {saved[-1].name}" if saved else "there is no checkpoint yet"
+        what = f"{culprit} is not finite at step {self.step}"
+        if self.step == 0:
+            return TrainingError(f"{what}, when nothing had learned yet; {self._cause()}")
+        last = Checkpoints(self.job.place.checkpoints, warn=say).last()
         return TrainingError(
-            f"{culprit} is not finite at step {self.step}; {good}. Lower the learning rate, clip gradients"
-            " (training.clip), or lower a loss's weight"
+            f"{what}; {last}. Lower the learning rate, clip gradients (training.clip), or lower a loss's weight"
+        )
+
+    def _cause(self) -> str:
+        """Return where to look when the very first losses are not finite."""
+        for name, module in self.method.named_modules():
+            held = module.network.parameters() if isinstance(module, Frozen) else ()
+            if not all(torch.isfinite(parameter).all() for parameter in held):
+                return f"the weights of the {name} hold NaN or infinity: load others, or delete its arm and train it"
+        return (
+            "look at what the teacher says to the first images, at these images, at the weights of losses, and compute"
+            " in full precision (training.precision: '32', a teacher in float32)"
         )
 
     def _watch(self) -> dict[str, float]:
