@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,11 +13,32 @@ from torch import nn
 from limbeck.metrics.measuring import Inputs, first_tensor, measuring
 
 PATIENCE = 20.0  # seconds after which a timing ends, whatever it has seen
-TURNS = 5  # of every network
+TURNS = 8  # of every network
 
 
-def latencies_ms(modules: Mapping[str, nn.Module], inputs: Inputs, seconds: float = 1.0) -> dict[str, float]:
-    """Return the median time of one forward of each module in milliseconds, taken in turns.
+@dataclass(frozen=True)
+class Spread:
+    """What was measured many times.
+
+    Attributes:
+        median: Half of the measurements were less.
+        low: A quarter of them was less.
+        high: A quarter of them was more.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Return the median and the quartiles of one value or more."""
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+        return cls(median, low, high)
+
+
+def latencies_ms(modules: Mapping[str, nn.Module], inputs: Inputs, seconds: float = 1.0) -> dict[str, Spread]:
+    """Return the times of one forward of each module in milliseconds, taken in turns.
 
     Args:
         modules: The networks by name.
@@ -25,12 +46,12 @@ def latencies_ms(modules: Mapping[str, nn.Module], inputs: Inputs, seconds: floa
         seconds: How long to go on measuring each, at least.
     """
     timed = _in_turns(modules, dict.fromkeys(modules, inputs), seconds)
-    return {name: 1000 * statistics.median(timing.forwards) for name, timing in timed.items()}
+    return {name: Spread.of([1000 * forward for forward in timing.forwards]) for name, timing in timed.items()}
 
 
 def throughputs(
     modules: Mapping[str, nn.Module], inputs: Mapping[str, Inputs], seconds: float = 1.0
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, tuple[Spread, float]]:
     """Return images per second of each module and the process's use of the CPU meanwhile, taken in turns.
 
     Args:
@@ -39,14 +60,16 @@ def throughputs(
         seconds: How long to go on measuring each, at least.
 
     Returns:
-        The batch size over the median time of a forward, and CPU time over elapsed time in percent: 100 is one
+        The batch size over the times of a forward, and CPU time over elapsed time in percent: 100 is one
         core, all threads of this process together. On a GPU it includes waiting for the device.
     """
-    timed = _in_turns(modules, inputs, seconds)
-    return {
-        name: (len(first_tensor(inputs[name])) / statistics.median(timing.forwards), 100 * timing.cpu / timing.wall)
-        for name, timing in timed.items()
-    }
+    found = {}
+    for name, timing in _in_turns(modules, inputs, seconds).items():
+        batch = len(first_tensor(inputs[name]))
+        forward = Spread.of(timing.forwards)
+        speed = Spread(batch / forward.median, batch / forward.high, batch / forward.low)
+        found[name] = speed, 100 * timing.cpu / timing.wall
+    return found
 
 
 def most_in_time(milliseconds: float) -> int:
