@@ -225,6 +225,15 @@ def test_compare_has_metrics_as_rows_and_arms_as_columns(
     assert len(lines[4].split()) == len(lines[5].split()) == 2 + 15
 
 
+def test_compare_leaves_out_rows_that_say_nothing(
+    runs: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    for table in _compare(runs, capsys).strip().split("\n\n"):
+        (run,) = set(table.splitlines()[0].split()[1:])
+        assert ("only a" in table, "only b" in table) == (run == "a", run == "b")
+
+
 def test_compare_for_a_document_is_one_table(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     lines = _compare(runs, capsys, "--format", "md").splitlines()
     assert {line.count("|") for line in lines} == {1 + 1 + 2 * 15}

@@ -52,7 +52,8 @@ def _text(results: Mapping[str, Result], width: int) -> str:
         if len(results) > 1:
             lines.insert(0, _line("run", first, [(c.run, c.width) for c in part]))
         lines.append("-" * len(lines[-1]))
-        lines += [_line(name, first, [(c.texts[row], c.width) for c in part]) for row, name in enumerate(names)]
+        told = [row for row in range(len(names)) if any(c.texts[row] for c in part)]
+        lines += [_line(names[row], first, [(c.texts[row], c.width) for c in part]) for row in told]
         tables.append("\n".join(line.rstrip() for line in lines))
     return "\n\n".join(tables)
 
