@@ -37,8 +37,8 @@ def main() -> None:
     rounds = [latencies_ms(networks, one, options.seconds) for _ in range(options.rounds)]
     figures = {}
     for name in networks:
-        times = [found[name] for found in rounds]
-        ratios = [found["teacher"] / found[name] for found in rounds]
+        times = [found[name].median for found in rounds]
+        ratios = [found["teacher"].median / found[name].median for found in rounds]
         figures[name] = {
             "latency_ms": round(median(times), 2),
             "times_faster": round(median(ratios), 2),

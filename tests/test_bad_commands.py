@@ -26,6 +26,7 @@ from limbeck.cli import FLAGS, main
 from limbeck.commands import VERBS
 from limbeck.data.base import Split
 from limbeck.errors import LimbeckError
+from limbeck.metrics.cost import Cost
 from limbeck.networks.gan.dcgan import DcganDiscriminator
 from limbeck.tasks.generation import Generation
 from limbeck.terms.perceptual import CriticFeatures
@@ -250,6 +251,7 @@ WORDS = [
     says("list nonsense", "list nonsense: no such room or class; there are the rooms attack strengths, attacks"),
     says("list DcganGenerater", "no such room or class (did you mean 'DcganGenerator'?)"),
     says("compare", "required: results"),
+    says("compare runs/absent --format cvs", "--format: expected text, md, csv, json, found 'cvs' (did you mean 'csv'"),
     says("compare runs/absent", "runs/absent: could not be read", "expected a result.json"),
     says("compare runs", "runs/result.json: could not be read", "expected a result.json"),
     compared("no JSON", b"{", "expected the JSON of a result"),
@@ -364,7 +366,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         # To measure it takes seconds.
         patch.setattr(
-            "limbeck.run.assessing.costs", lambda networks, inputs: {name: {"parameters": 1.0} for name in networks}
+            "limbeck.run.assessing.costs",
+            lambda networks, _: dict.fromkeys(networks, Cost({"parameters": 1.0}, {})),
         )
         assert main(["run", str(folder / "tiny.yaml"), "--out", str(folder / "runs/tiny"), *CPU]) == 0
     return folder

@@ -210,6 +210,7 @@ def _evaluate(verb: _Parser) -> None:
 
 def _compare(verb: _Parser) -> None:
     verb.add_argument("results", nargs="+", help="folders of runs, or their result.json")
+    verb.add_argument("--format", default="text", help="text, md, csv or json; %(default)s by default")
 
 
 def _sample(verb: _Parser) -> None:
@@ -265,7 +266,7 @@ FLAGS: dict[str, tuple[str, str, Callable[[Any], None]]] = {
         "Measure a network against the reference split of the recipe's data, or another.",
         _evaluate,
     ),
-    "compare": ("several runs in one table", "Put the arms of several runs into one table.", _compare),
+    "compare": ("several runs side by side", "Put the arms of several runs side by side.", _compare),
     "sample": (
         "draw samples of a trained arm",
         "Draw what a trained arm makes, or write it for others to learn from.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from limbeck.errors import RecipeError, WeightsError, nearest, require
@@ -81,14 +82,17 @@ def _evaluate(options: Namespace, changes: list[tuple[str, str]], command: str) 
 
 
 def _compare(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
+    from limbeck.report.comparison import FORMATS, comparison  # noqa: PLC0415
     from limbeck.report.result import Result  # noqa: PLC0415
-    from limbeck.report.table import comparison  # noqa: PLC0415
 
+    kind = options.format
+    require("--format", kind in FORMATS, ", ".join(FORMATS), kind, nearest(kind, list(FORMATS)))
     paths = [Path(p) / "result.json" if Path(p).is_dir() else Path(p) for p in options.results]
     names = [_run_name(path) for path in paths]
     alike = {name for name in names if names.count(name) > 1}
     shown = [str(path.parent) if name in alike else name for name, path in zip(names, paths, strict=True)]
-    _print(comparison({name: Result.read(path) for name, path in zip(shown, paths, strict=True)}))
+    results = {name: Result.read(path) for name, path in zip(shown, paths, strict=True)}
+    print(comparison(results, kind, get_terminal_size().columns))
 
 
 def _run_name(path: Path) -> str:

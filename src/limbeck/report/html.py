@@ -15,11 +15,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from limbeck.errors import LimbeckError
 from limbeck.ground.files import write_atomically
 from limbeck.report import plots
+from limbeck.report.alarms import alarms
 from limbeck.report.numbers import number
 from limbeck.report.result import Quality, Result
 from limbeck.report.statistics import base_name, better
 from limbeck.report.wording import (
-    cautions,
+    corrections,
     cost_label,
     cost_text,
     explain,
@@ -28,6 +29,7 @@ from limbeck.report.wording import (
     main_metric_of,
     metric_features,
     metric_label,
+    spread_text,
     verdict_of,
 )
 from limbeck.tasks.base import Picture
@@ -90,9 +92,9 @@ def write_report(
         title=title or str(result.recipe.get("name", "Limbeck run")),
         headline=headline(result, main_metric, direction),
         verdicts=_main_verdicts(result, metric),
-        corrected=any(v.p_holm is not None for v in result.verdicts),
+        corrections=corrections(result.verdicts),
         all_verdicts=_verdict_rows(result, metric, directions),
-        alarms=[*(alarm for arm in result.arms.values() for alarm in arm.alarms), *cautions(result)],
+        alarms=alarms(result),
         result=result,
         arms=_arm_names(result),
         colours=colours,
@@ -227,7 +229,11 @@ def _quality_cell(quality: Quality | None, *, best: bool = False) -> Cell:
 
 def _cost_table(result: Result) -> dict[str, Any]:
     costs = list(dict.fromkeys(cost for name in _arm_names(result) for cost in result.arms[name].cost))
-    rows = {name: [Cell(cost_text(c, arm.cost.get(c))) for c in costs] for name, arm in result.arms.items() if arm.cost}
+    rows = {
+        name: [Cell(cost_text(c, arm.cost.get(c)), spread_text(arm, c)) for c in costs]
+        for name, arm in result.arms.items()
+        if arm.cost
+    }
     return {"heads": [{"label": cost_label(cost), "note": ""} for cost in costs], "rows": rows, "chosen": {}}
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from limbeck.report.result import Quality, Result
-from limbeck.report.wording import cost_label, metric_features, metric_label
+from limbeck.report.wording import cost_label, metric_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -155,10 +155,7 @@ def quality_against_cost(
         for cost, ax in zip(costs, figure.subplots(1, len(costs), squeeze=False, sharey=True)[0], strict=True):
             _scatter(ax, result, metric, cost, colours)
             ax.set_xlabel(f"{cost_label(cost)}{' (ms)' if '_ms' in cost else ''}")
-        better = (
-            f"{metric_label(metric)} [{metric_features(metric)}]" if metric_features(metric) else metric_label(metric)
-        )
-        figure.axes[0].set_ylabel(f"{better}, {direction} is better")
+        figure.axes[0].set_ylabel(f"{metric_name(metric)}, {direction} is better")
         return _svg(figure)
 
 

@@ -9,8 +9,10 @@ from limbeck.export.safetensors import Safetensors
 from limbeck.ground.files import clear_half_written
 from limbeck.ground.locks import held
 from limbeck.ground.progress import say
+from limbeck.networks.roles import unwrap
 from limbeck.recipe.reader import Recipe
 from limbeck.recipe.rehearsal import rehearse
+from limbeck.report.alarms import alarms, raised
 from limbeck.report.html import write_report
 from limbeck.report.result import Result
 from limbeck.report.wording import headline, main_metric_of
@@ -40,7 +42,7 @@ def run(recipe: Recipe, out: Path, *, arms: Path | None = None, accelerator: str
     for arm in (arm for group in prepared.arms().values() for arm in group):
         arm.fit()
     with held(out / ".lock", f"report in {out}"):  # of two runs in a folder, each writes all of its files
-        result = assess(prepared)
+        result = _with_alarms(assess(prepared), prepared)
         _write(prepared, result, out, command)
     return result
 
@@ -59,6 +61,13 @@ def _main_metric(result: Result, task: Task) -> str:
     """Return the metric that the verdict is about: the task's, or without features for it another that was measured."""
     judged = (name for name, direction in task.directions.items() if direction != "none")
     return next((m for m in (task.main_metric, *judged) if main_metric_of(result, m)), task.main_metric)
+
+
+def _with_alarms(result: Result, prepared: Run) -> Result:
+    task = prepared.setting.task
+    metric = _main_metric(result, task)
+    told = [name for name, network in prepared.baselines.items() if getattr(unwrap(network), "oracle", False)]
+    return raised(result, metric, task.directions[metric], task.chance(prepared.setting.data), told)
 
 
 def _export(prepared: Run, out: Path) -> None:
@@ -85,5 +94,7 @@ def _report(prepared: Run, result: Result, out: Path, command: str) -> None:
         main_metric=metric,
         command=command,
     )
+    for alarm in alarms(result):
+        say(f"alarm: {alarm}")
     say(headline(result, metric, task.directions[metric]))
     say(f"report: {out / 'report.html'}")

@@ -139,6 +139,13 @@ class Task(ABC):
         """Return a warning when `network` shows a failure that losses do not show, such as a collapse."""
         return None
 
+    def chance(self, data: Data) -> dict[str, float]:
+        """Return what the same answer to every image reaches on the reference split, and a little luck, by metric.
+
+        It is for metrics of which more is better. A network that reaches no more has learnt nothing.
+        """
+        return {}
+
     @abstractmethod
     def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
         """Return pictures of what the network does."""

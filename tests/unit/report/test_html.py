@@ -16,7 +16,8 @@ from limbeck.report.statistics import judge
 from limbeck.tasks.base import Picture
 
 SENTENCE = (
-    "19× smaller, 10× faster, FID 17.5 against the teacher's 14.6; without the teacher the same student reaches 41.1."
+    "19× smaller, 10× faster, FID [fashion-cnn] 17.5 against the teacher's 14.6;"
+    " without the teacher the same student reaches 41.1."
 )
 COLLAPSE = "collapse: student at step 400"
 VOID = {"meta", "img", "br", "link", "input"}
@@ -143,8 +144,11 @@ def test_many_students_and_baselines(result, tmp_path):
     pairs = [(name, "control") for name, a in arms.items() if a.role == "student"]
     _, page = report(tmp_path, replace(result, arms=arms, verdicts=judge(arms, pairs, DIRECTIONS)))
     assert page.text.count("BEATS") == 2 * 13
-    assert "13 students, FID from 17.5 (student) to 29.3 (loss 11)" in page.text
-    assert "corrected for their number (Holm)" in page.text
+    assert "13 students, FID [fashion-cnn] from 17.5 (student) to 29.3 (loss 11)" in page.text
+    assert (
+        "corrected for the number of students (Holm); intervals are not, and nothing is for that of metrics."
+        in page.text
+    )
     assert "bicubic baseline" in page.text
 
 
