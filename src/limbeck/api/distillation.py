@@ -9,7 +9,16 @@ from typing import Any
 
 from torch import nn
 
-from limbeck.api.given import GivenData, check_answer, check_view, data_of, shape_of
+from limbeck.api.given import (
+    GivenData,
+    check_answer,
+    check_view,
+    data_of,
+    described,
+    described_task,
+    path_of,
+    shape_of,
+)
 from limbeck.api.options import check_terms, method_of, sorted_out, task_of
 from limbeck.api.plan import Plan
 from limbeck.api.rehearsal import take_a_step
@@ -100,14 +109,14 @@ def distill(
     arm = plan.student(student, steps, batch, weights or {})
     recipe = Recipe(
         name=Path(out).name,
-        data=Part({"class_path": type(images).__name__}, lambda: images),
-        task=Part({"class_path": type(task).__name__}, lambda: task),
+        data=Part({"class_path": path_of(type(images))}, lambda: images),
+        task=Part(described_task(task), lambda: task),
         students={"student": arm},
         seeds=tuple(range(seeds)),
         teacher=plan.teacher(teacher),
         controls={"control": plan.student(student, steps, batch, {})} if control else {},
         control_of={"student": "control"} if control else {},
-        features=None if features is None else Part({"class_path": type(features).__name__}, lambda: features),
+        features=None if features is None else Part(described(features), lambda: features),
         tree={"name": Path(out).name, "teacher": type(teacher).__name__, **arm.description()},
     )
     arm.weigh()  # names a wrong loss

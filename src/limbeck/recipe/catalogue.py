@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 import limbeck
 from limbeck.errors import MissingExtra, RecipeError, nearest
+from limbeck.ground.modules import module_named
 from limbeck.recipe.words import classes_in, or_text, type_text
 
 MACHINES = ("training", "recipe", "run", "report", "api")  # packages whose files are parts of one thing, no choice
@@ -263,7 +264,9 @@ def _imported(path: str) -> Any:
     if not all(path.split(".")):
         raise RecipeError(f"expected a dotted import path such as package.module.Class, found {path!r}")
     try:
-        module = importlib.import_module(module_name)
+        module = module_named(module_name)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error
     except ModuleNotFoundError as error:
         moved = [c for c in catalogue(nn.Module) if c.__name__ == name] if path.startswith("limbeck.") else []
         hint = f"it is now {moved[0].__module__}.{name}" if moved else "is it installed, or its folder on PYTHONPATH?"
