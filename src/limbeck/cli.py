@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from limbeck import __version__
 from limbeck.commands import VERBS
 from limbeck.errors import LimbeckError, RecipeError, nearest
+from limbeck.ground.sources import one_reading
 
 CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
@@ -78,7 +79,8 @@ def _obey(words: Sequence[str]) -> None:
     if options.verb is None:
         parser.print_help()
     else:
-        VERBS[options.verb](options, changes, " ".join(["limbeck", *words]))
+        with one_reading():
+            VERBS[options.verb](options, changes, " ".join(["limbeck", *words]))
 
 
 def split_changes(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

@@ -23,6 +23,7 @@ from limbeck.api.given import network_part
 from limbeck.baselines.classification.oriented_pyramid import OrientedPyramid
 from limbeck.cli import main
 from limbeck.errors import RecipeError
+from limbeck.ground.sources import one_reading
 from limbeck.metrics.features import MapFeatures
 from limbeck.networks.given.external import Import, unwrap
 from limbeck.networks.given.weights import weights_hash
@@ -261,6 +262,26 @@ def test_what_runs_is_what_was_edited(project: Path, file: str, before: str, aft
         second.load_state_dict(first.state_dict())
         torch.testing.assert_close(second(image), 3 * first(image))
         _edit(file, after, before)
+
+
+def test_an_edit_during_a_run_waits_for_the_next(project: Path) -> None:
+    """Seeds that are trained later run the code that the first was known by."""
+    image, bare = torch.ones(1, 3, 4, 4), {"role": "classifier", "classes": 2}
+    torch.manual_seed(0)
+    with one_reading():
+        description = {"class_path": "limbeck.networks.given.external.Import", "init_args": {"target": "nets.py:Net"}}
+        first, known = (
+            [unwrap(Import(target, **bare)) for target in ("nets.py:Net", "nets.Net")],
+            content_of(description),
+        )
+        _edit("neighbour.py", "2 * HALF", "6 * HALF")
+        later = [unwrap(Import(target, **bare)) for target in ("nets.py:Net", "nets.Net")]
+        assert content_of(description) == known
+    assert [type(net) for net in later] == [type(net) for net in first]
+    new = unwrap(Import("nets.py:Net", **bare))
+    new.load_state_dict(first[0].state_dict())
+    torch.testing.assert_close(new(image), 3 * first[0](image))
+    assert content_of(description) != known
 
 
 def test_neighbours_of_one_name_in_two_folders(project: Path) -> None:

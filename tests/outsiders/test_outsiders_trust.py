@@ -94,6 +94,7 @@ HOSTILE: list[tuple[str, dict[str, Any]]] = [
     ("borrowing.py:Popen", {"args": ["touch", "made"]}),
     ("borrowing.py:run", {}),
 ]
+PROGRAMS = {"antigravity", "this", "pip.__main__"}  # which do something when they are imported
 BORROWING = """
 from functools import partial
 from shutil import rmtree
@@ -114,6 +115,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    for name in PROGRAMS:
+        sys.modules.pop(name, None)
     yield tmp_path
     for name in ("evil", "borrowing"):
         sys.modules.pop(name, None)
@@ -149,14 +152,14 @@ def test_nothing_runs_under_check(
     assert listed(folder) == before
     said = capsys.readouterr()
     (line,) = said.err.splitlines()
-    assert "target" in line and not said.out
+    assert "target" in line and not said.out and not PROGRAMS & set(sys.modules)
     with pytest.raises(RecipeError) as caught:  # refused before it is called, not because it returns no network
         Import(target, arguments, role="restorer")
     assert not any(words in str(caught.value) for words in ("cannot be built", "Module, found", "arguments"))
 
 
 @pytest.mark.parametrize("key", ["network", "data", "task", "method", "weighting", "augmentation", "features"])
-@pytest.mark.parametrize("name", ["subprocess.Popen", "os.system", "antigravity.Net", "pip.__main__.Net", "io.FileIO"])
+@pytest.mark.parametrize("name", ["subprocess.Popen", "antigravity.Net", "this.Net", "pip.__main__.Net"])
 def test_no_part_is_built_of_what_is_no_part(
     folder: Path, capsys: pytest.CaptureFixture[str], key: str, name: str
 ) -> None:
@@ -164,10 +167,10 @@ def test_no_part_is_built_of_what_is_no_part(
     student = {"network": hostile if key == "network" else "Imdn", "training": {"steps": 1, "batch": 2}}
     tree = yaml.safe_load(recipe("Imdn")) | {"student": student} | ({} if key == "network" else {key: hostile})
     (folder / "recipe.yaml").write_text(yaml.safe_dump(tree))
-    before, modules = listed(folder), set(sys.modules)
+    before = listed(folder)
     assert main(["check", "recipe.yaml", "--accelerator", "cpu"]) == 2
     assert name in capsys.readouterr().err and listed(folder) == before
-    assert not {"antigravity", "pip.__main__"} & (set(sys.modules) - modules)
+    assert not PROGRAMS & set(sys.modules)
 
 
 def result_of(folder: Path, network: Any) -> None:
@@ -196,7 +199,7 @@ def test_nothing_runs_under_apply(
     assert main(["apply", "run/student.safetensors", "image.png", "--out", "out"]) == 2
     assert listed(folder) == before
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("limbeck: ")
+    assert any(words in line for words in ("--trust", "Python's own", "which is not called"))
 
 
 NESTED = [

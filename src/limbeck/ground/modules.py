@@ -47,8 +47,7 @@ def check_trusted(name: str) -> None:
     """
     if _distrusts.get() and not PLAIN.match(name):
         raise RecipeError(
-            f"expected a class of Limbeck or of torch.nn, found {name}, whose code would run; read it, and if you trust"
-            " it give --trust"
+            "its code is neither Limbeck's nor torch.nn's, and would run; read it, and if you trust it give --trust"
         )
 
 

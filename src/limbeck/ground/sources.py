@@ -12,6 +12,8 @@ import importlib.util
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib.machinery import all_suffixes
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +22,29 @@ from typing import NamedTuple
 
 OURS = Path(__file__).resolve().parents[1]
 INSTALLED = {"site-packages", "dist-packages"}  # folders that installers fill
+
+
+_held: ContextVar[dict[Path, bytes] | None] = ContextVar("held", default=None)
+
+
+@contextmanager
+def one_reading() -> Iterator[None]:
+    """Take every source, inside, as it was when it was first looked at: edits wait for the next run."""
+    outer = _held.get()
+    token = _held.set({} if outer is None else outer)
+    try:
+        yield
+    finally:
+        _held.reset(token)
+
+
+def _read(file: Path) -> bytes:
+    held = _held.get()
+    if held is None:
+        return file.read_bytes()
+    if file not in held:
+        held[file] = file.read_bytes()
+    return held[file]
 
 
 class _Wanted(NamedTuple):
@@ -77,7 +102,7 @@ def fingerprint(sources: Mapping[str, Path]) -> str:
     """Return a SHA-256 of the names and contents of modules, wherever they lie."""
     digest = hashlib.sha256()
     for name, file in sorted(sources.items()):
-        digest.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        digest.update(f"{name} {hashlib.sha256(_read(file)).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
@@ -111,14 +136,15 @@ def place_of(module: str) -> Path | None:
     """Return the file of a module that is imported or can be."""
     loaded = sys.modules.get(module)
     if loaded is not None:
-        return Path(loaded.__file__) if getattr(loaded, "__file__", None) else None
+        own: str | None = getattr(loaded, "__file__", None)
+        return None if own is None else Path(own)
     return dict(_resolved(module, [Path(entry or ".").resolve() for entry in sys.path])).get(module)
 
 
 def _imported(module: str, file: Path, places: list[Path]) -> Iterator[tuple[str, Path]]:
     """Yield the modules that a file imports, installed ones among them, with the packages around them."""
     package = (module if file.name == "__init__.py" else module.rpartition(".")[0]).split(".")
-    for wanted in _imports(file.read_bytes()) if file.suffix == ".py" else ():
+    for wanted in _imports(_read(file)) if file.suffix == ".py" else ():
         leading = wanted.module.split(".") if wanted.module else []
         for parts in [leading, *([*leading, name] for name in wanted.names)]:
             if wanted.level:
@@ -133,17 +159,18 @@ def _resolved(path: str, places: list[Path]) -> Iterator[tuple[str, Path]]:
     head, *rest = path.split(".")
     if head in sys.stdlib_module_names:
         return
-    for place in places:
-        if (file := _found(place, head)) is not None:
-            yield from _descend("", place, [head, *rest])
-            return
+    place = next((place for place in places if _found(place, head) is not None), None)
+    if place is not None:
+        yield from _descend("", place, [head, *rest])
+        return
     try:  # an editable installation may be known to a finder of its own
         spec = importlib.util.find_spec(head)
     except (ImportError, ValueError):
         return
-    if spec is not None and spec.origin is not None and (file := Path(spec.origin)).is_file():
-        yield head, file
-        yield from _descend(head, file.parent, rest)
+    origin = None if spec is None else spec.origin
+    if origin is not None and Path(origin).is_file():
+        yield head, Path(origin)
+        yield from _descend(head, Path(origin).parent, rest)
 
 
 def _descend(package: str, folder: Path, parts: list[str]) -> Iterator[tuple[str, Path]]:

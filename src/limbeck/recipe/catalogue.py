@@ -122,7 +122,7 @@ def resolve(base: type | tuple[type, ...], name: str) -> type:
 
 def _at_path(bases: tuple[type, ...], path: str) -> type:
     """Return the class at a dotted import path."""
-    found = _imported(path)
+    found = _imported(path, or_text(bases))
     if not (inspect.isclass(found) and issubclass(found, bases)):
         raise RecipeError(f"expected a {or_text(bases)}, found {path}, which is not one")
     if inspect.isabstract(found):
@@ -259,14 +259,14 @@ def _classes(module: types.ModuleType) -> Iterator[type]:
             yield value
 
 
-def _imported(path: str) -> Any:
+def _imported(path: str, wanted: str) -> Any:
     module_name, _, name = path.rpartition(".")
     if not all(path.split(".")):
         raise RecipeError(f"expected a dotted import path such as package.module.Class, found {path!r}")
     try:
         module = module_named(module_name)
     except RecipeError as error:
-        raise RecipeError(f"{path}: {error}") from error
+        raise RecipeError(f"expected a {wanted}, found {path}: {error}") from error
     except ModuleNotFoundError as error:
         moved = [c for c in catalogue(nn.Module) if c.__name__ == name] if path.startswith("limbeck.") else []
         hint = f"it is now {moved[0].__module__}.{name}" if moved else "is it installed, or its folder on PYTHONPATH?"

@@ -7,6 +7,7 @@ from pathlib import Path
 from limbeck.export.base import Format
 from limbeck.export.safetensors import Safetensors
 from limbeck.ground.progress import say
+from limbeck.ground.sources import one_reading
 from limbeck.recipe.reader import Recipe
 from limbeck.recipe.rehearsal import rehearse
 from limbeck.report.html import write_report
@@ -32,6 +33,11 @@ def run(recipe: Recipe, out: Path, *, arms: Path | None = None, accelerator: str
     Raises:
         LimbeckError: Anything in recipe, data or weights that cannot be used; `Interrupted` if asked to stop.
     """
+    with one_reading():
+        return _told(recipe, out, arms, accelerator, command)
+
+
+def _told(recipe: Recipe, out: Path, arms: Path | None, accelerator: str, command: str) -> Result:
     rehearse(recipe)
     prepared = prepare(recipe, out, arms, accelerator)
     for arm in (arm for group in prepared.arms().values() for arm in group):

@@ -10,8 +10,8 @@ import functools
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -39,7 +39,8 @@ def build(target: str, arguments: Mapping[str, Any]) -> nn.Module:
     """
     library, model = library_of(target)
     if library is not None:
-        check_trusted(target)
+        with _told_of(target):
+            check_trusted(target)
     factory = _find(target) if library is None else library.maker(model, arguments)
     _check_arguments(target, factory, arguments)
     try:
@@ -114,9 +115,8 @@ def _returns_network(function: Callable[..., Any]) -> bool:
 
 def _import(target: str, path: str) -> ModuleType:
     try:
-        return module_named(path)
-    except RecipeError as error:
-        raise RecipeError(f"target {target!r}: {error}") from error
+        with _told_of(target):
+            return module_named(path)
     except ModuleNotFoundError as error:
         absent = error.name or ""
         if path != absent and not path.startswith(f"{absent}."):  # the module is there, something it imports is not
@@ -135,8 +135,15 @@ def _run_file(target: str, file: Path) -> ModuleType:
     if not file.is_file():
         beside = [*(path.name for path in file.parent.glob("*.py")), *LIBRARIES]
         raise RecipeError(f"target {target!r}: no file {file.absolute()}{nearest(file.name, beside)}")
-    try:
+    with _told_of(target):
         return module_in(file)
+
+
+@contextmanager
+def _told_of(target: str) -> Iterator[None]:
+    """Name the target in what is said of its module."""
+    try:
+        yield
     except RecipeError as error:
         raise RecipeError(f"target {target!r}: {error}") from error
 
