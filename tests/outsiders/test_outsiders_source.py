@@ -342,6 +342,32 @@ def test_another_picture_of_a_style(project: Path, monkeypatch: pytest.MonkeyPat
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+@pytest.mark.parametrize(
+    ("description", "file"),
+    [
+        ({"class_path": "own_parts.Small", "init_args": {"file": "numbers.txt"}}, "numbers.txt"),
+        ({"class_path": "own_parts.Small", "init_args": {"folder": "folder"}}, "folder/a.txt"),
+        (
+            {"class_path": "limbeck.x.Import", "init_args": {"target": "a.B", "arguments": {"f": "folder"}}},
+            "folder/a.txt",
+        ),
+        ({"class_path": "limbeck.x.I", "init_args": {"target": "a.B", "weights": "numbers.txt"}}, "numbers.txt"),
+        ({"class_path": "limbeck.x.Y", "init_args": {"terms": {"a.b": {"files": ["numbers.txt"]}}}}, "numbers.txt"),
+        ({"class_path": "limbeck.x.Y", "init_args": {"file": "of-the-root.txt"}}, "data/of-the-root.txt"),
+    ],
+)
+def test_files_and_folders_that_a_part_names(
+    project: Path, monkeypatch: pytest.MonkeyPatch, description: dict[str, Any], file: str
+) -> None:
+    monkeypatch.setenv("LIMBECK_DATA", str(project / "data"))
+    (project / "data").mkdir()
+    (project / "data" / "of-the-root.txt").write_text("1")
+    before = content_of(description)
+    assert content_of(description) == before
+    Path(file).write_text("something else")
+    assert content_of(description) != before
+
+
 TRANSLATION = """
 name: translated
 data: {class_path: Glyphs, init_args: {size: 16, train: 8, validation: 4, test: 4}}
@@ -380,6 +406,16 @@ class Shifted(nn.Module):
 def test_live_networks_whose_state_is_not_in_their_weights(how: str) -> None:
     known = [canonical(network_part(Shifted(how, value)).description) for value in (1.0, 1.0, 2.0)]
     assert known[0] == known[1] != known[2]
+
+
+@pytest.mark.parametrize(("file", "before", "after"), [("nets.py", "GAIN * self", "self"), ("neighbour.py", "2", "3")])
+def test_live_networks_are_known_by_their_code(project: Path, file: str, before: str, after: str) -> None:
+    """Also where the class is not the outermost."""
+    net = unwrap(Import("nets.Net", role="classifier", classes=2))
+    parts = [network_part(each).description for each in (net, nn.Sequential(net))]
+    known = [content_of(part) for part in parts]
+    _edit(file, before, after)
+    assert all(content_of(part) != first for part, first in zip(parts, known, strict=True))
 
 
 def test_features_of_networks_whose_state_is_not_in_their_weights() -> None:

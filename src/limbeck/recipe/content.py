@@ -59,13 +59,14 @@ def _code_at(name: str) -> str:
 def _files(described: Any, folders: bool) -> Iterator[tuple[str, str]]:
     """Yield the files of a description; `folders` tells whether it is of a class outside Limbeck."""
     if isinstance(described, Mapping):
-        own = str(described.get("class_path", "limbeck.")).startswith(KNOWN)
-        described = list(described.values())
-        folders = folders or not own
-    if isinstance(described, str) and described:
+        folders = folders or not str(described.get("class_path", "limbeck.")).startswith(KNOWN)
+        for key, value in described.items():
+            yield from _files(value, folders or (key == "arguments" and "target" in described))
+    elif isinstance(described, list | tuple):
+        for each in described:
+            yield from _files(each, folders)
+    elif isinstance(described, str) and described:
         yield from ((described, _hash(place)) for place in _places(described, folders))
-    for each in described if isinstance(described, list | tuple) else ():
-        yield from _files(each, folders)
 
 
 def _places(name: str, folders: bool) -> Iterator[Path]:
