@@ -148,7 +148,7 @@ CLASSES = [
     ),
     flag("method.class_path", "limbeck.methods.gan.Gann", "limbeck.methods.gan has no 'Gann' (did you mean 'Gan'?)"),
     flag("method.class_path", "collections.OrderedDict", "expected a Method, found collections.OrderedDict"),
-    flag("method.class_path", "math.pi", "expected a Method, found math.pi, which is not one"),
+    flag("method.class_path", "math.pi", "expected a Method, found math.pi: it is Python's own"),
     flag("method.class_path", "limbeck.methods.base.Method", "which is abstract"),
     flag("method.class_path", "..Gan", "expected a dotted import path such as package.module.Class, found '..Gan'"),
     flag("student.network.width", "4", "student.network.width: unknown key; there are class_path, init_args"),

@@ -16,6 +16,7 @@ from limbeck import __version__
 from limbeck.commands import VERBS
 from limbeck.errors import LimbeckError, RecipeError, nearest
 from limbeck.flags import meant
+from limbeck.ground.sources import one_reading
 
 CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
@@ -30,7 +31,6 @@ def main(argv: list[str] | None = None) -> int:
     It is 0, 1 (an out-of-date or failed check), 2 (bad input), 130 (stopped) or 141 (nobody reads the output).
     """
     _let_threads_rest()
-    sys.path.insert(0, "")  # so that a class_path reaches modules in the working directory, as with `python -m`
     try:
         return _status(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
@@ -93,7 +93,8 @@ def _obey(words: Sequence[str]) -> None:
         return
     if changes and not hasattr(options, "recipe"):
         raise RecipeError(f"--{changes[0][0]}: {options.verb} reads no recipe that it could change; leave it out")
-    VERBS[options.verb](options, changes, " ".join(["limbeck", *words]))
+    with one_reading():
+        VERBS[options.verb](options, changes, " ".join(["limbeck", *words]))
 
 
 def split_changes(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -206,6 +207,7 @@ def _evaluate(verb: _Parser) -> None:
         help="train, validation or test; by default the reference split, on which no settings should be chosen",
     )
     verb.add_argument("--weights", help="its weights; the arm's own trained ones by default")
+    verb.add_argument("--trust", action="store_true", help="with --weights: run code that the recipe names")
 
 
 def _compare(verb: _Parser) -> None:
@@ -227,6 +229,7 @@ def _sample(verb: _Parser) -> None:
 def _apply(verb: _Parser) -> None:
     verb.add_argument("model", help="the NAME.safetensors of a student, in the folder of its run")
     verb.add_argument("source", help="an image, or a folder of images")
+    verb.add_argument("--trust", action="store_true", help="run code that the run's result.json names: read it first")
     verb.add_argument("--out", help="folder of the results, PNG files; originals are never overwritten")
     verb.add_argument("--style", help="of a stylizer: the number of one of its styles, or a picture")
     verb.add_argument(

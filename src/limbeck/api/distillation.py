@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from limbeck.api.data import GivenData, data_of
-from limbeck.api.given import check_answer, check_view, shape_of
+from limbeck.api.given import check_answer, check_view, described, described_task, path_of, shape_of
 from limbeck.api.networks import bare, check_pair
 from limbeck.api.optimizers import GivenOptimizer, Optimizers
 from limbeck.api.options import check_features, check_terms, method_of, sorted_out, task_of, weights_of
@@ -138,14 +138,14 @@ def distill(
     name = Path(out).resolve().name
     recipe = Recipe(
         name=name,
-        data=Part({"class_path": type(images).__name__}, lambda: images),
-        task=Part({"class_path": type(task).__name__}, lambda: task),
+        data=Part({"class_path": path_of(type(images))}, lambda: images),
+        task=Part(described_task(task), lambda: task),
         students={"student": arm},
         seeds=tuple(range(first, first + runs)),
         teacher=plan.teacher(teacher),
         controls={"control": plan.student(student, steps, batch, {})} if read("control", bool, control) else {},
         control_of={"student": "control"} if control else {},
-        features=None if features is None else Part({"class_path": type(features).__name__}, lambda: features),
+        features=None if features is None else Part(described(features), lambda: features),
         tree={"name": name, "teacher": type(teacher).__name__, **arm.description()},
     )
     arm.weigh()  # names a wrong loss

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +22,8 @@ from limbeck.networks.given.called_as.base import checked_range
 from limbeck.networks.given.weights import tensor_hash, weights_hash
 from limbeck.networks.roles import Wrapper, unwrap
 from limbeck.recipe.arm import ROLES
-from limbeck.recipe.parts import Part
+from limbeck.recipe.content import KNOWN
+from limbeck.recipe.parts import Part, canonical
 from limbeck.tasks.base import Task
 
 
@@ -107,9 +113,8 @@ def network_part(
     network: nn.Module, call: Callable[[nn.Module], nn.Module] = as_it_is, **seen_as: Any
 ) -> Part[nn.Module]:
     """Return a part that makes copies of a live network, known by its class, its layers and weights, and `seen_as`."""
-    kind = type(network)
-    known = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "layers": repr(network)}
-    return Part({**known, "weights": weights_hash(network), **seen_as}, partial(_copied, network, call))
+    known = {**described(network), "layers": repr(network)}
+    return Part({**known, **seen_as}, partial(_copied, network, call))
 
 
 def _copied(network: nn.Module, call: Callable[[nn.Module], nn.Module]) -> nn.Module:
@@ -118,17 +123,69 @@ def _copied(network: nn.Module, call: Callable[[nn.Module], nn.Module]) -> nn.Mo
         return call(deepcopy(network))
 
 
-def described(value: Any) -> Any:
-    """Return what a live object is known by, as plain JSON: of a module all that it has, and its weights."""
+def path_of(cls: type) -> str:
+    """Return the dotted path of a class."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def described(value: Any, inside: tuple[int, ...] = ()) -> Any:
+    """Return what a live object is known by, as plain JSON: of a module its classes, weights and all else that it has.
+
+    With the paths of classes the code behind them counts (see `recipe.content`).
+
+    Args:
+        value: The object.
+        inside: The `id` of objects that it is part of, which are not described again.
+    """
+    if id(value) in inside:
+        return "what it is part of"
+    inside = (*inside, id(value))
     if isinstance(value, nn.Module):
-        own = {name: described(each) for name, each in vars(value).items() if name not in vars(nn.Module())}
-        parts = {name: described(child) for name, child in value.named_children()}
-        parts |= {name: tensor_hash(buffer) for name, buffer in value.named_buffers(recurse=False)}
-        return {"class_path": type(value).__qualname__, **own, **parts, "weights": weights_hash(value)}
-    if isinstance(value, Tensor):
-        return tensor_hash(value)
+        return _of_module(value, inside)
+    if isinstance(value, Tensor | np.ndarray):
+        return tensor_hash(value) if isinstance(value, Tensor) else _array_hash(value)
     if isinstance(value, Mapping):
-        return {str(name): described(each) for name, each in value.items()}
+        return {str(name): described(each, inside) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [described(each) for each in value]
-    return value if isinstance(value, bool | int | float | str | None) else repr(value)
+        return [described(each, inside) for each in value]
+    return value if isinstance(value, bool | int | float | str | None) else re.sub(" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _array_hash(array: np.ndarray[Any, Any]) -> str:
+    return f"{array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
+
+
+def described_task(task: Task) -> dict[str, Any]:
+    """Return what a live task is known by, as plain JSON."""
+    return {"class_path": path_of(type(task)), **{name: described(value) for name, value in vars(task).items()}}
+
+
+def _of_module(module: nn.Module, inside: tuple[int, ...]) -> dict[str, Any]:
+    """Return a module's class, those of its parts, and hashes of its weights and of what no file of weights holds."""
+    kinds = {type(part) for part in module.modules()} - {type(module)}
+    paths = sorted(path for path in map(path_of, kinds) if not path.startswith(KNOWN))
+    beside = {path: _beside_weights(part, inside) for path, part in module.named_modules()}
+    return {
+        "class_path": path_of(type(module)),
+        "parts": [{"class_path": path} for path in paths],
+        "beside": canonical([beside, *(_typed_in(kind) for kind in sorted({type(module), *kinds}, key=path_of))]),
+        "weights": weights_hash(module),
+    }
+
+
+def _beside_weights(module: nn.Module, inside: tuple[int, ...]) -> dict[str, Any]:
+    """Return the attributes and buffers of a module that no file of weights need hold."""
+    own = {name: described(each, inside) for name, each in vars(module).items() if name not in vars(nn.Module())}
+    return own | {name: tensor_hash(buffer) for name, buffer in module.named_buffers(recurse=False)}
+
+
+def _typed_in(cls: type) -> str:
+    """Return the hash of the methods of a class that no file holds, as in a notebook; "" of one that a file holds."""
+    if getattr(sys.modules.get(cls.__module__), "__file__", None):
+        return ""
+    digest = hashlib.sha256()
+    for function in filter(inspect.isfunction, vars(cls).values()):
+        code = function.__code__
+        constants = [each for each in code.co_consts if not inspect.iscode(each)]
+        digest.update(repr((code.co_name, code.co_code, constants, code.co_names)).encode())
+    return digest.hexdigest()

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from limbeck.api.given import described, has_role, network_part
+from limbeck.api.given import described, has_role, network_part, path_of
 from limbeck.api.optimizers import Optimizers
 from limbeck.api.optimizers import described as described_optimizer
 from limbeck.api.options import Options
@@ -97,7 +97,7 @@ class Plan:
         of_task = {name: value for name, value in self.task.method_arguments(self.data).items() if name in takes}
         usual = self.task.terms() if self.method.__name__ == self.task.method else {}
         given = {**of_task, **self.options.method, "terms": {**usual, **self.terms}}
-        known = {"class_path": self.method.__name__, "init_args": described(given)}
+        known = {"class_path": path_of(self.method), "init_args": described(given)}
         return Part(known, partial(_made, self.method, given), self.method)
 
     def _networks(self) -> dict[str, nn.Module]:

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 import limbeck
 from limbeck.errors import MissingExtra, RecipeError, closest, nearest
+from limbeck.ground.modules import module_named
 from limbeck.recipe.words import classes_in, or_text, type_text
 
 MACHINES = ("training", "recipe", "run", "report", "api")  # packages whose files are parts of one thing, no choice
@@ -124,7 +125,7 @@ def resolve(base: type | tuple[type, ...], name: str) -> type:
 
 def _at_path(bases: tuple[type, ...], path: str) -> type:
     """Return the class at a dotted import path."""
-    found = _imported(path)
+    found = _imported(path, or_text(bases))
     if not (inspect.isclass(found) and issubclass(found, bases)):
         raise RecipeError(f"expected a {or_text(bases)}, found {path}, which is not one")
     if inspect.isabstract(found):
@@ -261,12 +262,14 @@ def _classes(module: types.ModuleType) -> Iterator[type]:
             yield value
 
 
-def _imported(path: str) -> Any:
+def _imported(path: str, wanted: str) -> Any:
     module_name, _, name = path.rpartition(".")
     if not all(path.split(".")):
         raise RecipeError(f"expected a dotted import path such as package.module.Class, found {path!r}")
     try:
-        module = importlib.import_module(module_name)
+        module = module_named(module_name)
+    except RecipeError as error:
+        raise RecipeError(f"expected a {wanted}, found {path}: {error}") from error
     except ModuleNotFoundError as error:
         moved = [c for c in catalogue(nn.Module) if c.__name__ == name] if path.startswith("limbeck.") else []
         hint = f"it is now {moved[0].__module__}.{name}" if moved else "is it installed, or its folder on PYTHONPATH?"

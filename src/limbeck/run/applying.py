@@ -32,11 +32,15 @@ STYLE_SIZE = 256  # at which a picture of a style is looked at
 SPACES = {"RGBA": "RGB", "P": "RGB", "PA": "RGB", "LA": "L"}  # modes with the colours of another one
 
 
-def exported(weights: Path) -> nn.Module:
+def exported(weights: Path, *, trust: bool = False) -> nn.Module:
     """Return the network that a run exported as RUN/NAME.safetensors, built as the run's `result.json` says.
 
+    Args:
+        weights: The file.
+        trust: Run code outside Limbeck that the result names; without it a network of such code is refused.
+
     Raises:
-        LimbeckError: There is no such file, or no result beside it that knows it.
+        LimbeckError: There is no such file, or no result beside it that knows it, or its code is not trusted.
     """
     if not weights.is_file():
         raise WeightsError(f"{weights}: no such file; expected the NAME.safetensors of a student in a run's folder")
@@ -45,7 +49,7 @@ def exported(weights: Path) -> nn.Module:
         tree = json.loads(result.read_text(encoding="utf-8"))["recipe"]
     except (OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{result}: expected the run's result beside {weights.name}, found none") from error
-    return Safetensors(lambda: network_of(tree, weights.stem)).load(weights)
+    return Safetensors(lambda: network_of(tree, weights.stem, trust=trust)).load(weights)
 
 
 class Painter(Wrapper):

@@ -1,18 +1,18 @@
 """An arm of a run: one network, one way to train it, one seed; trained once and then known by its content.
 
-An arm lives in a folder named after the hash of everything that decides its weights: its part of the recipe, its
-seed, its teacher's hash, the data's fingerprint and the version of Limbeck. As long as the hash is the same the arm
+An arm lives in a folder named after the hash of everything that decides its weights: its part of the recipe with the
+files and the code of one's own that it names, its seed, its teacher's hash, the data's fingerprint and the version of
+Limbeck. As long as the hash is the same the arm
 is reused; a training that was interrupted goes on from its last checkpoint.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.networks.given.weights import load_weights, weights_hash
 from limbeck.recipe.arm import brings_weights
+from limbeck.recipe.content import content_of
 from limbeck.recipe.parts import canonical
 from limbeck.recipe.reader import ArmRecipe
 from limbeck.run.setting import Setting, Watcher
@@ -63,9 +64,11 @@ class Arm:
     @cached_property
     def hash(self) -> str:
         """The hash of everything that decides the weights."""
+        described = self.recipe.description()
         return canonical(
             {
-                "recipe": self.recipe.description(),
+                "recipe": described,
+                "content": content_of(described) | dict(self.setting.code),
                 "seed": self.seed,
                 "teacher": self.teacher.hash if self.teacher else None,
                 **({"task": task} if (task := dict(self.setting.task.training_identity())) else {}),
@@ -76,14 +79,12 @@ class Arm:
         )
 
     def _given(self) -> dict[str, Any]:
-        """Return the content of the weights that the recipe knows by a name alone: those that a network brings."""
+        """Return the weights that the recipe knows by a name alone: those that a network brings."""
         content = {"given": weights_hash(self.network())} if self.loaded else {}
         for name, part in {"student": self.recipe.network, **self.recipe.networks}.items():
             if brings_weights(part, head=False) and not (self.loaded and name == "student"):
                 with _seeded(self.seed, name):
                     content[f"given {name}"] = weights_hash(part.build())
-        for file in _files(self.recipe.method.description):
-            content[f"given {file}"] = sha256(Path(file).read_bytes()).hexdigest()
         return content
 
     @property
@@ -248,7 +249,8 @@ class Arm:
         steps = min(training.steps, math.ceil(training.teacher_cache * len(images) / training.batch))
         sight = None
         if augmentation is not None:  # then the images of a step depend on the seed
-            sight = [dict(augmentation.description), self.seed, training.batch, steps]
+            seen = dict(augmentation.description)
+            sight = [seen, content_of(seen), self.seed, training.batch, steps]
         arithmetic = Arithmetic.of(training, method)
         content = [teacher.hash, images.fingerprint(), paths, sight, asdict(arithmetic)]
 
@@ -269,17 +271,6 @@ class Arm:
         teacher_networks = None if self.teacher is None else self.teacher.networks()
         with _seeded(self.seed, "method"):  # adapters and memories draw their initial values too
             return self.recipe.assemble(networks, teacher_networks)
-
-
-def _files(described: Any) -> Iterator[str]:
-    """Yield the files of weights that a description names: those of the networks of terms."""
-    if isinstance(described, Mapping):
-        file = described.get("weights")
-        if isinstance(file, str) and Path(file).is_file():
-            yield file
-        described = list(described.values())
-    for each in described if isinstance(described, list) else ():
-        yield from _files(each)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from limbeck.ground.progress import say
 from limbeck.ground.randomness import generator
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.features import ClassifierFeatures
+from limbeck.recipe.content import code_in, content_of
 from limbeck.recipe.reader import FeatureArm, Recipe
 from limbeck.run.arm import Arm
 from limbeck.run.evaluation import evaluate
@@ -62,7 +64,7 @@ class Run:
 
 def prepare(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: str = "auto") -> Run:
     """Return the arms of a recipe; only the feature network, by which the others are measured, is trained."""
-    setting = Setting(recipe.data.build(), recipe.task.build(), arms or out / "arms", accelerator)
+    setting = _setting(recipe, arms or out / "arms", accelerator)
     _check_splits(setting)
     for name, arm in recipe.arms().items():
         if arm.training is not None:
@@ -82,6 +84,19 @@ def prepare(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: st
         _students(recipe, setting, teacher, extractor),
         recipe.control_of,
     )
+
+
+def _setting(recipe: Recipe, store: Path, accelerator: str) -> Setting:
+    """Return what the arms of a recipe share, with what arms and evaluations are known by."""
+    data, task = dict(recipe.data.description), dict(recipe.task.description)
+    measured_as: dict[str, Any] = {"task": task}
+    if isinstance(recipe.features, FeatureArm):
+        measured_as["features"] = recipe.features.arm.description()
+    elif recipe.features is not None:
+        measured_as["features"] = dict(recipe.features.description)
+    measured_as["content"] = content_of(measured_as)
+    code = code_in([data, task])
+    return Setting(recipe.data.build(), recipe.task.build(), store, accelerator, code, measured_as)
 
 
 def _check_splits(setting: Setting) -> None:
@@ -128,7 +143,8 @@ def measured_by(recipe: Recipe, setting: Setting) -> FeatureExtractor | None:
     if recipe.features is None:
         return None
     if isinstance(recipe.features, FeatureArm):
-        labelled = replace(setting, task=Classification())
+        code = code_in(dict(recipe.data.description))
+        labelled = replace(setting, task=Classification(), code=code, measured_as={})
         arm = Arm(f"features {recipe.features.name}", recipe.features.arm, labelled, recipe.seeds[0]).fit()
         right = evaluate(arm)["top1"]
         say(f"{recipe.features.name}: {right:.1%} right on the {setting.data.reference_split} split")

@@ -9,6 +9,7 @@ from limbeck.export.safetensors import Safetensors
 from limbeck.ground.files import clear_half_written
 from limbeck.ground.locks import held
 from limbeck.ground.progress import say
+from limbeck.ground.sources import one_reading
 from limbeck.networks.roles import unwrap
 from limbeck.recipe.reader import Recipe
 from limbeck.recipe.rehearsal import rehearse
@@ -37,6 +38,11 @@ def run(recipe: Recipe, out: Path, *, arms: Path | None = None, accelerator: str
     Raises:
         LimbeckError: Anything in recipe, data or weights that cannot be used; `Interrupted` if asked to stop.
     """
+    with one_reading():
+        return _told(recipe, out, arms, accelerator, command)
+
+
+def _told(recipe: Recipe, out: Path, arms: Path | None, accelerator: str, command: str) -> Result:
     rehearse(recipe)
     prepared = prepare(recipe, out, arms, accelerator)
     for arm in (arm for group in prepared.arms().values() for arm in group):

@@ -124,9 +124,13 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
 
 
 def weights_hash(network: nn.Module) -> str:
-    """Return a SHA-256 (64 hexadecimal digits) of the names, types, shapes and bytes of a network's state."""
+    """Return a SHA-256 (64 hexadecimal digits) of the names, types, shapes and bytes of a network's state.
+
+    Buffers that no file of weights holds count, too.
+    """
     digest = hashlib.sha256()
-    for name, tensor in sorted(unwrap(network).state_dict().items()):
+    inner = unwrap(network)
+    for name, tensor in sorted((dict(inner.named_buffers()) | inner.state_dict()).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(_bytes(tensor))
     return digest.hexdigest()
