@@ -158,6 +158,7 @@ def test_every_task_has_its_five_lines(name: str, tmp_path: Path, monkeypatch: p
     teacher, student = use.network(16), use.network(4)
     with torch.no_grad():
         list(teacher.parameters())[-2].mul_(2)  # it says more than an untrained student
+        list(teacher.parameters())[-1].add_(0.5)  # and its images, if it makes any, are about [0, 1]
     image = torch.rand(100, 3, 1, 1) * torch.rand(100, 1, 16, 16) * 2 - 1
     beside = use.beside(image, teacher)
     before = {name: value.clone() for name, value in student.state_dict().items()}
@@ -224,7 +225,7 @@ def test_a_folder_has_the_shape_of_what_a_generator_makes(tmp_path: Path) -> Non
 
 def test_an_arm_of_distill_is_known_by_all_that_it_is_given(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    teacher, student = theirs(4), theirs(2)
+    teacher, student = (nn.Sequential(theirs(width), nn.Threshold(-1, 0)) for width in (4, 2))  # changes nothing
     images = teacher(torch.randn(40, 6)).detach()
 
     def worst(strength: float) -> dict[str, Any]:
@@ -243,7 +244,7 @@ def test_an_arm_of_distill_is_known_by_all_that_it_is_given(tmp_path: Path) -> N
     torch.manual_seed(1)  # which a discriminator of its own does not depend on
     assert arms() == first and len(first) == 1
     changes = (
-        {"image_range": (-1, 1)},
+        {"image_range": (0, 1.5)},
         {"terms": worst(0.2)},
         {"terms": {"student.output": OutputDistance(distance="l2")}},
         {"augment": Flip(0.25)},

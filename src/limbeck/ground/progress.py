@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from functools import cache
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +20,12 @@ REFRESH = 0.2  # seconds between two updates of the bar: drawing it must not cos
 def say(line: str) -> None:
     """Print one line for the person watching, above any progress bar."""
     console.print(line, markup=False)
+
+
+@cache
+def say_once(line: str) -> None:
+    """Print a line that would come up again and again, such as one about a network that is built several times."""
+    say(line)
 
 
 class Progress:

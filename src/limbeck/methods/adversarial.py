@@ -40,8 +40,8 @@ class AdversarialMethod(Method):
             on the label before and after the attack. To steer it, the student sees the clean images in every step.
 
     Raises:
-        RecipeError: The student does not say which images it takes, or is its own teacher; the strength is no change of an
-            image; or a term cannot work.
+        RecipeError: The student does not say which images it takes, or is its own teacher; the strength is no change
+            of an image; or a term cannot work.
     """
 
     answers: ClassVar[Answers] = "logits"

@@ -8,7 +8,6 @@ from limbeck.export.base import Format
 from limbeck.export.safetensors import Safetensors
 from limbeck.ground.progress import say
 from limbeck.recipe.reader import Recipe
-from limbeck.recipe.rehearsal import rehearse
 from limbeck.report.html import write_report
 from limbeck.report.result import Result
 from limbeck.report.wording import headline, main_metric_of
@@ -32,7 +31,6 @@ def run(recipe: Recipe, out: Path, *, arms: Path | None = None, accelerator: str
     Raises:
         LimbeckError: Anything in recipe, data or weights that cannot be used; `Interrupted` if asked to stop.
     """
-    rehearse(recipe)
     prepared = prepare(recipe, out, arms, accelerator)
     for arm in (arm for group in prepared.arms().values() for arm in group):
         arm.fit()
