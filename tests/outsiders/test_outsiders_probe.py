@@ -211,7 +211,7 @@ RANGES = [
     ("tanh", "generator", (-1, 1), True, ""),
     ("tanh", "restorer", (0, 1), True, TO_OURS),
     ("tanh", "autoencoder", (0, 1), False, TO_OURS),
-    ("relu", "generator", (-1, 1), False, "relu, that makes nothing below 0"),
+    ("relu", "generator", (-1, 1), False, "a relu at its end, which gives nothing below 0"),
     ("clamp", "generator", (-1, 1), True, TO_UNIT),
     ("moved", "generator", (-1, 1), True, "to 1 in 16 images; say image_range: [0, 1]"),
     ("moved", "autoencoder", (-1, 1), True, TO_UNIT),
@@ -221,7 +221,7 @@ RANGES = [
     ("nearly", "restorer", (-1, 1), True, TO_UNIT),
     ("bytes", "generator", (0, 1), True, "say image_range: [0, 255]"),
     ("bytes", "generator", (0, 255), True, ""),
-    ("linear", "generator", (0, 1), True, "found values from -"),
+    ("linear", "generator", (0, 1), True, ""),
     ("linear", "generator", (0, 1), False, ""),
     ("linear", "generator", (0, 255), False, ""),
     ("nan", "generator", (0, 1), True, "teacher.network: expected numbers, found NaN or infinity"),
@@ -248,6 +248,10 @@ def test_what_is_only_likely_is_said_once(capsys: pytest.CaptureFixture[str]) ->
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("Filter: its image_range is [-1, 1], but it made values from 0.") == 1
     assert "is its range another?" in said
+    wild = with_weights(imported("Generator", "generator", {"image_range": [0, 1]}))
+    probed(recipe("generator", teacher=wild))
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("Generator: its image_range is [0, 1], but it made values from -") == 1
 
 
 # How the network answers, in which role, called in which way; what is said.
@@ -397,7 +401,7 @@ def test_a_network_in_half_precision_answers_as_its_weights_say() -> None:
 # The network, how it is called and trained, and what is said.
 TAUGHT: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "as many classes": ({"classes": 3}, {}, ""),
-    "more classes": ({"classes": 5}, {}, "5"),
+    "more classes": ({"classes": 5}, {}, "student: Kd: expected logits of the same classes, found 3"),
     "fewer classes": ({"classes": 2}, {}, "expected logits (3,) of glyphs for an input (3, 16, 16), found (2,)"),
     "others than said": ({"classes": 5}, {"classes": 3}, "found an output of (16, 5); say classes: 5"),
     "grey": ({"channels": 1}, {}, "Sorter cannot be called with images of shape (2, 3, 16, 16)"),
@@ -419,7 +423,7 @@ TRAINED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "one in each process": (imported("Pooled", "classifier", {}), {"batch": 2, "processes": 2}, "batch norm"),
     "two values": (imported("Pooled", "classifier", {}), {"batch": 2}, ""),
     "many values of one image": (imported("Sorter", "classifier", {}), {"batch": 1}, ""),
-    "frozen": (imported("Sorter", "classifier", {}, frozen=True), {}, "student: expected parameters to train, found"),
+    "frozen": (imported("Sorter", "classifier", {}, frozen=True), {}, "expected parameters to train, found none"),
     "without parameters": (
         {"class_path": "Import", "init_args": {"target": "torch.nn.Flatten", "role": "classifier"}},
         {},

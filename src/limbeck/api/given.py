@@ -16,6 +16,7 @@ from limbeck.data.folder import ImageFolder
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import LimbeckError, RecipeError, in_a_line, require
 from limbeck.networks.given.weights import tensor_hash, weights_hash
+from limbeck.networks.handling.precision import in_float32
 from limbeck.networks.roles import Wrapper, unwrap
 from limbeck.recipe.arm import ROLES
 from limbeck.recipe.parts import Part
@@ -168,8 +169,8 @@ def network_part(
 
 
 def _copied(network: nn.Module, call: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """Return a copy of a network as it is called; a function of its own so that it can be sent to another process."""
-    return call(deepcopy(network))
+    """Return a float32 copy of a network as it is called; a function of its own so that processes can be sent it."""
+    return call(in_float32(deepcopy(network)))
 
 
 def described(value: Any) -> Any:

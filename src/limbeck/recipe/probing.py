@@ -140,7 +140,8 @@ def told(key: str, what: str = "cannot be run") -> Iterator[None]:
     try:
         yield
     except RecipeError as error:
-        raise RecipeError(f"{key}: {error}") from error
+        said = str(error)
+        raise RecipeError(said if said.startswith(f"{key}: ") else f"{key}: {said}") from error
     except LimbeckError:
         raise
     except Exception as error:  # whatever somebody's own networks raise

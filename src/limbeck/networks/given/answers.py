@@ -21,7 +21,8 @@ USUAL = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # ranges in which networks make
 CARRIED = {"View", "UnsafeView", "ReshapeAlias", "Permute", "Transpose", "Slice", "Squeeze", "Unsqueeze", "Clone"}
 CARRIED |= {"ToCopy", "Alias", "AsStrided", "Select", "PixelShuffle", "Cat"}
 FAR, MANY = 0.1, 0.25  # of the width of a range, and of the values: more is no overshoot of a trained network
-FLAT = 0.02  # of the width of a range: a trained network that uses no more of it makes images of another
+USED = 0.8  # of the width of a range: what the images of a trained network fill of theirs, in a whole batch
+FLAT = 0.02  # of the width of a range: whose images fill no more of it than that are in another
 
 
 @dataclass(frozen=True)
@@ -80,24 +81,32 @@ def check_images(name: str, answer: Answer, image_range: tuple[float, float], *,
     low, high = image_range
     last = answer.ends_in(past=3 if converted else 0)
     if last in SQUASHED and SQUASHED[last] != image_range:
-        _refuse(name, image_range, SQUASHED[last], f"a last operation, {last.lower()}, that makes images in another")
+        _refuse(
+            name, image_range, SQUASHED[last], f"a {last.lower()} at its end, which gives {_listed(SQUASHED[last])}"
+        )
     if last in SQUASHED:
         return
     image = (answer.made.detach().double() + 1) * ((high - low) / 2) + low
     least, most = (float(value) for value in image.aminmax())
-    found = f"values from {least:.3g} to {most:.3g} in {len(image)} images"
-    fits = next((usual for usual in USUAL if usual != image_range and _within(least, most, usual)), None)
+    fits = next((usual for usual in USUAL if usual != image_range and _fills(least, most, usual)), None)
     if last == "Relu" and low < 0:
-        _refuse(name, image_range, fits, "a last operation, relu, that makes nothing below 0")
-    if not answer.trained:
-        if low < 0 <= least < most:
-            say_once(f"{name}: its image_range is {_listed(image_range)}, but it made {found}; is its range another?")
-        return
+        _refuse(name, image_range, fits, "a relu at its end, which gives nothing below 0")
+    if _strange(image, image_range, answer.trained):
+        found = f"values from {least:.3g} to {most:.3g} in {len(image)} images"
+        if answer.trained and fits:
+            _refuse(name, image_range, fits, found)
+        say_once(f"{name}: its image_range is {_listed(image_range)}, but it made {found}; is its range another?")
+
+
+def _strange(image: Tensor, image_range: tuple[float, float], trained: bool) -> bool:
+    """Return whether images, in a network's own range, look as if that were another."""
+    low, high = image_range
     reach = FAR * (high - low)
+    least, most = image.aminmax()
+    if not trained:  # it can still make anything
+        return bool(low < 0 <= least < most)
     outside = ((image < low - reach) | (image > high + reach)).double().mean()
-    too_little = fits is not None and most - least < FLAT * (high - low)
-    if (low < 0 and least > FAR * low) or outside > MANY or too_little:
-        _refuse(name, image_range, fits, found)
+    return bool((low < 0 and least > FAR * low) or outside > MANY or most - least < FLAT * (high - low))
 
 
 def check_logits(name: str, answer: Answer, *, offered: bool) -> None:
@@ -145,11 +154,11 @@ def _refuse(name: str, image_range: Sequence[float], fits: Sequence[float] | Non
     raise RecipeError(f"{name}: expected images in its image_range {_listed(image_range)}, found {found}; {mend}")
 
 
-def _within(least: float, most: float, usual: tuple[float, float]) -> bool:
-    """Return whether values look like images in a usual range: within it but for an overshoot, and using it."""
+def _fills(least: float, most: float, usual: tuple[float, float]) -> bool:
+    """Return whether values look like images in a usual range: within it but for an overshoot, and all over it."""
     low, high = usual
     width = high - low
-    return least > low - FAR * width and most < high + FAR * width and most - least > FLAT * width
+    return least > low - FAR * width and most < high + FAR * width and most - least > USED * width
 
 
 def _listed(image_range: Sequence[float]) -> str:
