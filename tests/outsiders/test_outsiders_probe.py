@@ -29,8 +29,11 @@ from limbeck.errors import LimbeckError, RecipeError
 from limbeck.ground.progress import say_once
 from limbeck.methods.adversarial import AdversarialTraining
 from limbeck.networks.classifiers.small_cnn import SmallCnn
+from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
 from limbeck.networks.given.external import Import, Wrapped
+from limbeck.networks.segmenters.unet import UNet
 from limbeck.recipe.reader import read_recipe
+from limbeck.run.applying import apply_to
 from limbeck.run.preparing import prepare
 from limbeck.tasks.disagreement import Disagreement
 from limbeck.tasks.reconstruction import Reconstruction
@@ -87,6 +90,17 @@ class Sorter(nn.Module):
         self.to(kind(dtype)).requires_grad_(not frozen)
     def forward(self, x):
         return ENDS[self.end](self.head(self.norm(self.a(x)).relu().mean((2, 3))))
+
+class Squeezed(Sorter):
+    """Loses the batch where it is of one image."""
+    def forward(self, x):
+        return super().forward(x).squeeze()
+
+class Unmoved(Sorter):
+    """Runs without gradients."""
+    @torch.no_grad()
+    def forward(self, x):
+        return super().forward(x)
 
 class Pooled(nn.Module):
     """Batch norm of one value an image."""
@@ -404,6 +418,7 @@ TAUGHT: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "more classes": ({"classes": 5}, {}, "student: Kd: expected logits of the same classes, found 3"),
     "fewer classes": ({"classes": 2}, {}, "expected logits (3,) of glyphs for an input (3, 16, 16), found (2,)"),
     "others than said": ({"classes": 5}, {"classes": 3}, "found an output of (16, 5); say classes: 5"),
+    "a batch of one": ({"name": "Squeezed"}, {}, "expected (1, 3) for a batch of one, found (3,); does it squeeze()"),
     "grey": ({"channels": 1}, {}, "Sorter cannot be called with images of shape (2, 3, 16, 16)"),
 }  # fmt: skip
 
@@ -412,7 +427,7 @@ TAUGHT: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 def test_a_teacher_knows_the_classes_and_the_images_of_the_data(name: str) -> None:
     net, called, says = TAUGHT[name]
     terms = {"class_path": "Supervised", "init_args": {"terms": {"student.logits": "Kd"}}}
-    teacher = with_weights(imported("Sorter", "classifier", called, **net))
+    teacher = with_weights(imported(**{"name": "Sorter", "role": "classifier", "called": called, **net}))
     refused_or_not(recipe("classifier", teacher=teacher) | {"method": terms}, says)
 
 
@@ -424,6 +439,7 @@ TRAINED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "two values": (imported("Pooled", "classifier", {}), {"batch": 2}, ""),
     "many values of one image": (imported("Sorter", "classifier", {}), {"batch": 1}, ""),
     "frozen": (imported("Sorter", "classifier", {}, frozen=True), {}, "expected parameters to train, found none"),
+    "without gradients": (imported("Unmoved", "classifier", {}), {}, "does a forward pass run under torch.no_grad?"),
     "without parameters": (
         {"class_path": "Import", "init_args": {"target": "torch.nn.Flatten", "role": "classifier"}},
         {},
@@ -544,6 +560,32 @@ def test_apply_says_which_verb_a_classifier_has(capsys: pytest.CaptureFixture[st
     assert main(["apply", str(model), "a.png", "--out", "made"]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "found SmallCnn, a classifier; `limbeck evaluate RECIPE` measures it" in said and not Path("made").exists()
+
+
+# A network, and what `apply` says of it; nothing where it makes an image.
+APPLIED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "a generator": (lambda: DcganGenerator(2, 8, size=16), "a generator; `limbeck sample RECIPE` writes what it makes"),
+    "a discriminator": (lambda: DcganDiscriminator(2, size=16), "found DcganDiscriminator, a discriminator; it only"),
+    "theirs": (lambda: Wrapped(nn.Flatten(), "classifier"), "found Flatten, a classifier; `limbeck evaluate"),
+    "their generator": (lambda: Wrapped(nn.Flatten(), "generator"), "found Flatten, a generator; `limbeck sample"),
+    "no image": (nn.Flatten, "Flatten: expected one image of an image, found (1, 1200)"),
+    "another size": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(9, 9)), "a.png: Sequential cannot be run on it"),
+    "their restorer": (lambda: Wrapped(nn.Identity(), "restorer"), ""),
+    "a segmenter": (lambda: UNet(2, depth=1, channels=3, classes=3), ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", APPLIED)
+def test_apply_is_for_what_makes_images_of_images(name: str) -> None:
+    make, says = APPLIED[name]
+    Image.new("RGB", (20, 20)).save("a.png")
+    torch.manual_seed(0)
+    made = apply_to(make(), Path("a.png"), Path("made"), torch.device("cpu"))
+    if not says:
+        assert list(made) == [Path("made/a.png")]
+        return
+    with pytest.raises(LimbeckError, match=re.escape(says)):
+        list(made)
 
 
 # Bad files among good ones, and how each is told.

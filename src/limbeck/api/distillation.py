@@ -12,7 +12,6 @@ from torch import nn
 from limbeck.api.given import GivenData, check_answer, check_view, data_of, shape_of
 from limbeck.api.options import check_terms, method_of, sorted_out, task_of
 from limbeck.api.plan import Plan
-from limbeck.api.rehearsal import take_a_step
 from limbeck.errors import require
 from limbeck.methods.base import Terms
 from limbeck.metrics.base import FeatureExtractor
@@ -111,7 +110,6 @@ def distill(
         tree={"name": Path(out).name, "teacher": type(teacher).__name__, **arm.description()},
     )
     arm.weigh()  # names a wrong loss
-    take_a_step(recipe)
     run(recipe, Path(out), accelerator=accelerator, command=f"limbeck.distill(..., out={str(out)!r})")
     trained = deepcopy(student)
     load_weights(trained, Path(out) / "student.safetensors")

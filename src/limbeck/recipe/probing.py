@@ -36,6 +36,7 @@ FEW = 2  # whose gradient tells what a network ends in
 # What torch says, and how to mend it.
 HINTS = {
     "more than 1 value per channel": "make training.batch larger: batch norm cannot train on one value",
+    "does not require grad": "does a forward pass run under torch.no_grad?",
     "deepcopy protocol": "forward keeps a tensor in the network, which then has no copy; keep it detached, or not",
     "out of memory": "make training.batch smaller, or raise training.micro_batches",
 }
@@ -90,10 +91,14 @@ class Probe:
         inputs = [value.to(device) for value in self.task.example(self.data, SAMPLES)]
         with torch.no_grad():
             made, given = _called(self.task.ready(network), inputs)
+            one, _ = _called(self.task.ready(network), [value[:1] for value in inputs])
         for part, (asked, answered) in given.items():
             answer = Answer(asked, answered, trained, _graph(part, self.task.ready(network), inputs))
             part.check_answer(answer)
         self._check(made, inputs)
+        if one.shape != made[:1].shape:  # the last batch of an evaluation can be one
+            expected, found = tuple(made[:1].shape), tuple(one.shape)
+            raise RecipeError(f"expected {expected} for a batch of one, found {found}; does it squeeze() its answer?")
         if trained and not made.isfinite().all():
             raise RecipeError("expected numbers, found NaN or infinity in what it answers; check its weights")
 

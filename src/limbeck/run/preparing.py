@@ -78,8 +78,8 @@ def prepare(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: st
     for name, arm in recipe.arms().items():
         if arm.training is not None:
             _check_training(name, arm.training, setting)
-    _make(setting.store)
     _probe(recipe, setting)
+    _make(setting.store)
     return built(recipe, setting, measured_by(recipe, setting))
 
 
