@@ -316,13 +316,17 @@ def test_a_sigmoid_of_each_class_is_said(trained: bool, capsys: pytest.CaptureFi
     assert "Sorter: expected logits, found numbers in [0, 1]; if it ends in a sigmoid, take that away" in said
 
 
-def test_logits_of_probabilities_have_them_as_their_softmax() -> None:
+@pytest.mark.parametrize(("role", "layers"), [
+    ("classifier", [nn.Flatten(), nn.Linear(12, 5)]),
+    ("segmenter", [nn.Conv2d(3, 5, 1)]),
+])  # fmt: skip
+def test_logits_of_probabilities_have_them_as_their_softmax(role: str, layers: list[nn.Module]) -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.Softmax(1))
+    net = nn.Sequential(*layers, nn.Softmax(1))
     image = 30 * torch.randn(6, 3, 2, 2)  # so sure that some are 0
-    logits = Wrapped(net, "classifier", outputs="probabilities")(image)
+    logits = Wrapped(net, role, outputs="probabilities")(image)
     torch.testing.assert_close(logits.softmax(1), net(image))
-    assert logits.isfinite().all()
+    assert logits.isfinite().all() and logits.max() <= 0
 
 
 # What the network really makes, and what is said of it. The degradation is a scale of 4.
