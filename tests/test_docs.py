@@ -34,6 +34,7 @@ import torch
 import transformers
 import yaml
 from PIL import Image
+from torch import Tensor, nn
 
 from limbeck import cli
 from limbeck.networks.classifiers.small_cnn import SmallCnn
@@ -53,6 +54,13 @@ BLOCK = re.compile(
     re.M | re.S,
 )
 PHOTOS = 80
+
+
+class Signed(nn.Module):
+    """Brings images from [0, 1] to [-1, 1], as those of the README are."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return 2 * image - 1
 
 
 class Block(NamedTuple):
@@ -158,7 +166,8 @@ def code_of(text: str) -> str:
 @pytest.mark.parametrize("block", every("run"))
 def test_python_runs(block: Block, folder: Path) -> None:
     models = sys.modules["my_models"]
-    known: dict[str, Any] = {"my_teacher": models.Generator(width=16), "my_student": models.Generator(width=2)}
+    signed = [nn.Sequential(models.Generator(width=width), Signed()) for width in (16, 2)]
+    known: dict[str, Any] = {"my_teacher": signed[0], "my_student": signed[1]}
     exec(compile(changed(block), "block", "exec"), known)
     if "limbeck.distill(" in block.code and "features=" not in block.code:
         assert isinstance(known["student"], torch.nn.Module) and not known["student"].training

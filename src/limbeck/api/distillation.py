@@ -16,7 +16,6 @@ from limbeck.api.optimizers import GivenOptimizer, Optimizers
 from limbeck.api.options import check_features, check_terms, method_of, sorted_out, task_of, weights_of
 from limbeck.api.plan import USUAL, Plan
 from limbeck.api.reading import read
-from limbeck.api.rehearsal import take_a_step
 from limbeck.api.sending import check_sent
 from limbeck.api.signature import with_options_of
 from limbeck.data.base import Augmentation
@@ -150,7 +149,6 @@ def distill(
     )
     arm.weigh()  # names a wrong loss
     check_sent(recipe)
-    take_a_step(recipe)
     run(recipe, Path(out), accelerator=accelerator, command=f"limbeck.distill(..., out={str(out)!r})")
     trained = deepcopy(student)
     load_weights(trained, Path(out) / "student.safetensors")

@@ -20,6 +20,7 @@ from limbeck.data.tensors import TensorImages
 from limbeck.errors import LimbeckError, RecipeError, in_a_line
 from limbeck.networks.given.called_as.base import checked_range
 from limbeck.networks.given.weights import tensor_hash, weights_hash
+from limbeck.networks.handling.precision import in_float32
 from limbeck.networks.roles import Wrapper, unwrap
 from limbeck.recipe.arm import ROLES
 from limbeck.recipe.content import KNOWN
@@ -118,9 +119,9 @@ def network_part(
 
 
 def _copied(network: nn.Module, call: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """Return a copy of a network as it is called; a function of its own so that it can be sent to another process."""
+    """Return a float32 copy of a network as it is called; a function of its own so that processes can be sent it."""
     with torch.no_grad():  # else the weights of TorchScript would come out as results of a computation
-        return call(deepcopy(network))
+        return call(in_float32(deepcopy(network)))
 
 
 def path_of(cls: type) -> str:

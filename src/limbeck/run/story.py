@@ -12,7 +12,6 @@ from limbeck.ground.progress import say
 from limbeck.ground.sources import one_reading
 from limbeck.networks.roles import unwrap
 from limbeck.recipe.reader import Recipe
-from limbeck.recipe.rehearsal import rehearse
 from limbeck.report.alarms import alarms, raised
 from limbeck.report.html import write_report
 from limbeck.report.result import Result
@@ -43,7 +42,6 @@ def run(recipe: Recipe, out: Path, *, arms: Path | None = None, accelerator: str
 
 
 def _told(recipe: Recipe, out: Path, arms: Path | None, accelerator: str, command: str) -> Result:
-    rehearse(recipe)
     prepared = prepare(recipe, out, arms, accelerator)
     for arm in (arm for group in prepared.arms().values() for arm in group):
         arm.fit()

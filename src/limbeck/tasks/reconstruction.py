@@ -107,6 +107,8 @@ class Reconstruction(Task):
                 raise RecipeError(f"task.{name}: expected a whole number of at least {least}, found {value}")
         self.samples, self.sampled, self.bits, self.importance = samples, sampled, bits, importance
         self.disagreement, self.latent_disagreement = disagreement, latent_disagreement
+        if disagreement is not None:
+            disagreement.check(-1.0, 1.0)
         self._real = RealImages(samples)
 
     def check(self, network: nn.Module, method: Any, weights: Mapping[str, Any]) -> None:

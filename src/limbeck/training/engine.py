@@ -25,7 +25,7 @@ from limbeck.training.checkpoint import Checkpoints
 from limbeck.training.feed import Feed
 from limbeck.training.fine_tuning import grouped, hold_frozen
 from limbeck.training.job import Job
-from limbeck.training.optimizers import load_state, optimizer_of, refuse_untrained, state_of
+from limbeck.training.optimizers import load_state, optimizer_of, refuse_idle, refuse_untrained, state_of
 from limbeck.training.replicas import Replicas
 from limbeck.training.watching import Validation
 from limbeck.types import Batch, Update
@@ -56,6 +56,7 @@ class Engine:
                 raise RecipeError(f"optimizers.{name}: no such player{nearest(name, self.players)}; there is {known}")
         self.own = {n: [p for p in m.parameters() if p.requires_grad] for n, m in self.players.items()}
         self.parameters = {n: [*own, *self.weighting.parameters_of(n)] for n, own in self.own.items()}
+        refuse_idle(self.own)
         self.trained = [*self.method.parameters(), *self.weighting.parameters()]
         refuse_untrained([self.method, self.weighting], self.parameters)
         self.optimizers = {name: self._optimizer(name) for name in self.players}
