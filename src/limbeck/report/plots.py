@@ -50,6 +50,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "limbeck",  # the same numbers give the same file
 }
 POINTS = 160
+GAP = 0.62  # grey of the gaps in a grid, in [-1, 1]: it shows where white images end
 CROWDED = 100  # costs this many times apart leave room for the numbers of whole decades alone
 Row = Mapping[str, Any]
 
@@ -88,7 +89,7 @@ def image_grid(images: Tensor, columns: int = 8, visible: int = 480) -> bytes:
     gap = 2
     count, _, height, width = rgb.shape
     rows = math.ceil(count / columns)
-    sheet = torch.ones(3, rows * (height + gap) - gap, columns * (width + gap) - gap)
+    sheet = torch.full((3, rows * (height + gap) - gap, columns * (width + gap) - gap), GAP)
     for i, image in enumerate(rgb):
         top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
         sheet[:, top : top + height, left : left + width] = image

@@ -200,6 +200,11 @@ class Arm:
         return [] if self.loaded else list(self.state["history"])
 
     @property
+    def moments(self) -> list[dict[str, Any]]:
+        """What it made at some steps of its training ("step", "samples"); empty where nothing was looked at."""
+        return [] if self.loaded else list(self.state.get("moments", []))
+
+    @property
     def alarms(self) -> list[str]:
         """What went wrong while training, though no loss showed it."""
         return [] if self.loaded else [f"{self.title}, {line}" for line in self.state["alarms"]]

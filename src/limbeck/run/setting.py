@@ -63,4 +63,4 @@ class Watcher:
         score = None
         if name is not None and math.isfinite(metrics[name]):
             score = metrics[name] if task.directions[task.main_metric] == "lower" else -metrics[name]
-        return Watched(metrics, task.alarm(network, data), score)
+        return Watched(metrics, task.alarm(network, data), score, task.glimpse(network, data))

@@ -94,6 +94,7 @@ def _report(prepared: Run, result: Result, out: Path, command: str) -> None:
         {**pictures, **task.references(data, 0)},
         {name: arm.history for name, arm in firsts.items()},
         prepared.recipe.to_yaml(),
+        moments={name: arm.moments for name, arm in firsts.items()},
         directions=task.directions,
         main_metric=metric,
         command=command,

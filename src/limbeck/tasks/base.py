@@ -150,6 +150,13 @@ class Task(ABC):
     def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
         """Return pictures of what the network does."""
 
+    def glimpse(self, network: nn.Module, data: Data) -> Tensor | None:
+        """Return a few images (N, C, H, W) in [-1, 1] of what a network in training makes, or None if it makes none.
+
+        They are of the same inputs every time, so that a report can show how they changed.
+        """
+        return self.preview(network, data, 0)[0].images[:8] if self.answers == "images" else None
+
     def ready(self, network: nn.Module) -> nn.Module:
         """Return a network as this task calls it, such as a classical technique with all that it needs to be told."""
         return network

@@ -157,6 +157,23 @@ class Generation(Task):
             metrics |= _fidelity(zip(_generate(network, own), torch.split(theirs, CHUNK), strict=True))
         return metrics
 
+    def references(self, data: Data, seed: int) -> Mapping[str, list[Picture]]:
+        """Return as many real images of the reference split, by class, a column each, if conditional."""
+        images = data.split(data.reference_split)
+        batch = images.read(some(min(len(images), WATCHED * 8), len(images)))
+        if (
+            batch.image is None or batch.latent is not None
+        ):  # a teacher known by its images alone: they are no real ones
+            return {}
+        if not self.conditional or batch.label is None:
+            return {"real images": [Picture("samples", batch.image[:PREVIEWED])]}
+        columns = min(len(data.classes), 13)
+        rows = [(batch.label == c).nonzero().flatten() for c in range(columns)]
+        if not all(len(row) for row in rows):
+            return {}
+        chosen = torch.stack([row[torch.arange(5) % len(row)] for row in rows], 1).flatten()
+        return {"real images": [Picture("samples", batch.image[chosen], columns)]}
+
     def samples_of(self, network: nn.Module, data: Data, count: int, seed: int) -> Iterator[Batch]:
         """Yield `count` latents of the prior, labels if conditional, and as `image` what `network` makes of them."""
         inputs = self._inputs(data, "train", count, seed, "samples")

@@ -192,6 +192,17 @@ class Reconstruction(Task):
                 pictures.append(traversals(network, self._images(data, "train", WATCHED), image[:1]))
         return pictures
 
+    def glimpse(self, network: nn.Module, data: Data) -> Tensor | None:
+        """Return reconstructions of a few images of the reference split."""
+        images = data.split(data.reference_split)
+        return mapped(network, images_of(images.read(some(COLUMNS, len(images))))).clamp(-1, 1)
+
+    def references(self, data: Data, seed: int) -> Mapping[str, list[Picture]]:
+        """Return real images, beside the samples of the prior."""
+        images = data.split(data.reference_split)
+        real = images_of(images.read(some(ROWS * COLUMNS, len(images))))
+        return {"real images": [Picture("samples of the prior", real, COLUMNS)]} if self.sampled else {}
+
     def _images(self, data: Data, split: Split, count: int) -> Tensor:
         images = data.split(split)
         return images_of(images.read(some(min(count, len(images)), len(images))))

@@ -182,6 +182,7 @@ class Engine:
             "history": self.history,
             "alarms": self.alarms,
             "best": None if self.validation is None else self.validation.best,
+            "moments": [] if self.validation is None else self.validation.moments,
             "seconds": self.seconds,
             "machines": self.machines,
         }
@@ -201,7 +202,7 @@ class Engine:
         self.step, self.counts, self.seconds = state["step"], state["counts"], state["seconds"]
         self.history, self.alarms = state["history"], state["alarms"]
         if self.validation is not None:
-            self.validation.best = state["best"]
+            self.validation.best, self.validation.moments = state["best"], state.get("moments", [])
         # A checkpoint from before machines were noted stays without them: where it began is not known.
         self.machines = list(dict.fromkeys([*noted, *self.machines])) if (noted := state.get("machines")) else []
         self.logged = {name: row["step"] for row in self.history for name in row}
