@@ -44,7 +44,9 @@ def false_families(families: int, seeds: int, accuracy: float, students: int = 1
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="false verdicts of 15 students, accuracy on 200 images, no effect")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description="false verdicts of 15 students, accuracy on 200 images, no effect"
+    )
     parser.add_argument("--families", type=int, default=2000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 5, 10])
     options = parser.parse_args(words)

@@ -92,7 +92,9 @@ def count_clean(kind: str, times: int, together: int, flags: list[str]) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="whole runs in two processes, and pairs of runs in one folder")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description="whole runs in two processes, and pairs of runs in one folder"
+    )
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--pairs", type=int, default=9)
     options = parser.parse_args()

@@ -36,7 +36,9 @@ def judged(result: Result) -> Result:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="verdicts of results/*.json, from the values of their seeds")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description="verdicts of results/*.json, from the values of their seeds"
+    )
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a verdict is out of date")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help="the project's folder")
     options = parser.parse_args(words)

@@ -30,6 +30,7 @@ from limbeck.data.base import Data
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import LimbeckError
 from limbeck.methods.supervised import Supervised
+from limbeck.metrics.cost import Cost
 from limbeck.recipe.plan import ArmRecipe, Recipe
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.segmentation import Segmentation
@@ -581,7 +582,7 @@ assert "lr" in pydoc.render_doc(limbeck.distill) and "evaluate_every: " in pydoc
 def test_outsiders_line_runs_to_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loader, a scripted teacher, a wrapped student, a rate, an average, bf16 and a watched training, in one line."""
     monkeypatch.setattr(
-        "limbeck.run.assessing.costs", lambda networks, inputs: {n: {"parameters": 1.0} for n in networks}
+        "limbeck.run.assessing.costs", lambda networks, inputs: {n: Cost({"parameters": 1.0}, {}) for n in networks}
     )
     monkeypatch.chdir(tmp_path)
     loader, student = DataLoader(TensorDataset(FLOATS, LABEL), batch_size=4, shuffle=True), sorter()

@@ -31,7 +31,7 @@ from limbeck.recipe.content import content_of
 from limbeck.recipe.parts import canonical
 from limbeck.recipe.reader import read_recipe
 from limbeck.run.evaluation import _question
-from limbeck.run.preparing import prepare
+from limbeck.run.preparing import built, setting_of
 
 PROJECT = {
     "nets.py": """
@@ -173,7 +173,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def known_by(tree: dict[str, Any]) -> tuple[str, str]:
     """Return what the student of a recipe is known by, and what its evaluation is."""
     Path("recipe.yaml").write_text(yaml.safe_dump(tree))
-    prepared = prepare(read_recipe("recipe.yaml"), Path("run"), accelerator="cpu")
+    recipe = read_recipe("recipe.yaml")
+    prepared = built(recipe, setting_of(recipe, Path("run/arms"), "cpu"), None)  # it need not be trainable
     arm = prepared.arms()["student"][0]
     return arm.hash, canonical(_question(arm, prepared.extractor, None, "test"))
 

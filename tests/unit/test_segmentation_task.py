@@ -144,7 +144,7 @@ def test_an_attack_makes_it_worse() -> None:
         optimizer.zero_grad()
         nn.functional.cross_entropy(network(batch.image), batch.mask, ignore_index=VOID).backward()
         optimizer.step()
-    found = evaluate(network, attack=Pgd(1.5, 0.3, 10))
+    found = evaluate(network, attack=Pgd(1.0, 0.3, 10))
     assert found["robust_miou"] < found["miou"] - 0.3 and found["miou"] > 0.9
 
 

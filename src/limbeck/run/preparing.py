@@ -75,7 +75,7 @@ def prepare(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: st
         LimbeckError: Anything in recipe, data or weights that cannot be used.
     """
     rehearse(recipe)
-    setting = _setting(recipe, arms or out / "arms", accelerator)
+    setting = setting_of(recipe, arms or out / "arms", accelerator)
     _check_splits(setting)
     for name, arm in recipe.arms().items():
         if arm.training is not None:
@@ -102,7 +102,7 @@ def built(recipe: Recipe, setting: Setting, extractor: FeatureExtractor | None) 
     )
 
 
-def _setting(recipe: Recipe, store: Path, accelerator: str) -> Setting:
+def setting_of(recipe: Recipe, store: Path, accelerator: str) -> Setting:
     """Return what the arms of a recipe share, with what arms and evaluations are known by."""
     data, task = dict(recipe.data.description), dict(recipe.task.description)
     measured_as: dict[str, Any] = {"task": task}
