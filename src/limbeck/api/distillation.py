@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from limbeck.errors import require
 from limbeck.methods.base import Method, Terms
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.networks.given.weights import load_weights
+from limbeck.networks.handling.copying import copied
 from limbeck.recipe.needs import check_needs
 from limbeck.recipe.parts import Part
 from limbeck.recipe.plan import Recipe
@@ -150,6 +150,6 @@ def distill(
     arm.weigh()  # names a wrong loss
     check_sent(recipe)
     run(recipe, Path(out), accelerator=accelerator, command=f"limbeck.distill(..., out={str(out)!r})")
-    trained = deepcopy(student)
+    trained = copied(student)
     load_weights(trained, Path(out) / "student.safetensors")
     return trained.eval()

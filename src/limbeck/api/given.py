@@ -7,7 +7,6 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -20,6 +19,7 @@ from limbeck.data.tensors import TensorImages
 from limbeck.errors import LimbeckError, RecipeError, in_a_line
 from limbeck.networks.given.called_as.base import checked_range
 from limbeck.networks.given.weights import tensor_hash, weights_hash
+from limbeck.networks.handling.copying import copied
 from limbeck.networks.handling.precision import in_float32
 from limbeck.networks.roles import Wrapper, unwrap
 from limbeck.recipe.arm import ROLES
@@ -86,7 +86,7 @@ def check_answer(name: str, network: nn.Module, task: Task, data: Data) -> None:
     shape, asked = task.answer(data, *inputs), tuple(inputs[0].shape)
     try:
         with torch.no_grad():  # a copy: the owner's may be elsewhere, in another precision, or keep something
-            found: Any = deepcopy(network).cpu().float().eval()(*inputs)
+            found: Any = copied(network).cpu().float().eval()(*inputs)
     except LimbeckError as error:
         raise RecipeError(f"distill: {name}: {error}") from error
     except Exception as error:  # whatever the owner's module raises
@@ -121,7 +121,7 @@ def network_part(
 def _copied(network: nn.Module, call: Callable[[nn.Module], nn.Module]) -> nn.Module:
     """Return a float32 copy of a network as it is called; a function of its own so that processes can be sent it."""
     with torch.no_grad():  # else the weights of TorchScript would come out as results of a computation
-        return call(in_float32(deepcopy(network)))
+        return call(in_float32(copied(network)))
 
 
 def path_of(cls: type) -> str:

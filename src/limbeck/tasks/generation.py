@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +16,7 @@ from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import WINDOW, bounded_psnr, entropy, ssim
 from limbeck.networks.gan.dcgan import DcganDiscriminator
 from limbeck.networks.given.external import Wrapped
+from limbeck.networks.handling.copying import copied
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.disagreement import Disagreement
 from limbeck.tasks.real_images import CHUNK, DIRECTIONS, WATCHED, RealImages, diversity, images_of, some
@@ -118,7 +118,7 @@ class Generation(Task):
         label = (torch.zeros(2, dtype=torch.int64),) if self.conditional else ()
         latent = Draw(self.latent).sample(2, generator(0, "probe"))
         with torch.no_grad():
-            made: Tensor = deepcopy(network).cpu().float().eval()(latent, *label)
+            made: Tensor = copied(network).cpu().float().eval()(latent, *label)
         return tuple(made.shape[1:])
 
     def answer(self, data: Data, *inputs: Tensor) -> tuple[int, ...]:

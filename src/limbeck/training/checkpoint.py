@@ -26,13 +26,16 @@ KEPT = 2
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` to `path`, whole or not at all.
 
+    `state["infinite"]` names the tensors that hold infinity by design, such as masks of attention, by their path in it.
+
     Raises:
         CheckpointError: The file could not be written, or a tensor holds NaN or infinity.
     """
     tensors: dict[str, Tensor] = {}
     rest = json.dumps(_take_tensors(state, "", tensors))
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        broken = torch.isnan if name in state.get("infinite", ()) else _unbounded
+        if tensor.is_floating_point() and broken(tensor).any():
             raise CheckpointError(
                 f"{path.name}: not saved, {name} holds NaN or infinity; the file before it stays. Lower the"
                 " learning rate or clip gradients (training.clip)"
@@ -45,6 +48,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
             f"{path}: could not be written ({error.strerror}); free space, or choose another folder with --out; the"
             " same command goes on from the checkpoint before"
         ) from error
+
+
+def _unbounded(tensor: Tensor) -> Tensor:
+    return ~torch.isfinite(tensor)
 
 
 def load(path: Path) -> dict[str, Any]:

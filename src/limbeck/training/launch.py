@@ -22,6 +22,7 @@ from limbeck.errors import LimbeckError, MissingExtra, TrainingError
 from limbeck.ground.locks import joined
 from limbeck.ground.progress import say
 from limbeck.methods.base import Method
+from limbeck.networks.handling.copying import copied
 from limbeck.training.checkpoint import Checkpoints, save
 from limbeck.training.engine import Engine
 from limbeck.training.job import Job
@@ -87,7 +88,7 @@ def _train_part(fabric: Fabric, job: Job) -> None:
     if fabric.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
     # What arrives here shares its memory with the other processes, which would all train the same numbers.
-    method = deepcopy(job.method) if isinstance(job.method, Method) else job.method
+    method = copied(job.method) if isinstance(job.method, Method) else job.method
     _train(Copies(fabric), replace(job, method=method, weighting=deepcopy(job.weighting)))
 
 
