@@ -19,7 +19,7 @@ def keep(description: str, refresh: Callable[[str, Path], str], words: Sequence[
         refresh: Returns the text of a document with its tables made anew, given the project's folder.
         words: The command line; that of the process by default.
     """
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=description)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a table is out of date")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help="the project's folder")
     options = parser.parse_args(words)

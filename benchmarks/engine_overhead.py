@@ -132,7 +132,9 @@ def noise(count: int, size: int) -> InMemory:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="the engine's step against the same step as a bare loop")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description="the engine's step against the same step as a bare loop"
+    )
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--steps", type=int, default=10, help="steps of each a round")
     options = parser.parse_args()

@@ -50,7 +50,9 @@ def engine(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="an epoch of distillation with and without stored teacher outputs")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description="an epoch of distillation with and without stored teacher outputs"
+    )
     published = data_root() / "weights" / "cifar10" / "resnet56-4bfd9763.th"
     parser.add_argument("--weights", type=Path, default=published, help="the published file of the CIFAR-10 ResNet-56")
     parser.add_argument("--batch", type=int, default=128)

@@ -154,7 +154,9 @@ def final(folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="kill trainings at random instants, resume them, compare the weights")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description="kill trainings at random instants, resume them, compare the weights"
+    )
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

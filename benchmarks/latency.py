@@ -20,7 +20,9 @@ from limbeck.recipe.reader import read_recipe
 
 def main() -> None:
     """Measure, print and record; the figure comes last."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("recipe")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each network in a round")
@@ -35,8 +37,8 @@ def main() -> None:
     rounds = [latencies_ms(networks, one, options.seconds) for _ in range(options.rounds)]
     figures = {}
     for name in networks:
-        times = [found[name] for found in rounds]
-        ratios = [found["teacher"] / found[name] for found in rounds]
+        times = [found[name].median for found in rounds]
+        ratios = [found["teacher"].median / found[name].median for found in rounds]
         figures[name] = {
             "latency_ms": round(median(times), 2),
             "times_faster": round(median(ratios), 2),

@@ -24,7 +24,9 @@ from limbeck.tasks.restoration import Restoration
 
 def main() -> None:
     """Measure and print; the figure comes last."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("recipe")
     parser.add_argument("--arms", type=Path, required=True)
     parser.add_argument("--set", dest="name", default="bsd100")

@@ -27,7 +27,7 @@ from documents import keep
 from limbeck.errors import LimbeckError
 from limbeck.report.numbers import number
 from limbeck.report.result import ArmResult, Result, Verdict
-from limbeck.report.wording import cost_label, cost_text, interval_text, metric_features, metric_label
+from limbeck.report.wording import corrections, cost_label, cost_text, interval_text, metric_name
 
 COSTS = ("parameters", "macs", "latency_ms_batch1")
 OPENING = re.compile(
@@ -50,13 +50,13 @@ def table(result: Result, columns: Sequence[str] = (), ranked: str | None = None
     for column in chosen:
         if column not in metrics and column not in costs:
             raise LimbeckError(f"column {column!r}: expected one of {', '.join([*costs, *metrics])}")
-    heads = [cost_label(c) if c in costs else _metric_head(c) for c in chosen]
+    heads = [cost_label(c) if c in costs else metric_name(c) for c in chosen]
     arms, verdicts = list(result.arms.items()), {}
     if ranked:
         first = next(column for column in chosen if column in metrics)
         arms = _ranked(result, first, ranked)
         verdicts = {v.student: v for v in result.verdicts if v.metric == first}
-        heads.append(f"{_metric_head(first)} minus control, verdict")
+        heads.append(f"{metric_name(first)} minus control, verdict")
     lines = [_row(["arm", *heads]), _row(["---", *["---:"] * len(heads)])]
     for name, arm in arms:
         cells = [cost_text(c, arm.cost.get(c)) if c in costs else str(arm.quality.get(c, "–")) for c in chosen]
@@ -66,8 +66,9 @@ def table(result: Result, columns: Sequence[str] = (), ranked: str | None = None
         if arm.best is not None:
             cells = ["" if c in costs else str(arm.best.quality.get(c, "–")) for c in chosen]
             lines.append(_row([f"{name}, best on validation", *cells, *([""] if ranked else [])]))
-    beneath = [] if ranked else _verdicts(result, chosen)
-    return "\n".join([*lines, "", *beneath, *_conditions(result)]) + "\n"
+    shown = list(verdicts.values()) if ranked else [v for v in result.verdicts if v.metric in chosen]
+    beneath = [] if ranked else _verdicts(shown)
+    return "\n".join([*lines, "", *beneath, *_conditions(result, shown)]) + "\n"
 
 
 def _ranked(result: Result, metric: str, first: str) -> list[tuple[str, ArmResult]]:
@@ -102,17 +103,8 @@ def main(words: Sequence[str] | None = None) -> int:
     return keep("tables of the documents, from results/*.json", refresh, words)
 
 
-def _metric_head(metric: str) -> str:
-    features = metric_features(metric)
-    return f"{metric_label(metric)} [{features}]" if features else metric_label(metric)
-
-
-def _verdicts(result: Result, columns: Sequence[str]) -> list[str]:
-    lines = [
-        f"- {_metric_head(v.metric)}, {v.student} minus {v.control}: {_verdict(v)}"
-        for v in result.verdicts
-        if v.metric in columns
-    ]
+def _verdicts(shown: Sequence[Verdict]) -> list[str]:
+    lines = [f"- {metric_name(v.metric)}, {v.student} minus {v.control}: {_verdict(v)}" for v in shown]
     return [*lines, ""] if lines else []
 
 
@@ -123,13 +115,14 @@ def _verdict(v: Verdict) -> str:
     return f"{difference}{found}{corrected}: {'no verdict' if v.verdict == 'NONE' else v.verdict}"
 
 
-def _conditions(result: Result) -> list[str]:
+def _conditions(result: Result, shown: Sequence[Verdict] = ()) -> list[str]:
     seeds = f"{len(result.seeds)} seeds (mean ± standard deviation)" if len(result.seeds) > 1 else "one seed"
     machine = result.hardware.get("gpu") or f"{result.hardware['cpu']}, {result.hardware['threads']} threads"
     trained = result.trained_on()
     places = [f"; {', '.join(arms)} trained on {place}" for place, arms in trained.items()]
     elsewhere = "".join(places) if set(trained) - {machine} else ""
-    return [f"{result.data.name}, {result.data.reference_split} split; {seeds}; costs on {machine}{elsewhere}."]
+    text = f"{result.data.name}, {result.data.reference_split} split; {seeds}; costs on {machine}{elsewhere}."
+    return [f"{text} {corrections(shown)}".rstrip()]
 
 
 def _row(cells: Sequence[str]) -> str:

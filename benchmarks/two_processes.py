@@ -90,7 +90,7 @@ def differences(one: list[dict[str, float]], other: list[dict[str, float]]) -> d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="the losses of two processes against those of one")
+    parser = argparse.ArgumentParser(allow_abbrev=False, description="the losses of two processes against those of one")
     parser.add_argument("--steps", type=int, default=50)
     options = parser.parse_args()
     one = history(options.steps, processes=1)

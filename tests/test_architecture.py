@@ -38,7 +38,7 @@ LEVELS = (
     "training report",
     "recipe",
     "run",
-    "commands",
+    "commands flags",
     "cli api federated app",
 )
 LEVEL = {room: number for number, level in enumerate(LEVELS) for room in level.split()}

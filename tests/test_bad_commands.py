@@ -26,6 +26,7 @@ from limbeck.cli import FLAGS, main
 from limbeck.commands import VERBS
 from limbeck.data.base import Split
 from limbeck.errors import LimbeckError
+from limbeck.metrics.cost import Cost
 from limbeck.networks.gan.dcgan import DcganDiscriminator
 from limbeck.tasks.generation import Generation
 from limbeck.terms.perceptual import CriticFeatures
@@ -224,7 +225,9 @@ def compared(name: str, content: bytes | None, *words: str) -> Command:
 WORDS = [
     says("rnu tiny.yaml", "invalid choice: 'rnu' (did you mean 'run'?)", "see limbeck --help"),
     says("run", "required: recipe", "see limbeck run --help"),
-    says("run tiny.yaml --sedes 3", "unrecognized arguments: --sedes 3", "see limbeck run --help"),
+    says(
+        "run tiny.yaml --sedes 3", "unrecognized arguments: --sedes (did you mean --seeds?)", "see limbeck run --help"
+    ),
     says("run tiny.yaml --seeds", "--seeds: expected one argument"),
     says("run tiny.yaml --seeds many", "--seeds: expected a whole number, found 'many'"),
     says("run tiny.yaml --seeds 0", "seeds: expected a whole number of at least 1, found 0"),
@@ -248,6 +251,7 @@ WORDS = [
     says("list nonsense", "list nonsense: no such room or class; there are the rooms attack strengths, attacks"),
     says("list DcganGenerater", "no such room or class (did you mean 'DcganGenerator'?)"),
     says("compare", "required: results"),
+    says("compare runs/absent --format cvs", "--format: expected text, md, csv, json, found 'cvs' (did you mean 'csv'"),
     says("compare runs/absent", "runs/absent: could not be read", "expected a result.json"),
     says("compare runs", "runs/result.json: could not be read", "expected a result.json"),
     compared("no JSON", b"{", "expected the JSON of a result"),
@@ -362,7 +366,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         # To measure it takes seconds.
         patch.setattr(
-            "limbeck.run.assessing.costs", lambda networks, inputs: {name: {"parameters": 1.0} for name in networks}
+            "limbeck.run.assessing.costs",
+            lambda networks, _: dict.fromkeys(networks, Cost({"parameters": 1.0}, {})),
         )
         assert main(["run", str(folder / "tiny.yaml"), "--out", str(folder / "runs/tiny"), *CPU]) == 0
     return folder
@@ -379,7 +384,8 @@ def folder(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    files = (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".lock"))
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> str:
@@ -528,23 +534,25 @@ DISTILL: dict[str, tuple[dict[str, Any], str]] = {
     "no range": ({"image_range": None}, "image_range: expected the range of the images that the teacher and the stud"),
     "unknown loss": ({"weights": {"student.ouput": 1.0}}, "student.ouput: no such loss .did you mean 'student.output'"),
     "negative weight": ({"weights": {"student.output": -1.0}}, "student.output: weight: .* number of at least 0"),
-    "floats out of range": ({"data": torch.full((64, 3, 8, 8), 255.0)}, r"float images in \[-1, 1\], found 255..255"),
-    "images of NaN": ({"data": torch.full((64, 3, 8, 8), torch.nan)}, r"finite float images, found NaN"),
+    "floats out of range": ({"data": torch.full((64, 3, 8, 8), 255.0)}, r"images in \[0, 1\], found 255..255"),
+    "images of NaN": ({"data": torch.full((64, 3, 8, 8), torch.nan)}, "finite float images, found NaN"),
     "images of int64": ({"data": torch.zeros(64, 3, 8, 8, dtype=torch.int64)}, r"uint8 .* found torch.int64"),
     "no channel": ({"data": torch.zeros(64, 8, 8)}, r"images \(N, C, H, W\), found a tensor of shape \(64, 8, 8\)"),
     "no images": ({"data": torch.zeros(0, 3, 8, 8)}, r"images \(N, C, H, W\), found .*\(0, 3, 8, 8\)"),
     "images of another size": ({"data": torch.zeros(64, 3, 4, 4)}, r"teacher: expected images \(2, 3, 4, 4\)"),
-    "no folder": ({"data": "absent"}, "no such folder of images: absent"),
-    "reversed range": ({"image_range": (1, 0)}, r"image_range: expected \[low, high\] with low < high, found \[1, 0\]"),
-    "no steps": ({"steps": 0}, "training.steps: expected a whole number of at least 1, found 0"),
-    "negative batch": ({"batch": -1}, "training.batch: expected a whole number of at least 1, found -1"),
+    "no folder": ({"data": "absent"}, "data: no such folder: absent"),
+    "reversed range": ({"image_range": (1, 0)}, r"expected \[low, high\] with low < high, found \[1.0, 0.0\]"),
+    "no steps": ({"steps": 0}, "distill: steps: expected a whole number of at least 1, found 0"),
+    "negative batch": ({"batch": -1}, "distill: batch: expected a whole number of at least 1, found -1"),
     "large batch": ({"batch": 640}, "a training.batch of at most the number of training images, found 640 and 52"),
     "no seeds": ({"seeds": 0}, "seeds: expected a whole number of at least 1, found 0"),
     "no samples": ({"samples": 0}, "task.samples: expected at least 2, found 0"),
     "unknown accelerator": ({"accelerator": "tpu"}, "accelerator: expected auto, cpu, cuda, mps, found 'tpu'"),
     "a place below a file": ({"out": "file/x"}, "file/x/arms: cannot be made"),
-    "features by name": ({"features": "inception"}, "features: expected a FeatureExtractor, found 'inception'"),
-    "a discriminator of other images": ({"discriminator": DcganDiscriminator(4)}, "real_fake cannot be computed"),
+    "features by name": ({"features": "inception"}, "features: expected a FeatureExtractor, .* found 'inception'"),
+    "a discriminator of other images": (
+        {"discriminator": DcganDiscriminator(4)}, r"networks\.discriminator: expected images \(3, 8, 8\)",
+    ),
     "critic features of nobody": (
         {"terms": {"student.critic": CriticFeatures(["0"])}}, "student.critic: CriticFeatures needs a teacher_discrim",
     ),

@@ -94,7 +94,7 @@ def written(folder: Path, content: str | bytes) -> Path:
 
 FILES = [
     Case("no recipe", lambda folder: read_recipe(folder / "absent.yaml"), ("absent.yaml: no such recipe",)),
-    Case("a folder as recipe", read_recipe, ("cannot be read", "directory")),
+    Case("a folder as recipe", read_recipe, ("expected a recipe, a YAML file, found a folder",)),
     text("an empty file", "", "expected a recipe, a mapping of sections, found an empty file"),
     text("a list", "- 1\n- 2\n", "expected a recipe, a mapping of sections, found a list"),
     text("a word", "hello", "found a str"),
@@ -148,7 +148,7 @@ CLASSES = [
     ),
     flag("method.class_path", "limbeck.methods.gan.Gann", "limbeck.methods.gan has no 'Gann' (did you mean 'Gan'?)"),
     flag("method.class_path", "collections.OrderedDict", "expected a Method, found collections.OrderedDict"),
-    flag("method.class_path", "math.pi", "expected a Method, found math.pi, which is not one"),
+    flag("method.class_path", "math.pi", "expected a Method, found math.pi: it is Python's own"),
     flag("method.class_path", "limbeck.methods.base.Method", "which is abstract"),
     flag("method.class_path", "..Gan", "expected a dotted import path such as package.module.Class, found '..Gan'"),
     flag("student.network.width", "4", "student.network.width: unknown key; there are class_path, init_args"),

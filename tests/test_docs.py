@@ -34,6 +34,7 @@ import torch
 import transformers
 import yaml
 from PIL import Image
+from torch import Tensor, nn
 
 from limbeck import cli
 from limbeck.networks.classifiers.small_cnn import SmallCnn
@@ -53,6 +54,13 @@ BLOCK = re.compile(
     re.M | re.S,
 )
 PHOTOS = 80
+
+
+class Signed(nn.Module):
+    """Brings images from [0, 1] to [-1, 1], as those of the README are."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return 2 * image - 1
 
 
 class Block(NamedTuple):
@@ -125,9 +133,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Path) -> Iter
         Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(f"photos/{i}.png")
     for kind in ("cat", "dog", "owl"):
         shutil.copytree("photos", f"pictures/{kind}")
-    images, masks = torch.rand(100, 3, 32, 32) * 2 - 1, torch.arange(100 * 32 * 32).view(100, 32, 32) % 3
+    images, masks = torch.rand(100, 3, 32, 32), torch.arange(100 * 32 * 32).view(100, 32, 32) % 3
     torch.save((images, masks), "scenes.pt")
-    torch.save((images, -images), "pairs.pt")
+    torch.save((images, 1 - images), "pairs.pt")
     shape = (PHOTOS, 1, 32, 32)
     np.savez("pairs.npz", latent=draw.normal(size=(PHOTOS, 64)), image=draw.integers(0, 256, shape, dtype=np.uint8))
     torch.save(load("my_models").Generator(width=64).state_dict(), "teacher.pth")
@@ -158,7 +166,8 @@ def code_of(text: str) -> str:
 @pytest.mark.parametrize("block", every("run"))
 def test_python_runs(block: Block, folder: Path) -> None:
     models = sys.modules["my_models"]
-    known: dict[str, Any] = {"my_teacher": models.Generator(width=16), "my_student": models.Generator(width=2)}
+    signed = [nn.Sequential(models.Generator(width=width), Signed()) for width in (16, 2)]
+    known: dict[str, Any] = {"my_teacher": signed[0], "my_student": signed[1]}
     exec(compile(changed(block), "block", "exec"), known)
     if "limbeck.distill(" in block.code and "features=" not in block.code:
         assert isinstance(known["student"], torch.nn.Module) and not known["student"].training
@@ -218,7 +227,7 @@ def test_enough_of_the_documents_runs() -> None:
     assert {"file", "recipe"} <= marked["CONTRIBUTING.md"]
     assert {"file", "run", "recipe"} <= marked["docs/getting-started.md"]
     assert {"file", "recipe"} <= marked["docs/terms.md"]
-    assert [block.kind for block in blocks(ROOT / "docs/python.md")] == ["file", *["run"] * 7]
+    assert [block.kind for block in blocks(ROOT / "docs/python.md")] == ["file", *["run"] * 8]
     assert {"file", "recipe", "teacher", "section"} == marked["docs/teachers.md"] - {""}
 
 

@@ -21,7 +21,8 @@ from limbeck.networks.stylizers.fast_style import FastStyle
 from limbeck.networks.stylizers.johnson import JohnsonStylizer
 from limbeck.recipe.reader import Recipe, read_recipe
 from limbeck.recipe.rehearsal import rehearse
-from limbeck.run.preparing import prepare
+from limbeck.run.preparing import built, prepare
+from limbeck.run.setting import Setting
 
 pytestmark = pytest.mark.usefixtures("_blank_drawings")
 
@@ -63,8 +64,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def hashes(recipe: Recipe) -> dict[str, str]:
     """Return the hashes of the first seed's arms."""
-    prepared = prepare(recipe, Path("out"), accelerator="cpu")
-    return {name: group[0].hash for name, group in prepared.arms().items()}
+    arms = built(recipe, Setting(recipe.data.build(), recipe.task.build(), Path("out/arms"), "cpu"), None).arms()
+    return {name: group[0].hash for name, group in arms.items()}
 
 
 def test_a_student_learns_what_an_onnx_file_says(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

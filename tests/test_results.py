@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import verdicts
 from jsonschema import Draft202012Validator
 
 from limbeck.report.result import ArmResult, Budget, DataUsed, Quality, Result
@@ -111,3 +112,30 @@ def test_a_broken_result_is_found_out(break_it: Any, says: str) -> None:
     break_it(tree)
     found = problems(tree)
     assert any(says in line for line in found), found
+
+
+def test_committed_verdicts_are_those_of_their_seeds() -> None:
+    assert verdicts.main(["--check"]) == 0
+
+
+def test_a_verdict_that_is_out_of_date_is_found_and_judged_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rest of the file stays as it is."""
+    (source,) = (path for path in RESULTS if path.stem == "robust-fashion-mnist")
+    good = source.read_text(encoding="utf-8")
+    path = tmp_path / "results" / source.name
+    path.parent.mkdir()
+    path.write_text(good, encoding="utf-8")
+    root = ["--root", str(tmp_path)]
+    assert verdicts.main([*root, "--check"]) == 0
+    tree = json.loads(good)
+    (ard,) = (v for v in tree["verdicts"] if v["metric"] == "top5" and v["student"] == "ard")
+    assert (ard["verdict"], ard["p_value"]) == ("INCONCLUSIVE", 0.25)
+    ard.update(verdict="BEATS", p_value=0.0, p_holm=0.0)
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    assert verdicts.main([*root, "--check"]) == 1
+    assert "top5, ard: BEATS, p = 0 -> INCONCLUSIVE, p = " in capsys.readouterr().out
+    assert json.loads(path.read_text(encoding="utf-8")) == tree  # checking changes nothing
+    assert verdicts.main(root) == 0
+    assert path.read_text(encoding="utf-8") == good

@@ -38,7 +38,7 @@ class MlpDiscriminator(nn.Sequential):
 
 def main() -> None:
     """Write pictures of a trained generator into a folder."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=main.__doc__)
     parser.add_argument("weights", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=2000)

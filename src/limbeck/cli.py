@@ -5,18 +5,23 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from limbeck import __version__
 from limbeck.commands import VERBS
 from limbeck.errors import LimbeckError, RecipeError, nearest
+from limbeck.flags import meant
+from limbeck.ground.sources import one_reading
 
 CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
 }  # fmt: skip
+FLAG = re.compile("--?[A-Za-z]")
 DOTTED = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 
 
@@ -26,17 +31,22 @@ def main(argv: list[str] | None = None) -> int:
     It is 0, 1 (an out-of-date or failed check), 2 (bad input), 130 (stopped) or 141 (nobody reads the output).
     """
     _let_threads_rest()
-    sys.path.insert(0, "")  # so that a class_path reaches modules in the working directory, as with `python -m`
     try:
-        _obey(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
-    except LimbeckError as error:
-        print(f"limbeck: {error}", file=sys.stderr)
-        return 130 if type(error).__name__ == "Interrupted" else 2
+        return _status(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
         return 130
     except OSError as error:
         return _unwritten(error)
+
+
+def _status(words: Sequence[str]) -> int:
+    """Obey the words and return 0, or the exit status of what is told in a line."""
+    try:
+        _obey(words)
+        sys.stdout.flush()
+    except LimbeckError as error:
+        print(f"limbeck: {error}", file=sys.stderr)
+        return 130 if type(error).__name__ == "Interrupted" else 2
     return 0
 
 
@@ -53,12 +63,14 @@ def _unwritten(error: OSError) -> int:
 
 def _reader_left() -> bool:
     """Return whether nobody reads what is printed any more, as in `limbeck list | head`; the rest is then dropped."""
-    try:
-        os.write(sys.stdout.fileno(), b"\n")
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
-        return True
-    return False
+    left = False
+    for stream in (sys.stdout, sys.stderr):
+        poll = select.poll()
+        poll.register(stream.fileno(), select.POLLOUT)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # Python flushes once more when it ends
+            left = True
+    return left
 
 
 def _let_threads_rest() -> None:
@@ -78,7 +90,10 @@ def _obey(words: Sequence[str]) -> None:
     options = parser.parse_args(rest)
     if options.verb is None:
         parser.print_help()
-    else:
+        return
+    if changes and not hasattr(options, "recipe"):
+        raise RecipeError(f"--{changes[0][0]}: {options.verb} reads no recipe that it could change; leave it out")
+    with one_reading():
         VERBS[options.verb](options, changes, " ".join(["limbeck", *words]))
 
 
@@ -95,8 +110,8 @@ def split_changes(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]
             rest.append(word)
             continue
         value = match[2] if match[2] is not None else next(waiting, None)
-        if value is None:
-            raise RecipeError(f"{word}: expected a value after it, found none")
+        if value is None or (match[2] is None and re.match("--[A-Za-z]", value)):
+            raise RecipeError(f"{word}: expected a value after it, found {value or 'none'}")
         changes.append((match[1], value))
     return rest, changes
 
@@ -109,10 +124,21 @@ class _Parser(ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse all words; the verb that does not know one says so itself."""
+        own = takewhile(FLAG.match, args) if self._subparsers else takewhile("--".__ne__, args)
+        for word in own:
+            if FLAG.match(word) and word.partition("=")[0] not in self._option_string_actions:
+                self.error(f"unrecognized arguments: {word}{self._meant(word)}")
         known, rest = super().parse_known_args(args, namespace)
         if rest:
-            self.error(f"unrecognized arguments: {' '.join(rest)}")
+            self.error(f"unrecognized arguments: {' '.join(rest)}{self._meant(rest[0])}")
         return known, rest
+
+    def _meant(self, word: str) -> str:
+        """Return what was probably meant by a word that nobody takes."""
+        if self._subparsers:
+            return f"{meant(word, self._option_string_actions)}; the flags of a verb stand after it"
+        reads = any(action.dest == "recipe" for action in self._actions)
+        return meant(word, self._option_string_actions, reads_recipe=reads)
 
     def error(self, message: str) -> NoReturn:
         """Refuse the words."""
@@ -181,10 +207,12 @@ def _evaluate(verb: _Parser) -> None:
         help="train, validation or test; by default the reference split, on which no settings should be chosen",
     )
     verb.add_argument("--weights", help="its weights; the arm's own trained ones by default")
+    verb.add_argument("--trust", action="store_true", help="with --weights: run code that the recipe names")
 
 
 def _compare(verb: _Parser) -> None:
     verb.add_argument("results", nargs="+", help="folders of runs, or their result.json")
+    verb.add_argument("--format", default="text", help="text, md, csv or json; %(default)s by default")
 
 
 def _sample(verb: _Parser) -> None:
@@ -201,6 +229,7 @@ def _sample(verb: _Parser) -> None:
 def _apply(verb: _Parser) -> None:
     verb.add_argument("model", help="the NAME.safetensors of a student, in the folder of its run")
     verb.add_argument("source", help="an image, or a folder of images")
+    verb.add_argument("--trust", action="store_true", help="run code that the run's result.json names: read it first")
     verb.add_argument("--out", help="folder of the results, PNG files; originals are never overwritten")
     verb.add_argument("--style", help="of a stylizer: the number of one of its styles, or a picture")
     verb.add_argument(
@@ -240,7 +269,7 @@ FLAGS: dict[str, tuple[str, str, Callable[[Any], None]]] = {
         "Measure a network against the reference split of the recipe's data, or another.",
         _evaluate,
     ),
-    "compare": ("several runs in one table", "Put the arms of several runs into one table.", _compare),
+    "compare": ("several runs side by side", "Put the arms of several runs side by side.", _compare),
     "sample": (
         "draw samples of a trained arm",
         "Draw what a trained arm makes, or write it for others to learn from.",

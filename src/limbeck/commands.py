@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from limbeck.errors import RecipeError, WeightsError, nearest, require
+from limbeck.ground.modules import only_ours, see_working_folder
 
 if TYPE_CHECKING:
     from limbeck.data.pixels import Reading
@@ -23,6 +26,7 @@ def _read(options: Namespace, changes: list[tuple[str, str]]) -> Recipe:
 
     if options.data_root:
         os.environ["LIMBECK_DATA"] = options.data_root
+    see_working_folder()  # where the modules of a recipe of one's own are
     device_of(options.accelerator)
     if getattr(options, "seeds", None) is not None:
         changes = [*changes, ("seeds", str(options.seeds))]
@@ -60,6 +64,12 @@ def _train(options: Namespace, changes: list[tuple[str, str]], command: str) -> 
 
 
 def _evaluate(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
+    # Weights of somebody else come with their recipe, which is code.
+    with nullcontext() if options.weights is None or options.trust else only_ours():
+        _evaluate_arm(options, changes)
+
+
+def _evaluate_arm(options: Namespace, changes: list[tuple[str, str]]) -> None:
     from dataclasses import replace  # noqa: PLC0415
 
     from limbeck.data.base import Split  # noqa: PLC0415
@@ -81,14 +91,17 @@ def _evaluate(options: Namespace, changes: list[tuple[str, str]], command: str) 
 
 
 def _compare(options: Namespace, changes: list[tuple[str, str]], command: str) -> None:
+    from limbeck.report.comparison import FORMATS, comparison  # noqa: PLC0415
     from limbeck.report.result import Result  # noqa: PLC0415
-    from limbeck.report.table import comparison  # noqa: PLC0415
 
+    kind = options.format
+    require("--format", kind in FORMATS, ", ".join(FORMATS), kind, nearest(kind, list(FORMATS)))
     paths = [Path(p) / "result.json" if Path(p).is_dir() else Path(p) for p in options.results]
     names = [_run_name(path) for path in paths]
     alike = {name for name in names if names.count(name) > 1}
     shown = [str(path.parent) if name in alike else name for name, path in zip(names, paths, strict=True)]
-    _print(comparison({name: Result.read(path) for name, path in zip(shown, paths, strict=True)}))
+    results = {name: Result.read(path) for name, path in zip(shown, paths, strict=True)}
+    print(comparison(results, kind, get_terminal_size().columns))
 
 
 def _run_name(path: Path) -> str:
@@ -118,7 +131,9 @@ def _apply(options: Namespace, changes: list[tuple[str, str]], command: str) -> 
     if options.out is None:
         raise RecipeError("--out: expected a folder for the results, found none")
     device = device_of(options.accelerator)
-    network = in_style(exported(Path(options.model)), options.style)
+    if options.trust:
+        see_working_folder()
+    network = in_style(exported(Path(options.model), trust=options.trust), options.style)
     tile, reading = _tile(options.tile), _reading(options)
     for file in apply_to(network, Path(options.source), Path(options.out), device, tile, reading=reading):
         print(file)
@@ -210,9 +225,9 @@ def _chosen(options: Namespace, changes: list[tuple[str, str]], seed: int | None
 
 
 def _print(table: Any) -> None:
-    from rich.console import Console  # noqa: PLC0415
+    from limbeck.ground.progress import Output  # noqa: PLC0415
 
-    Console(markup=False, emoji=False).print(table)
+    Output(markup=False, emoji=False).print(table)
 
 
 VERBS = {

@@ -62,8 +62,17 @@ def require(key: str, holds: bool, expected: str, found: object, hint: str = "")
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" for the name closest to `name`, or "" when none is close."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    close = closest(name, known, 1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def closest(name: str, known: Iterable[str], count: int, likeness: float = 0.6) -> list[str]:
+    """Return at most `count` names that are at least so much like `name` (from 0 to 1), whatever their capitals."""
+    spelt: dict[str, list[str]] = {}
+    for each in known:
+        spelt.setdefault(each.lower(), []).append(each)
+    found = get_close_matches(name.lower(), list(spelt), n=count, cutoff=likeness)
+    return [each for lower in found for each in spelt[lower]][:count]
 
 
 def nearest_or_all(name: str, known: Iterable[str]) -> str:

@@ -558,7 +558,7 @@ OPENERS: dict[str, Callable[[Path], Any]] = {
     "pairs": lambda p: load(SideBySide(str(p), 8, **HELD)),
     "masks": lambda p: opened_mask(p / "0.png"),
     "a style": lambda p: picture(str(p / "0.png"), 8),
-    "apply": lambda p: apply_to(torch.nn.Identity(), p, p.parent / "out", torch.device("cpu")),
+    "apply": lambda p: list(apply_to(torch.nn.Identity(), p, p.parent / "out", torch.device("cpu"))),
 }
 
 

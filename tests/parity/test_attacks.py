@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -74,6 +75,8 @@ class TestPgd:
         seed: int,
     ) -> None:
         low, high = (-1.0, 1.0) if bounded else (None, None)
+        if bounded:  # more would be no small change, and is refused
+            radius = min(radius, 1.0 if norm == "linf" else math.sqrt(math.prod(shape)))
         start = {"random_start": restarts > 0, "restarts": max(1, restarts)}
         attack = Pgd(radius, radius * share, steps, norm, low=low, high=high, **start)  # type: ignore[arg-type]
         x, direction = rand(5, *shape, seed=seed), 3 * randn(*shape, seed=seed + 1)

@@ -183,7 +183,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_half_written(
             })()  # fmt: skip
 
         monkeypatch.setattr(os, "fdopen", opened)
-    with pytest.raises(CheckpointError, match=r"No space left on device.*free space or choose another folder"):
+    with pytest.raises(CheckpointError, match=r"No space left on device.*free space, or choose another folder"):
         save(path, state(2))
     monkeypatch.undo()
     assert [found.name for found in tmp_path.iterdir()] == ["state.safetensors"]

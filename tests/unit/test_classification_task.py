@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from limbeck.data.base import InMemory, Split
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import DataError
 from limbeck.metrics.pictures.confusion_picture import class_picture, confusion_picture
@@ -48,6 +49,25 @@ def whole(set_: TensorImages) -> tuple[Tensor, Tensor]:
     batch = set_.split("test").read(torch.arange(len(set_.split("test"))))
     assert batch.image is not None and batch.label is not None
     return batch.image, batch.label
+
+
+@pytest.mark.parametrize(
+    ("label", "level"),
+    [
+        ([0] * 50 + [1] * 50, 0.5 + 2 * 0.05),
+        ([0] * 90 + [1] * 10, 0.9 + 2 * 0.03),
+        ([0, 1, 2, 3] * 25, 0.25 + 2 * math.sqrt(0.25 * 0.75 / 100)),
+    ],
+)
+def test_chance_is_the_most_frequent_class_and_two_standard_errors(label: list[int], level: float) -> None:
+    """Of a hundred test images: the standard error of a share p is √(p (1 - p) / 100)."""
+
+    class Labelled(TensorImages):
+        def split(self, name: Split) -> InMemory:
+            return InMemory(torch.zeros(100, 1, 2, 2, dtype=torch.uint8), torch.tensor(label))
+
+    images = Labelled(torch.zeros(9, 1, 2, 2, dtype=torch.uint8), torch.arange(9) % 3, validation=0.2, test=0.2)
+    assert Classification().chance(images) == {"top1": pytest.approx(level)}
 
 
 def test_metrics_by_hand() -> None:

@@ -25,7 +25,7 @@ class Recording:
     def __init__(self, file: Path) -> None:
         self.file = file
 
-    def begun(self, title: str, steps: int, first: int) -> None:
+    def begun(self, title: str, steps: int, first: int, known: Mapping[str, float]) -> None:
         self._note(f"begun {title} {steps} {first}")
 
     def stepped(self, step: int, row: Mapping[str, float]) -> None:
@@ -116,7 +116,7 @@ def test_a_failed_run_is_over(
 
 def test_who_could_not_begin_is_not_told_that_it_is_over(recording: Recording, tmp_path: Path) -> None:
     class Refusing(Recording):
-        def begun(self, title: str, steps: int, first: int) -> None:
+        def begun(self, title: str, steps: int, first: int, known: Mapping[str, float]) -> None:
             raise OSError("no connection")
 
     refusing = Refusing(tmp_path / "refusing")

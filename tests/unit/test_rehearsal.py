@@ -17,10 +17,10 @@ from limbeck.methods.gan import Gan
 from limbeck.methods.restore import Restore
 from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.networks.gan.dcgan import DcganDiscriminator, DcganGenerator
+from limbeck.recipe.content import content_of
 from limbeck.recipe.plan import Recipe
 from limbeck.recipe.reader import read_recipe
 from limbeck.recipe.rehearsal import rehearse
-from limbeck.run.arm import _files
 from limbeck.terms.adversarial import Adversarial, RealFake
 from limbeck.terms.output_distance import OutputDistance
 from limbeck.terms.perceptual import Perceptual
@@ -139,9 +139,12 @@ def test_what_a_live_term_is_known_by_and_which_files_a_description_names(tmp_pa
     assert described(torch.arange(2000.0)) != described(torch.arange(2000.0).index_fill(0, torch.tensor(999), 0.5))
     file = tmp_path / "w.safetensors"
     file.touch()
-    network = {"class_path": "Import", "init_args": {"weights": str(file), "target": "a.py:B"}}
+    network = {
+        "class_path": "limbeck.networks.given.external.Import",
+        "init_args": {"weights": str(file), "target": "a.py:B"},
+    }
     terms = {"student.p": {"class_path": "Perceptual", "init_args": {"network": network}}}
-    assert list(_files({"class_path": "Restore", "init_args": {"terms": terms}})) == [str(file)]
+    assert str(file) in content_of({"class_path": "limbeck.methods.restore.Restore", "init_args": {"terms": terms}})
     assert OutputDistance().wants == ("teacher",)
 
 

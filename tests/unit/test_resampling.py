@@ -42,5 +42,5 @@ def test_set5_is_made_smaller_to_the_grey_levels_of_matlab(scale: int) -> None:
     for whole, given in pairs:
         assert given is not None
         apart = ((Downscale(scale)(whole, torch.zeros(1, dtype=torch.int64)) - given) * 127.5).abs().round()
-        assert float((apart > 0).float().mean()) < 0.25  # it rounds after each axis, we once
+        assert float((apart > 0).float().mean()) < 0.01  # a half, which MATLAB rounds up, may fall either way
         assert float((apart > 1).float().mean()) < 1e-3 and float(apart.max()) <= 2

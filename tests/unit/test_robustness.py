@@ -200,7 +200,7 @@ student: {network: {class_path: SmallCnn, init_args: {channels: 3, size: 16, cla
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"radius": 0.0}, "Pgd.radius: expected a number above 0"),
+        ({"radius": 0.0}, "Robustness.radius: expected a number above 0"),
         ({"norm": "l1"}, "Pgd.norm: expected 'linf' or 'l2'"),
         ({"steps": 2}, "Robustness.steps: expected a whole number of at least 3, found 2"),
         ({"restarts": 0}, "Robustness.restarts: expected"),

@@ -99,7 +99,7 @@ def test_after_the_stored_epochs_the_teacher_runs(recipe: Path, monkeypatch: pyt
     sizes = runs_of(monkeypatch)
     student(recipe, CACHED, "1", *ROTATED)
     once = [size for size in sizes if size == 32]
-    assert len(once) == 3 + 7  # three steps of the first epoch to fill it, seven steps of the others to train
+    assert len(once) == 1 + 3 + 7  # a probe, three steps of the first epoch to fill it, seven of the others to train
 
 
 def test_rows_by_index_and_by_position() -> None:

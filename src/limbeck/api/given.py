@@ -1,28 +1,31 @@
-"""What a user hands to `distill`, as a run takes it: data, networks without a role, and live objects as parts."""
+"""What a user hands to `distill`, as a run takes it: networks without a role, and live objects as parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
+import hashlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from limbeck.data.base import Data
-from limbeck.data.folder import ImageFolder
 from limbeck.data.tensors import TensorImages
-from limbeck.errors import LimbeckError, RecipeError, in_a_line, require
+from limbeck.errors import LimbeckError, RecipeError, in_a_line
+from limbeck.networks.given.called_as.base import checked_range
 from limbeck.networks.given.weights import tensor_hash, weights_hash
+from limbeck.networks.handling.copying import copied
+from limbeck.networks.handling.precision import in_float32
 from limbeck.networks.roles import Wrapper, unwrap
 from limbeck.recipe.arm import ROLES
-from limbeck.recipe.parts import Part
+from limbeck.recipe.content import KNOWN
+from limbeck.recipe.parts import Part, canonical
 from limbeck.tasks.base import Task
-
-GivenData = str | Path | Tensor | Sequence[Tensor] | Data
-BESIDE = {1: "label", 3: "mask", 4: "target"}  # what a tensor beside the images is, by its number of dimensions
 
 
 def has_role(network: nn.Module) -> bool:
@@ -30,11 +33,11 @@ def has_role(network: nn.Module) -> bool:
     return isinstance(network, (Wrapper, *(role for role in ROLES if issubclass(role, nn.Module))))
 
 
-def check_view(networks: Mapping[str, nn.Module], view: Mapping[str, Any]) -> None:
-    """Refuse a network without a role of which nobody says how it sees images, and a view that none of them needs.
+def check_view(networks: Mapping[str, nn.Module], view: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the range of float images in the data: that of the networks, of which those without a role need one.
 
     Raises:
-        RecipeError: There is one.
+        RecipeError: Nobody says how such a network sees images, or a view is given that none of them needs.
     """
     plain = [name for name, network in networks.items() if not has_role(network)]
     if not plain:
@@ -44,6 +47,9 @@ def check_view(networks: Mapping[str, nn.Module], view: Mapping[str, Any]) -> No
             f"distill: image_range: expected the range of the images that the {' and the '.join(plain)} takes or"
             " makes, such as (0, 1), or what it standardizes them by as mean and std, found none"
         )
+    if plain and (view.get("mean") is not None or view.get("std") is not None):
+        return 0.0, 1.0
+    return checked_range(view.get("image_range") or (-1.0, 1.0))
 
 
 def _check_idle(networks: Iterable[nn.Module], view: Mapping[str, Any]) -> None:
@@ -52,47 +58,6 @@ def _check_idle(networks: Iterable[nn.Module], view: Mapping[str, Any]) -> None:
     if idle is not None:
         kinds = " and ".join(dict.fromkeys(type(network).__name__ for network in networks))
         raise RecipeError(f"distill: {idle}: expected none, as {kinds} say themselves how they see images")
-
-
-def data_of(
-    given: GivenData, wanted: Sequence[int] | None, known: Callable[[], Sequence[int] | None] = lambda: None
-) -> Data:
-    """Return a data set of a folder of images, of tensors, or as it is.
-
-    Args:
-        given: A folder; images (N, C, H, W), alone or with what belongs to them: labels (N,), masks (N, H, W) or
-            targets (N, C', H', W'); or a data set.
-        wanted: (C, H, W) that its images are to have, or None.
-        known: Tells which shape networks want, if any says so, where a folder is given and nothing is `wanted`.
-
-    Raises:
-        RecipeError: It is something else, has images of another shape, or nobody knows the shape.
-        DataError: The data cannot be used.
-    """
-    sizes = wanted is None or (len(wanted) == 3 and all(isinstance(size, int) and size >= 1 for size in wanted))
-    require("distill: image_shape", sizes, "(C, H, W), such as (3, 32, 32)", wanted)
-    if isinstance(given, str | Path):
-        return _folder(str(given), wanted or known())
-    data = given if isinstance(given, Data) else _of_tensors(given)
-    alike = wanted is None or tuple(wanted) == data.image_shape
-    require("distill: image_shape", alike, f"{data.image_shape}, as {data.name} has, or none", wanted)
-    return data
-
-
-def _of_tensors(given: Any) -> Data:
-    """Return a data set of images, or of images and what belongs to them."""
-    if isinstance(given, Tensor):
-        return TensorImages(given)
-    tensors = list(given) if isinstance(given, list | tuple) else []
-    expected = "a folder, a tensor, tensors (images, labels or masks or targets), or a data set"
-    good = len(tensors) > 1 and all(isinstance(tensor, Tensor) for tensor in tensors)
-    require("distill: data", good, expected, type(given).__name__)
-    image, *others = tensors
-    beside = {BESIDE.get(tensor.ndim, "other"): tensor for tensor in others}
-    shapes = [tuple(tensor.shape) for tensor in others]
-    good = "other" not in beside and len(beside) == len(others)
-    require("distill: data", good, "beside images labels (N,), masks (N, H, W) or targets (N, C, H, W)", shapes)
-    return TensorImages(image, **beside)
 
 
 def shape_of(networks: Iterable[nn.Module], task: Task) -> tuple[int, ...] | None:
@@ -111,19 +76,6 @@ def shape_of(networks: Iterable[nn.Module], task: Task) -> tuple[int, ...] | Non
     return None
 
 
-def _folder(path: str, shape: Sequence[int] | None) -> Data:
-    """Return the images of a folder, in that shape."""
-    if shape is None:
-        raise RecipeError(
-            f"distill: image_shape: expected (C, H, W) that the images of {path} are to have, found none; give it, or a"
-            " data set such as ImageFolder(path, size=64)"
-        )
-    channels, height, width = shape
-    if height != width:
-        raise RecipeError(f"distill: data: images from a folder are made square, found {height}x{width}")
-    return ImageFolder(path, size=height, channels=channels)
-
-
 def check_answer(name: str, network: nn.Module, task: Task, data: Data) -> None:
     """Refuse a network that answers images or latents of this data with something else than the task expects.
 
@@ -134,7 +86,7 @@ def check_answer(name: str, network: nn.Module, task: Task, data: Data) -> None:
     shape, asked = task.answer(data, *inputs), tuple(inputs[0].shape)
     try:
         with torch.no_grad():  # a copy: the owner's may be elsewhere, in another precision, or keep something
-            found: Any = deepcopy(network).cpu().float().eval()(*inputs)
+            found: Any = copied(network).cpu().float().eval()(*inputs)
     except LimbeckError as error:
         raise RecipeError(f"distill: {name}: {error}") from error
     except Exception as error:  # whatever the owner's module raises
@@ -162,27 +114,79 @@ def network_part(
     network: nn.Module, call: Callable[[nn.Module], nn.Module] = as_it_is, **seen_as: Any
 ) -> Part[nn.Module]:
     """Return a part that makes copies of a live network, known by its class, its layers and weights, and `seen_as`."""
-    kind = type(network)
-    known = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "layers": repr(network)}
-    return Part({**known, "weights": weights_hash(network), **seen_as}, partial(_copied, network, call))
+    known = {**described(network), "layers": repr(network)}
+    return Part({**known, **seen_as}, partial(_copied, network, call))
 
 
 def _copied(network: nn.Module, call: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """Return a copy of a network as it is called; a function of its own so that it can be sent to another process."""
-    return call(deepcopy(network))
+    """Return a float32 copy of a network as it is called; a function of its own so that processes can be sent it."""
+    with torch.no_grad():  # else the weights of TorchScript would come out as results of a computation
+        return call(in_float32(copied(network)))
 
 
-def described(value: Any) -> Any:
-    """Return what a live object is known by, as plain JSON: of a module all that it has, and its weights."""
+def path_of(cls: type) -> str:
+    """Return the dotted path of a class."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def described(value: Any, inside: tuple[int, ...] = ()) -> Any:
+    """Return what a live object is known by, as plain JSON: of a module its classes, weights and all else that it has.
+
+    With the paths of classes the code behind them counts (see `recipe.content`).
+
+    Args:
+        value: The object.
+        inside: The `id` of objects that it is part of, which are not described again.
+    """
+    if id(value) in inside:
+        return "what it is part of"
+    inside = (*inside, id(value))
     if isinstance(value, nn.Module):
-        own = {name: described(each) for name, each in vars(value).items() if name not in vars(nn.Module())}
-        parts = {name: described(child) for name, child in value.named_children()}
-        parts |= {name: tensor_hash(buffer) for name, buffer in value.named_buffers(recurse=False)}
-        return {"class_path": type(value).__qualname__, **own, **parts, "weights": weights_hash(value)}
-    if isinstance(value, Tensor):
-        return tensor_hash(value)
+        return _of_module(value, inside)
+    if isinstance(value, Tensor | np.ndarray):
+        return tensor_hash(value) if isinstance(value, Tensor) else _array_hash(value)
     if isinstance(value, Mapping):
-        return {str(name): described(each) for name, each in value.items()}
+        return {str(name): described(each, inside) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [described(each) for each in value]
-    return value if isinstance(value, bool | int | float | str | None) else repr(value)
+        return [described(each, inside) for each in value]
+    return value if isinstance(value, bool | int | float | str | None) else re.sub(" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _array_hash(array: np.ndarray[Any, Any]) -> str:
+    return f"{array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
+
+
+def described_task(task: Task) -> dict[str, Any]:
+    """Return what a live task is known by, as plain JSON."""
+    return {"class_path": path_of(type(task)), **{name: described(value) for name, value in vars(task).items()}}
+
+
+def _of_module(module: nn.Module, inside: tuple[int, ...]) -> dict[str, Any]:
+    """Return a module's class, those of its parts, and hashes of its weights and of what no file of weights holds."""
+    kinds = {type(part) for part in module.modules()} - {type(module)}
+    paths = sorted(path for path in map(path_of, kinds) if not path.startswith(KNOWN))
+    beside = {path: _beside_weights(part, inside) for path, part in module.named_modules()}
+    return {
+        "class_path": path_of(type(module)),
+        "parts": [{"class_path": path} for path in paths],
+        "beside": canonical([beside, *(_typed_in(kind) for kind in sorted({type(module), *kinds}, key=path_of))]),
+        "weights": weights_hash(module),
+    }
+
+
+def _beside_weights(module: nn.Module, inside: tuple[int, ...]) -> dict[str, Any]:
+    """Return the attributes and buffers of a module that no file of weights need hold."""
+    own = {name: described(each, inside) for name, each in vars(module).items() if name not in vars(nn.Module())}
+    return own | {name: tensor_hash(buffer) for name, buffer in module.named_buffers(recurse=False)}
+
+
+def _typed_in(cls: type) -> str:
+    """Return the hash of the methods of a class that no file holds, as in a notebook; "" of one that a file holds."""
+    if getattr(sys.modules.get(cls.__module__), "__file__", None):
+        return ""
+    digest = hashlib.sha256()
+    for function in filter(inspect.isfunction, vars(cls).values()):
+        code = function.__code__
+        constants = [each for each in code.co_consts if not inspect.iscode(each)]
+        digest.update(repr((code.co_name, code.co_code, constants, code.co_names)).encode())
+    return digest.hexdigest()

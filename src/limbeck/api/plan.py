@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
-from limbeck.api.given import described, has_role, network_part
+from limbeck.api.given import described, has_role, network_part, path_of
+from limbeck.api.optimizers import Optimizers
+from limbeck.api.optimizers import described as described_optimizer
 from limbeck.api.options import Options
-from limbeck.data.base import Data
-from limbeck.errors import require
+from limbeck.data.base import Augmentation, Data
+from limbeck.errors import RecipeError, require
 from limbeck.methods.base import Method, Terms
 from limbeck.recipe.catalogue import arguments, network_arguments
 from limbeck.recipe.parts import Part
 from limbeck.recipe.plan import ArmRecipe, losses_of
 from limbeck.tasks.base import Task
-from limbeck.training.options import OptimizerFactory, Training
+from limbeck.training.options import Training
 from limbeck.weighting.schedule import Schedule
 
-ALONE = partial(torch.optim.Adam, lr=1e-3)
-IN_A_GAME = partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.99))  # momentum would chase where the other has been
+USUAL = {"ema": 0.99, "schedule": "cosine"}  # where the defaults of `Training` are another's choice
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Plan:
         method: How they learn.
         options: What the user says of method, networks and training.
         terms: What the user says of the method's terms.
+        optimizers: What the user says of the optimisers.
+        augmentation: What changes training images at random, or None.
     """
 
     task: Task
@@ -44,6 +46,8 @@ class Plan:
     method: type[Method]
     options: Options
     terms: Terms
+    optimizers: Optimizers = field(default_factory=Optimizers)
+    augmentation: Augmentation | None = None
 
     def teacher(self, network: nn.Module) -> ArmRecipe:
         """Return the arm of a trained teacher, with those of the networks that it was trained with."""
@@ -60,24 +64,25 @@ class Plan:
         method = self._method()
         networks = {name: net for name, net in self._networks().items() if not name.startswith("teacher_")}
         players = {name.partition(".")[0] for name in losses_of(method)} & {"student", *networks}
-        told = self.options.training
-        training = {"ema": 0.99, "schedule": "cosine", **told, "optimizers": self._optimizers(players)}
+        factories = self.optimizers.of(players)
+        told = {**USUAL, **self.options.training}
+        try:
+            training = Training(steps, batch, **{**told, "optimizers": factories})
+        except RecipeError as error:
+            raise RecipeError(f"distill: {str(error).removeprefix('training.')}") from error
+        change = self.augmentation
         return ArmRecipe(
             network=self.part(network),
             method=method,
-            training=Training(steps, batch, **training),
+            training=training,
             networks={name: network_part(net) for name, net in networks.items()},
-            training_description={"steps": steps, "batch": batch, **described(told)},
+            training_description={
+                **{"steps": steps, "batch": batch, **described(told)},
+                "optimizers": {name: described(described_optimizer(make)) for name, make in factories.items()},
+            },
             weights=weights,
+            augmentation=None if change is None else Part(known(change), partial(deepcopy, change)),
         )
-
-    def _optimizers(self, players: Collection[str]) -> dict[str, OptimizerFactory]:
-        """Return what the user says of the optimisers, else Adam with a usual rate."""
-        usual: OptimizerFactory = IN_A_GAME if "discriminator" in players else ALONE
-        told = self.options.training.get("optimizers", {})
-        for name in told:
-            require("distill: optimizers", name in players, f"players {', '.join(sorted(players))}", name)
-        return {**dict.fromkeys(players, usual), **told}
 
     def part(self, network: nn.Module) -> Part[nn.Module]:
         """Return a network as the task calls it."""
@@ -92,7 +97,7 @@ class Plan:
         of_task = {name: value for name, value in self.task.method_arguments(self.data).items() if name in takes}
         usual = self.task.terms() if self.method.__name__ == self.task.method else {}
         given = {**of_task, **self.options.method, "terms": {**usual, **self.terms}}
-        known = {"class_path": self.method.__name__, "init_args": described(given)}
+        known = {"class_path": path_of(self.method), "init_args": described(given)}
         return Part(known, partial(_made, self.method, given), self.method)
 
     def _networks(self) -> dict[str, nn.Module]:
@@ -108,6 +113,11 @@ class Plan:
             there = name in found or name in ("student", "teacher") or not argument.required
             require(f"distill: {name}", there, f"a network, as {self.method.__name__} needs it", None)
         return found
+
+
+def known(value: Any) -> dict[str, Any]:
+    """Return what an object with plain attributes is known by."""
+    return {"class_path": f"{type(value).__module__}.{type(value).__qualname__}", "init_args": described(vars(value))}
 
 
 def _made(method: type[Method], given: Mapping[str, Any], **networks: nn.Module) -> Method:

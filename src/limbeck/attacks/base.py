@@ -44,6 +44,19 @@ class Attack(Described, ABC):
             shape: Shape of one sample of the input, e.g. (C, H, W).
         """
 
+    def check_strength(self, most: float) -> None:
+        """Refuse a strength that no image can be changed by; one that is a length (L2) depends on the image's size.
+
+        Args:
+            most: The largest that the attack will be called with.
+
+        Raises:
+            RecipeError: It is one.
+        """
+        bounds: Bounds | None = getattr(self, "bounds", None)
+        if bounds is not None and most > 0 and getattr(self, "norm", "linf") == "linf":
+            bounds.check_change(most, "strength")
+
     @abstractmethod
     def __call__(self, loss: Loss, input: Tensor, drawn: Mapping[str, Tensor], strength: float | None = None) -> Tensor:
         """Return the changed input, detached, of the same shape and dtype.
@@ -80,6 +93,41 @@ class Bounds:
     def __post_init__(self) -> None:
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise RecipeError(f"{self.owner}.low, high: expected low < high, found {self.low} and {self.high}")
+
+    def check_length(self, value: float, elements: int, argument: str) -> None:
+        """Refuse a length that leads from any input of so many elements to a constant one, as `check_change` does.
+
+        Raises:
+            RecipeError: It is one.
+        """
+        if self.low is not None and self.high is not None:
+            most = (self.high - self.low) / 2 * math.sqrt(elements)
+            found = f"{value:g}; divide it by 127.5 if it is in steps of 8 bits"
+            if value > most:
+                raise RecipeError(
+                    f"{self.owner}.{argument}: expected at most {most:.4g}, a length that leads from any input of"
+                    f" {elements} numbers in [{self.low:g}, {self.high:g}] to plain grey, found {found}"
+                )
+
+    def check_change(self, value: float, argument: str) -> float:
+        """Return the largest change of one element after checking that it is above 0 and no more than half the range.
+
+        By half the range every image can be made one grey, so that nothing is left to recognise: whoever asks for more
+        means steps of 8 bits, such as the literature's 8/255. Where there are no bounds any number above 0 will do.
+
+        Raises:
+            RecipeError: It is not.
+        """
+        key = f"{self.owner}.{argument}"
+        check_radius(value, key)
+        if self.low is None or self.high is None or value <= (self.high - self.low) / 2:
+            return value
+        width = self.high - self.low
+        found = f"{value:g}; what a paper calls {value:g}/255 is {value * width / 255:.4f} here"
+        raise RecipeError(
+            f"{key}: expected at most {width / 2:g}, half the range of an input in [{self.low:g}, {self.high:g}], found"
+            f" {found}"
+        )
 
     def admit(self, input: Tensor) -> Tensor:
         """Return `input`, detached, rid of rounding errors outside the bounds.

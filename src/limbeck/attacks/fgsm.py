@@ -7,7 +7,7 @@ from typing import final
 
 from torch import Tensor
 
-from limbeck.attacks.base import Attack, Bounds, Loss, check_radius, loss_and_gradient, strength_or
+from limbeck.attacks.base import Attack, Bounds, Loss, loss_and_gradient, strength_or
 from limbeck.types import Draw
 
 
@@ -23,12 +23,12 @@ class Fgsm(Attack):
         high: Largest value of the input; null for none.
 
     Raises:
-        RecipeError: The radius is not above 0, or `low` is not below `high`.
+        RecipeError: The radius is not above 0 or is more than half the range, or `low` is not below `high`.
     """
 
     def __init__(self, radius: float = 16 / 255, *, low: float | None = -1.0, high: float | None = 1.0) -> None:
-        self.radius = check_radius(radius, "Fgsm.radius")
         self.bounds = Bounds("Fgsm", low, high)
+        self.radius = self.bounds.check_change(radius, "radius")
 
     def draws(self, shape: Sequence[int]) -> Mapping[str, Draw]:
         """Return nothing: there is no chance in it."""

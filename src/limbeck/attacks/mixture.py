@@ -63,6 +63,11 @@ class AttackMixture(Attack):
         choice = {f"{self.name}.choice": Draw((), "uniform", once=self.each == "batch")}
         return choice | {name: draw for attack in self.attacks for name, draw in attack.draws(shape).items()}
 
+    def check_strength(self, most: float) -> None:
+        """Refuse what one of the attacks refuses."""
+        for attack in self.attacks:
+            attack.check_strength(most)
+
     def __call__(self, loss: Loss, input: Tensor, drawn: Mapping[str, Tensor], strength: float | None = None) -> Tensor:
         """Return the input as the drawn attack changes it."""
         choice = drawn[f"{self.name}.choice"]

@@ -7,7 +7,7 @@ from typing import final
 
 from torch import Tensor
 
-from limbeck.attacks.base import Attack, Bounds, Loss, check_radius, strength_or
+from limbeck.attacks.base import Attack, Bounds, Loss, strength_or
 from limbeck.types import Draw
 
 
@@ -22,7 +22,7 @@ class GaussianNoise(Attack):
         name: Prefix of what is drawn, different for each attack of a mixture.
 
     Raises:
-        RecipeError: The deviation is not above 0, or `low` is not below `high`.
+        RecipeError: The deviation is not above 0 or is more than half the range, or `low` is not below `high`.
     """
 
     def __init__(
@@ -33,8 +33,8 @@ class GaussianNoise(Attack):
         high: float | None = 1.0,
         name: str = "gaussian",
     ) -> None:
-        self.deviation = check_radius(deviation, "GaussianNoise.deviation")
         self.bounds, self.name = Bounds("GaussianNoise", low, high), name
+        self.deviation = self.bounds.check_change(deviation, "deviation")
 
     def draws(self, shape: Sequence[int]) -> Mapping[str, Draw]:
         """Return a standard normal of the input's shape."""
@@ -58,7 +58,7 @@ class UniformNoise(Attack):
         name: Prefix of what is drawn, different for each attack of a mixture.
 
     Raises:
-        RecipeError: The radius is not above 0, or `low` is not below `high`.
+        RecipeError: The radius is not above 0 or is more than half the range, or `low` is not below `high`.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class UniformNoise(Attack):
         high: float | None = 1.0,
         name: str = "uniform",
     ) -> None:
-        self.radius = check_radius(radius, "UniformNoise.radius")
         self.bounds, self.name = Bounds("UniformNoise", low, high), name
+        self.radius = self.bounds.check_change(radius, "radius")
 
     def draws(self, shape: Sequence[int]) -> Mapping[str, Draw]:
         """Return uniform numbers of the input's shape."""

@@ -62,7 +62,10 @@ class Pgd(Attack):
         high: float | None = 1.0,
         name: str = "pgd",
     ) -> None:
-        self.radius, self.step = check_radius(radius, "Pgd.radius"), check_radius(step, "Pgd.step")
+        self.bounds, self.name = Bounds("Pgd", low, high), name
+        of_elements = norm == "linf"
+        self.radius = self.bounds.check_change(radius, "radius") if of_elements else check_radius(radius, "Pgd.radius")
+        self.step = check_radius(step, "Pgd.step")
         require("Pgd.step", step <= radius, f"a step no larger than the ball (radius {radius:g})", step)
         require("Pgd.steps", steps >= 1, "at least 1", steps)
         require("Pgd.norm", norm in get_args(Norm), "'linf' or 'l2'", norm)
@@ -71,7 +74,6 @@ class Pgd(Attack):
             "Pgd.restarts", random_start or restarts == 1, "1 without random_start: all starts are the same", restarts
         )
         self.steps, self.norm, self.restarts, self.random_start = steps, norm, restarts, random_start
-        self.bounds, self.name = Bounds("Pgd", low, high), name
 
     def draws(self, shape: Sequence[int]) -> Mapping[str, Draw]:
         """Return the place of each start in a ball of radius 1."""
@@ -86,6 +88,8 @@ class Pgd(Attack):
         """Return the visited points of the highest loss."""
         radius = strength_or(self.radius, strength, "Pgd")
         clean = self.bounds.admit(input)
+        if self.norm == "l2" and strength is None:
+            self.bounds.check_length(radius, clean[0].numel(), "radius")
         if radius == 0:
             return clean
         best = _Best(clean)

@@ -25,6 +25,11 @@ class Strength(nn.Module, ABC):
         known = {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "training"}
         return ", ".join(f"{name}={value!r}" for name, value in known.items())
 
+    @property
+    @abstractmethod
+    def most(self) -> float:
+        """The largest strength that it will ever ask for."""
+
     @abstractmethod
     def value(self, step: int) -> float:
         """Return the strength at step number `step` (from 0), at least 0; the same however often a step asks."""
@@ -52,6 +57,11 @@ class FixedStrength(Strength):
         super().__init__()
         self.strength = _not_negative(strength, "FixedStrength.strength")
 
+    @property
+    def most(self) -> float:
+        """The strength."""
+        return self.strength
+
     def value(self, step: int) -> float:
         """Return the strength."""
         return self.strength
@@ -77,6 +87,11 @@ class ScheduledStrength(Strength):
         if until < 1:
             raise RecipeError(f"ScheduledStrength.until: expected a step of at least 1, found {until}")
         self.until = until
+
+    @property
+    def most(self) -> float:
+        """The larger end."""
+        return max(self.start, self.end)
 
     def value(self, step: int) -> float:
         """Return start + (end - start) min(1, step / until)."""
@@ -129,6 +144,11 @@ class SteeredStrength(Strength):
         self.register_buffer("strength", torch.tensor(start, dtype=torch.float64))
         self.register_buffer("losses", torch.zeros(2, dtype=torch.float64))  # sums of this step: clean, robust
         self.register_buffer("step", torch.tensor(0))  # the step that they belong to
+
+    @property
+    def most(self) -> float:
+        """The largest strength that it may reach."""
+        return self.high
 
     def value(self, step: int) -> float:
         """Return the strength; the first call of a new step takes what the last one observed into account.

@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from limbeck.data.base import Data, InMemory, Split
 from limbeck.data.glyph_drawing import FACES, SPOKEN, Glyph, Look, coverage, painted
 from limbeck.errors import require
+from limbeck.ground.progress import tracked
 from limbeck.ground.randomness import seed_of
 
 CHARACTERS = string.ascii_uppercase + string.digits
@@ -103,7 +102,7 @@ class Glyphs(Data):
         mask = np.empty((count, size, size), np.uint8)
         twin = np.empty((count, channels, ZOOM * size, ZOOM * size), np.uint8) if self.target else None
         label = torch.arange(count) % len(self.classes)
-        for i in track(range(count), f"rendering glyphs ({split})", console=Console(stderr=True), transient=True):
+        for i in tracked(range(count), f"rendering glyphs ({split})"):
             glyph = self.glyph(i, split)
             fine = coverage(glyph, ZOOM * size)
             coarse = fine.reduce(ZOOM)

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from torch import Tensor
 
 from limbeck.data.base import Data, InMemory, Split, data_root
 from limbeck.errors import DataError, RecipeError
+from limbeck.ground.progress import console
 from limbeck.ground.randomness import generator
 
 FILES = {
@@ -252,7 +252,7 @@ def _copy(reply: http.client.HTTPResponse, write: Callable[[bytes], object], nam
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     digest = hashlib.md5(usedforsecurity=False)
     length = reply.headers.get("Content-Length")
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=int(length) if length else None)
         while block := reply.read(1 << 16):
             write(block)

@@ -15,14 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from limbeck.data.base import Images, InMemory, data_root, to_float
 from limbeck.data.pixels import PLAIN, Reading, check_stored, eight_bits, image_file
 from limbeck.errors import DataError
-from limbeck.ground.progress import say_once
+from limbeck.ground.progress import say_once, tracked
 from limbeck.types import Batch
 
 ENDINGS = frozenset(
@@ -106,7 +104,7 @@ def decode_all(decode: Callable[[int], Decoded], count: int) -> Iterator[tuple[i
         DataError: Some cannot be decoded, which is said after all others; the message names the first of them.
     """
     problems: list[str] = []
-    for i in track(range(count), "decoding images", console=Console(stderr=True), transient=True):
+    for i in tracked(range(count), "decoding images"):
         try:
             decoded = decode(i)
         except DataError as error:

@@ -7,6 +7,15 @@ import tempfile
 from pathlib import Path
 
 
+def clear_half_written(folder: Path, name: str = "*") -> None:
+    """Delete what a killed process left half-written in a folder, of files with such a name (a pattern).
+
+    Nobody else may be writing them.
+    """
+    for part in folder.glob(f".{name}.*.part"):
+        part.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` beside `path`, force it to the disk, and rename it into place.
 

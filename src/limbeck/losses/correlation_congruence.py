@@ -36,8 +36,9 @@ def gaussian_correlation(features: Tensor, gamma: float = 0.4, order: int = 2) -
 def correlation_congruence(student: Tensor, teacher: Tensor, gamma: float = 0.4, order: int = 2) -> Tensor:
     """Return 1/N² ‖K(t) - K(s)‖²_F, a scalar in [0, 1] or little above (CC, Peng et al. 2019, section 3.2).
 
-    K is `gaussian_correlation`. The authors published no code that is known to us; this follows the paper. Couples
-    the batch.
+    K is `gaussian_correlation`. This follows the paper. What circulates under its name in collections of losses, by
+    way of code that the authors shared, is another loss: the product of neighbouring samples' differences in a learned
+    embedding, with no kernel and no pairs. Couples the batch.
 
     Args:
         student: Embeddings (N, D).

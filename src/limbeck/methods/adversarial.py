@@ -40,7 +40,8 @@ class AdversarialMethod(Method):
             on the label before and after the attack. To steer it, the student sees the clean images in every step.
 
     Raises:
-        RecipeError: The student does not say which images it takes, or is its own teacher; or a term cannot work.
+        RecipeError: The student does not say which images it takes, or is its own teacher; the strength is no change
+            of an image; or a term cannot work.
     """
 
     answers: ClassVar[Answers] = "logits"
@@ -59,6 +60,8 @@ class AdversarialMethod(Method):
         super().__init__()
         self.attack = Pgd() if attack is None else attack
         self.strength = strength
+        if strength is not None:
+            self.attack.check_strength(strength.most)
         self.cast({"student": student}, {"teacher": teacher}, terms)
         self.input()  # an attack has to know the shape of the images
 

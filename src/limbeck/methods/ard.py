@@ -25,6 +25,9 @@ class Ard(AdversarialMethod):
     * `student.cross_entropy`: CE(S(x), y) (`CrossEntropy`), off unless weighed.
     * `student.robust`: τ² KL(T_τ(x) ‖ S_τ(x')) (`SoftAnswers`).
 
+    The divergence is summed over the K classes. The authors' code takes their mean: with its learning rate, divide the
+    weights by K.
+
     Args:
         student: A classifier, (N, C, H, W) to logits (N, K), that states its `image_shape`.
         teacher: A robust one with the same classes.

@@ -24,6 +24,9 @@ class Rslad(AdversarialMethod):
     * `student.clean`: KL(T(x) ‖ S(x)) (`SoftAnswers` at "clean"); 1 - α = 1/6.
     * `student.robust`: KL(T(x) ‖ S(x')) (`SoftAnswers`); α = 5/6.
 
+    The divergence is summed over the K classes. The authors' code takes their mean: with its learning rate, divide the
+    weights by K.
+
     Args:
         student: A classifier, (N, C, H, W) to logits (N, K), that states its `image_shape`.
         teacher: A robust one with the same classes.

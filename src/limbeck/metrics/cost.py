@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -14,9 +15,22 @@ from limbeck.metrics.work import macs
 ROOM = 2 * 1024**3  # bytes that the large batch may take
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What one network costs.
+
+    Attributes:
+        values: Costs by name, the unit in the name; None for what could not be measured.
+        spread: The quartiles of the costs that are medians, by name.
+    """
+
+    values: dict[str, float | None]
+    spread: dict[str, tuple[float, float]]
+
+
 def costs(
     modules: Mapping[str, nn.Module], inputs_of: Callable[[int], Inputs], batch: int = 64, seconds: float = 1.0
-) -> dict[str, dict[str, float | None]]:
+) -> dict[str, Cost]:
     """Return what each of `modules` costs, on the device where they and their inputs are.
 
     Args:
@@ -31,30 +45,32 @@ def costs(
         For every name parameters; macs, latency_ms_batch1 and peak_memory_bytes for one sample; file_bytes;
         images_per_second and cpu_percent for the large batch. What runs outside torch, as an ONNX file does, has
         neither parameters nor work that torch could count: then parameters, macs and memory are None, for they are
-        not 0.
+        not 0. Of latency_ms_batch1 and images_per_second, which are medians, there are the quartiles, too.
     """
     one = inputs_of(1)
     latency = latencies_ms(modules, one, seconds)
-    found: dict[str, dict[str, float | None]] = {}
+    found: dict[str, Cost] = {}
     large: dict[str, int] = {}
     for name, module in modules.items():
         size, work = parameters(module), macs(module, one).count
         file, memory = file_bytes(module), peak_memory_bytes(module, one)
-        in_time = most_in_time(latency[name])
+        in_time = most_in_time(latency[name].median)
         in_room = ROOM // max(1, memory - file)  # weights are there once, the rest for every image
         large[name] = max(1, min(batch, in_time, in_room))
         hidden = size == 0 and work == 0
-        found[name] = {
+        values: dict[str, float | None] = {
             "parameters": None if hidden else size,
             "macs": None if hidden else work,
             "file_bytes": file,
-            "latency_ms_batch1": latency[name],
+            "latency_ms_batch1": latency[name].median,
             "peak_memory_bytes": None if hidden else memory,
         }
+        found[name] = Cost(values, {"latency_ms_batch1": (latency[name].low, latency[name].high)})
     inputs = {size: inputs_of(size) for size in set(large.values())}
     speeds = throughputs(modules, {name: inputs[size] for name, size in large.items()}, seconds)
     for name, (speed, cpu) in speeds.items():
-        found[name] |= {"images_per_second": speed, "cpu_percent": cpu}
+        found[name].values.update(images_per_second=speed.median, cpu_percent=cpu)
+        found[name].spread["images_per_second"] = (speed.low, speed.high)
     return found
 
 

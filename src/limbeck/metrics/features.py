@@ -32,9 +32,9 @@ class _FrozenNetwork(FeatureExtractor, ABC):
         return super().train(False)
 
     def fingerprint(self) -> str:
-        """Return 16 hex digits of the SHA-256 of the names, shapes and bytes of all weights."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.network.state_dict().items()):
+        """Return 16 hex digits of the SHA-256 of the layers, and of names, shapes and bytes of weights and buffers."""
+        digest = hashlib.sha256(repr(self.network).encode())
+        for name, value in sorted((dict(self.network.named_buffers()) | self.network.state_dict()).items()):
             if not name.endswith("num_batches_tracked"):  # does not change what the network computes
                 digest.update(repr((name, tuple(value.shape), str(value.dtype))).encode())
                 digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

@@ -204,7 +204,7 @@ def _file(given: str | None, key: str, m: Mistakes) -> Path | None:
     except RuntimeError:  # of a user who is not here
         file = Path(given)
     if not file.is_file():
-        m.add(key, f"no such file: {file}")
+        m.add(key, f"no such file: {file}; a relative path begins where limbeck is run")
         return None
     return file
 
@@ -213,12 +213,12 @@ def _check_teacher(arm: ArmRecipe, teacher: ArmRecipe | None, m: Mistakes) -> No
     """Check that the arm has the teacher that it needs, and that what starts from the teacher's networks fits."""
     takes = network_arguments(arm.method.cls) if arm.method.cls else {}
     if arm.method.cls and teacher is None and "teacher" in takes and takes["teacher"].required:
-        m.add("method", f"{arm.method.cls.__name__} needs a teacher; this arm has none")
+        m.add("method", f"{arm.method.cls.__name__} needs a teacher; this arm has none: give it one, or another method")
     own = {"student": arm.network, **arm.networks}
     for place in arm.start_from_teacher:
         name, _, path = place.partition(".")
         if teacher is None:
-            m.add("start_from_teacher", "there is no teacher to start from")
+            m.add("start_from_teacher", "there is no teacher to start from; leave it out, or add a teacher")
         elif name not in own:
             m.add("start_from_teacher", f"no network {name!r}{nearest(name, own)}; there are {', '.join(own)}")
         elif not path and not issubclass(own[name].cls or object, CutDown):  # else compared once both are built

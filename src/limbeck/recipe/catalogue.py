@@ -19,11 +19,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 import limbeck
-from limbeck.errors import MissingExtra, RecipeError, nearest
+from limbeck.errors import MissingExtra, RecipeError, closest, nearest
+from limbeck.ground.modules import module_named
 from limbeck.recipe.words import classes_in, or_text, type_text
 
 MACHINES = ("training", "recipe", "run", "report", "api")  # packages whose files are parts of one thing, no choice
 MANY = 20  # names that a message lists
+FEW = 5  # of more than that
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,9 @@ def resolve(base: type | tuple[type, ...], name: str) -> type:
         paths = ", ".join(f"{c.__module__}.{name}" for c in matches)
         raise RecipeError(f"{name!r} is ambiguous; give one of {paths}")
     names = [c.__name__ for c in known]
-    listed = ", ".join(names) if len(names) <= MANY else f"{len(names)}, which `limbeck list` shows"
+    listed = ", ".join(names)
+    if len(names) > MANY:
+        listed = f"{len(names)}, the nearest {', '.join(closest(name, names, FEW, 0.0))} (`limbeck list` shows all)"
     missing = "".join(f"; not available: {reason}" for each in bases for reason in _room(each)[1])
     raise RecipeError(
         f"expected a {or_text(bases)}, found {name!r}{nearest(name, names)}; there are"
@@ -121,11 +125,11 @@ def resolve(base: type | tuple[type, ...], name: str) -> type:
 
 def _at_path(bases: tuple[type, ...], path: str) -> type:
     """Return the class at a dotted import path."""
-    found = _imported(path)
+    found = _imported(path, or_text(bases))
     if not (inspect.isclass(found) and issubclass(found, bases)):
         raise RecipeError(f"expected a {or_text(bases)}, found {path}, which is not one")
     if inspect.isabstract(found):
-        raise RecipeError(f"expected a class that can be built, found {path}, which is abstract")
+        raise RecipeError(f"expected a class that can be built, found {path}, which is abstract; name a subclass")
     return found
 
 
@@ -258,12 +262,14 @@ def _classes(module: types.ModuleType) -> Iterator[type]:
             yield value
 
 
-def _imported(path: str) -> Any:
+def _imported(path: str, wanted: str) -> Any:
     module_name, _, name = path.rpartition(".")
     if not all(path.split(".")):
         raise RecipeError(f"expected a dotted import path such as package.module.Class, found {path!r}")
     try:
-        module = importlib.import_module(module_name)
+        module = module_named(module_name)
+    except RecipeError as error:
+        raise RecipeError(f"expected a {wanted}, found {path}: {error}") from error
     except ModuleNotFoundError as error:
         moved = [c for c in catalogue(nn.Module) if c.__name__ == name] if path.startswith("limbeck.") else []
         hint = f"it is now {moved[0].__module__}.{name}" if moved else "is it installed, or its folder on PYTHONPATH?"

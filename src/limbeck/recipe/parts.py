@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from limbeck.errors import LimbeckError, RecipeError, in_a_line, nearest
+from limbeck.ground.modules import as_a_program
 from limbeck.recipe.catalogue import resolve
 from limbeck.recipe.marks import lines, shown
 from limbeck.recipe.signatures import Draft, PartOf, nothing
@@ -177,7 +179,8 @@ def plain(value: Any) -> Any:
 def _construct(cls: type[T], values: Mapping[str, Any], key: str, **more: Any) -> T:
     ready = {name: _built(value) for name, value in values.items()}
     try:
-        return cls(**ready, **more)
+        with nullcontext() if cls.__module__.startswith("limbeck.") else as_a_program(cls.__name__):
+            return cls(**ready, **more)
     except LimbeckError as error:
         text = str(error)  # some classes name their section themselves, some the argument
         where = f"{key}.init_args." if _names_an_argument(text, values) else f"{key}: "
@@ -185,7 +188,7 @@ def _construct(cls: type[T], values: Mapping[str, Any], key: str, **more: Any) -
     except (TypeError, ValueError, RuntimeError) as error:
         if cls.__module__.startswith("limbeck."):
             raise  # a bug of ours
-        raise RecipeError(f"{key}: {cls.__name__} refuses these arguments ({in_a_line(error)})") from error
+        raise RecipeError(f"{key}: {cls.__name__} refuses these arguments ({in_a_line(error)}); change them") from error
 
 
 def _names_an_argument(text: str, values: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from torch import nn
 
 from limbeck.data.base import Data
 from limbeck.errors import LimbeckError, RecipeError, nearest
+from limbeck.ground.modules import only_ours
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.recipe import tree as trees
 from limbeck.recipe.arm import ArmReader
@@ -69,15 +71,16 @@ def read_recipe(path: str | Path, overrides: Sequence[tuple[str, str]] = ()) -> 
     return recipe
 
 
-def network_of(tree: Mapping[str, Any], student: str) -> nn.Module:
+def network_of(tree: Mapping[str, Any], student: str, *, trust: bool = False) -> nn.Module:
     """Return the untrained network of a student of a recipe, of which nothing else has to be at hand.
 
     Args:
         tree: The recipe as plain JSON.
         student: Its name.
+        trust: Run code outside Limbeck that the recipe names, too: a recipe is code, and this one may be somebody's.
 
     Raises:
-        RecipeError: The recipe has no such student, or its network cannot be built.
+        RecipeError: The recipe has no such student, or its network cannot be built, or is not trusted.
     """
     networks = _Reader(tree, Mistakes()).networks()  # data and weights of the run need not be on this machine
     if student not in networks:
@@ -85,9 +88,10 @@ def network_of(tree: Mapping[str, Any], student: str) -> nn.Module:
             f"no student {student!r} in the recipe{nearest(student, networks)}; there is {', '.join(networks)}"
         )
     mistakes = Mistakes()
-    part: Part[nn.Module] = read_part(nn.Module, networks[student], f"{student}.network", mistakes)
-    mistakes.report("result.json")
-    return part.build()
+    with nullcontext() if trust else only_ours():
+        part: Part[nn.Module] = read_part(nn.Module, networks[student], f"{student}.network", mistakes)
+        mistakes.report("result.json")
+        return part.build()
 
 
 def _laid(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -182,8 +181,8 @@ def _called(
         torch.zeros(2, dtype=torch.long) if network.classes and task.training_identity().get("conditional") else None
     )
     try:
-        with torch.no_grad():  # a copy: the owner's may be elsewhere, in another precision, or keep something
-            output: Tensor = deepcopy(network).cpu().float().eval()(_two(given, shape), label)
+        with torch.no_grad():  # it was built for this
+            output: Tensor = network.eval()(_two(given, shape), label)
     except LimbeckError as error:
         mistakes.add(key, str(error))
     except Exception as error:  # whatever the owner's module raises

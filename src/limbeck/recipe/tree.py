@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, nearest
 
 Tree = dict[str, Any]
+MOST = 50_000  # values of a recipe
+LONGEST = 500_000  # bytes of a recipe
 DOTTED = ("weights", "terms")  # mappings of names with a dot: "player.loss"
 
 
@@ -46,19 +50,34 @@ def load(path: Path) -> Tree:
     Raises:
         RecipeError: It is missing, unreadable, no YAML, not a mapping, or holds what JSON cannot say.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe") from None
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: expected a YAML recipe in UTF-8, found other bytes ({error.reason})") from None
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from None
-    tree = parse(text, str(path))
+    tree = parse(_text(path), str(path))
     if not isinstance(tree, dict):
         found = "an empty file" if tree is None else f"a {type(tree).__name__}"
         raise RecipeError(f"{path}: expected a recipe, a mapping of sections, found {found}")
     return tree
+
+
+def _text(path: Path) -> str:
+    if path.is_dir():
+        inside = ", ".join(sorted(f.name for f in path.iterdir() if f.suffix in (".yaml", ".yml"))[:5])
+        raise RecipeError(f"{path}: expected a recipe, a YAML file, found a folder; name one in it: {inside or 'none'}")
+    try:
+        # Not to wait for ever for somebody who opens the other end of a pipe; where somebody has, to wait for the text.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        os.set_blocking(handle, True)
+        with os.fdopen(handle, "rb") as file:
+            content = file.read(LONGEST + 1)
+        if len(content) > LONGEST:
+            raise RecipeError(f"{path}: expected a recipe of at most {LONGEST:,} bytes, found more; is it one?")
+        return content.decode("utf-8")
+    except FileNotFoundError:
+        beside = [file.name for file in path.parent.glob("*.y*ml")]
+        raise RecipeError(f"{path}: no such recipe{nearest(path.name, beside)}") from None
+    except UnicodeDecodeError as error:
+        found = f"found other bytes ({error.reason})"
+        raise RecipeError(f"{path}: expected a YAML recipe in UTF-8, {found}; save it in UTF-8") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror}); give another, or the right to read it") from None
 
 
 def parse(text: str, source: str) -> Any:
@@ -68,18 +87,41 @@ def parse(text: str, source: str) -> Any:
         RecipeError: It is no YAML, or holds what JSON cannot say, such as a date.
     """
     try:
-        value = yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is not None and _expanded(node, {}) > MOST:
+            raise RecipeError(
+                f"{source}: expected at most {MOST:,} values, found more once every *alias is written out; aliases of"
+                " lists of aliases multiply"
+            )
+        value = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise RecipeError(f"{source}{line}: cannot be read as YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # a tag can lead to any of them
         raise RecipeError(f"{source}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise RecipeError(f"{source}: nested too deep, or an anchor that contains itself; write it out") from None
     try:
         return _plain(value, "")
     except RecipeError as error:
         raise RecipeError(f"{source}: {error}") from None
-    except RecursionError:
-        raise RecipeError(f"{source}: an anchor that contains itself") from None
+
+
+def _expanded(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """Return how many values a node holds once its aliases are written out; `known` holds those of nodes seen before.
+
+    Raises:
+        RecursionError: A node contains itself, or they are nested too deep.
+    """
+    if known.get(node) == 0:  # begun and not ended
+        raise RecursionError
+    if node not in known:
+        known[node] = 0
+        inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+        children = chain.from_iterable(inner) if isinstance(node, yaml.MappingNode) else inner
+        known[node] = 1 + sum(_expanded(child, known) for child in children)
+    return known[node]
 
 
 def dump(tree: Mapping[str, Any]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from limbeck.errors import LimbeckError
 from limbeck.ground.files import write_atomically
 from limbeck.report import plots
+from limbeck.report.alarms import alarms
+from limbeck.report.grids import data_uri, grids, over_time
+from limbeck.report.meanings import meaning
 from limbeck.report.numbers import number
 from limbeck.report.result import Quality, Result
 from limbeck.report.statistics import base_name, better
 from limbeck.report.wording import (
-    cautions,
+    corrections,
     cost_label,
     cost_text,
     explain,
@@ -28,6 +31,7 @@ from limbeck.report.wording import (
     main_metric_of,
     metric_features,
     metric_label,
+    spread_text,
     verdict_of,
 )
 from limbeck.tasks.base import Picture
@@ -58,6 +62,7 @@ def write_report(
     histories: Mapping[str, Sequence[Mapping[str, Any]]],
     recipe_yaml: str,
     *,
+    moments: Mapping[str, Sequence[Mapping[str, Any]]],
     directions: Mapping[str, str],
     main_metric: str,
     command: str,
@@ -73,6 +78,7 @@ def write_report(
         histories: Rows of training by arm, e.g. {"step": 10, "discriminator.real_fake": 0.7, "fid[cnn]": 20.1}: keys
             with a "player.loss" are losses, keys whose base name has a direction are validation metrics.
         recipe_yaml: The recipe as it was run.
+        moments: What arms made at some steps of their training, as {"step": 10, "samples": (N, C, H, W) of uint8}.
         directions: "lower", "higher" or "none" by base name of a metric (`Task.directions`).
         main_metric: Base name of the metric that the run is about (`Task.main_metric`).
         command: The command that makes this run again.
@@ -90,19 +96,21 @@ def write_report(
         title=title or str(result.recipe.get("name", "Limbeck run")),
         headline=headline(result, main_metric, direction),
         verdicts=_main_verdicts(result, metric),
-        corrected=any(v.p_holm is not None for v in result.verdicts),
+        corrections=corrections(result.verdicts),
         all_verdicts=_verdict_rows(result, metric, directions),
-        alarms=[*(alarm for arm in result.arms.values() for alarm in arm.alarms), *cautions(result)],
+        alarms=alarms(result),
         result=result,
         arms=_arm_names(result),
         colours=colours,
         quality=_quality_table(result, metric, directions),
         cost=_cost_table(result),
-        grids=_grids(result, pictures),
+        grids=grids(_arm_names(result), pictures),
         tradeoff=_tradeoff(result, metric, colours, direction),
         losses=_losses(histories, colours),
         progress=_progress(histories, colours, directions),
+        over_time=over_time(moments),
         recipe_yaml=recipe_yaml.strip(),
+        date=f"{datetime.now().astimezone():%d %B %Y, %H:%M %Z}".lstrip("0"),
         command=command,
     )
     try:
@@ -197,7 +205,12 @@ def _quality_table(result: Result, main: str | None, directions: Mapping[str, st
         for name, arm in result.arms.items()
         if arm.best is not None
     }
-    return {"heads": heads, "rows": rows, "chosen": chosen}
+    return {"heads": heads, "rows": rows, "chosen": chosen, "meanings": _meanings(metrics)}
+
+
+def _meanings(metrics: Sequence[str]) -> dict[str, str]:
+    """Return what the metrics mean, a sentence each, by their label."""
+    return {metric_label(metric): text for metric in metrics if (text := meaning(metric))}
 
 
 def _steps(steps: Sequence[int]) -> str:
@@ -227,37 +240,24 @@ def _quality_cell(quality: Quality | None, *, best: bool = False) -> Cell:
 
 def _cost_table(result: Result) -> dict[str, Any]:
     costs = list(dict.fromkeys(cost for name in _arm_names(result) for cost in result.arms[name].cost))
-    rows = {name: [Cell(cost_text(c, arm.cost.get(c))) for c in costs] for name, arm in result.arms.items() if arm.cost}
+    rows = {
+        name: [Cell(cost_text(c, arm.cost.get(c)), spread_text(arm, c)) for c in costs]
+        for name, arm in result.arms.items()
+        if arm.cost
+    }
     return {"heads": [{"label": cost_label(cost), "note": ""} for cost in costs], "rows": rows, "chosen": {}}
-
-
-def _columns(result: Result, shown: Collection[str]) -> list[str]:
-    """Return what has pictures in the order of the report: the inputs, the arms, the truth."""
-    others = [name for name in shown if name not in result.arms]
-    return [*others[:1], *(name for name in _arm_names(result) if name in shown), *others[1:]]
-
-
-def _grids(result: Result, pictures: Mapping[str, Sequence[Picture]]) -> list[dict[str, Any]]:
-    """Return, for each title, the pictures of all arms that have it."""
-    titles = dict.fromkeys(picture.title for shown in pictures.values() for picture in shown)
-    images: dict[str, list[tuple[str, str]]] = {title: [] for title in titles}
-    for name in _columns(result, pictures):
-        for picture in pictures[name]:
-            grid = plots.image_grid(picture.images, picture.columns)
-            images[picture.title].append((name, _data_uri(grid, "image/png")))
-    return [{"title": title, "images": shown} for title, shown in images.items()]
 
 
 def _tradeoff(result: Result, metric: str | None, colours: Mapping[str, str], direction: str) -> str | None:
     costs = [] if metric is None else plots.plottable_costs(result, metric)
     if metric is None or not costs:
         return None
-    return _data_uri(plots.quality_against_cost(result, metric, costs, colours, direction), "image/svg+xml")
+    return data_uri(plots.quality_against_cost(result, metric, costs, colours, direction), "image/svg+xml")
 
 
 def _losses(histories: Mapping[str, Sequence[Mapping[str, Any]]], colours: Mapping[str, str]) -> str | None:
     keys = sorted(key for key in _keys(histories) if "." in key and "[" not in key)
-    return _data_uri(plots.curves(histories, keys, colours, {}), "image/svg+xml") if keys else None
+    return data_uri(plots.curves(histories, keys, colours, {}), "image/svg+xml") if keys else None
 
 
 def _progress(
@@ -266,7 +266,7 @@ def _progress(
     often = _often(histories)
     keys = [key for key in _keys(histories) if key in often and directions.get(base_name(key)) in ARROWS]
     titles = {key: f"{metric_label(key)} {ARROWS[directions[base_name(key)]]}  {metric_features(key)}" for key in keys}
-    return _data_uri(plots.curves(histories, keys, colours, titles), "image/svg+xml") if keys else None
+    return data_uri(plots.curves(histories, keys, colours, titles), "image/svg+xml") if keys else None
 
 
 def _often(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> set[str]:
@@ -277,7 +277,3 @@ def _often(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> set[str]:
 
 def _keys(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     return list(dict.fromkeys(key for rows in histories.values() for row in rows for key in row if key != "step"))
-
-
-def _data_uri(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

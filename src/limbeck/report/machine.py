@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from subprocess import SubprocessError, run
 
 import limbeck
 from limbeck.ground.hardware import gpu, processor
@@ -20,7 +22,19 @@ def versions() -> dict[str, str]:
             found[package.replace("-", "_")] = version(package)
         except PackageNotFoundError:
             found[package.replace("-", "_")] = "not installed"
-    return found
+    return found | ({"commit": found_commit} if (found_commit := commit()) else {})
+
+
+def commit() -> str:
+    """Return the commit of the checkout that Limbeck runs from, with "-dirty" after edits; "" of an installed one."""
+    folder = Path(limbeck.__file__).parent
+    if folder.parent.name != "src":
+        return ""
+    words = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return run(words, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, SubprocessError):  # no git, or no checkout
+        return ""
 
 
 def hardware(device: str = "cpu") -> dict[str, str | int | None]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from limbeck.report.result import Quality, Result
-from limbeck.report.wording import cost_label, metric_features, metric_label
+from limbeck.report.wording import cost_label, metric_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +50,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "limbeck",  # the same numbers give the same file
 }
 POINTS = 160
+GAP = 0.62  # grey of the gaps in a grid, in [-1, 1]: it shows where white images end
 CROWDED = 100  # costs this many times apart leave room for the numbers of whole decades alone
 Row = Mapping[str, Any]
 
@@ -88,7 +89,7 @@ def image_grid(images: Tensor, columns: int = 8, visible: int = 480) -> bytes:
     gap = 2
     count, _, height, width = rgb.shape
     rows = math.ceil(count / columns)
-    sheet = torch.ones(3, rows * (height + gap) - gap, columns * (width + gap) - gap)
+    sheet = torch.full((3, rows * (height + gap) - gap, columns * (width + gap) - gap), GAP)
     for i, image in enumerate(rgb):
         top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
         sheet[:, top : top + height, left : left + width] = image
@@ -155,10 +156,7 @@ def quality_against_cost(
         for cost, ax in zip(costs, figure.subplots(1, len(costs), squeeze=False, sharey=True)[0], strict=True):
             _scatter(ax, result, metric, cost, colours)
             ax.set_xlabel(f"{cost_label(cost)}{' (ms)' if '_ms' in cost else ''}")
-        better = (
-            f"{metric_label(metric)} [{metric_features(metric)}]" if metric_features(metric) else metric_label(metric)
-        )
-        figure.axes[0].set_ylabel(f"{better}, {direction} is better")
+        figure.axes[0].set_ylabel(f"{metric_name(metric)}, {direction} is better")
         return _svg(figure)
 
 

@@ -92,6 +92,7 @@ class ArmResult:
         alarms: What went wrong in training though no loss showed it, a line each: of all seeds.
         trained_on: The machines that trained it, of all seeds: costs are measured elsewhere perhaps, but for the time
             of its training. Empty where nothing was trained, and in results made before this was noted.
+        spread: Quartiles of the costs that are medians of many measurements; empty where that was not noted.
 
     Raises:
         ValueError: A student or control without costs: a gain without its price is no result.
@@ -104,6 +105,7 @@ class ArmResult:
     best: Best | None = None
     alarms: Sequence[str] = ()
     trained_on: Sequence[str] = ()
+    spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.role in ("student", "control") and not self.cost:
@@ -116,6 +118,8 @@ class ArmResult:
             arm["best_on_validation"] = {"steps": list(self.best.steps), "quality": _qualities(self.best.quality)}
         if self.cost:
             arm["cost"] = {name: finite(value) for name, value in self.cost.items()}
+        if self.spread:
+            arm["spread"] = {name: list(quartiles) for name, quartiles in self.spread.items()}
         if self.curves:
             arm["curves"] = {k: [[step, finite(y)] for step, y in curve] for k, curve in self.curves.items()}
         if self.alarms:
@@ -137,6 +141,7 @@ class ArmResult:
             None if best is None else Best(tuple(best["steps"]), _read_qualities(best["quality"])),
             tuple(arm.get("alarms", ())),
             tuple(arm.get("trained_on", ())),
+            {name: (low, high) for name, (low, high) in arm.get("spread", {}).items()},
         )
 
 
@@ -152,7 +157,7 @@ class Verdict:
         interval95: Its 95 % interval, not corrected for the number of comparisons; None without a verdict.
         verdict: "BEATS", "LOSES" or "INCONCLUSIVE"; "NONE" when there is no ground for one.
         reason: Why there is none.
-        p_value: Of the paired t-test, before correction.
+        p_value: Of the paired differences (`statistics.paired_difference`), before correction.
         p_holm: The same corrected for the number of comparisons (Holm 1979); None when there is one comparison.
     """
 

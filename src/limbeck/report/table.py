@@ -1,16 +1,13 @@
-"""Tables for the terminal."""
+"""The table of `limbeck check`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.table import Table
 
-from limbeck.report.result import ArmResult, Result
-from limbeck.report.wording import cost_label, cost_text, metric_features, metric_label
-
-SHOWN_COSTS = ("parameters", "macs", "latency_ms_batch1")
+from limbeck.report.wording import cost_text
 
 
 @dataclass(frozen=True)
@@ -32,26 +29,6 @@ class Estimate:
     memory_bytes: int
     steps: int
     seconds: float
-
-
-def comparison(results: Mapping[str, Result]) -> Table:
-    """Return the arms of several runs in one table: a row an arm, a column a metric or cost.
-
-    Distribution metrics over different features have different columns: they do not compare.
-    """
-    metrics = list(dict.fromkeys(m for r in results.values() for arm in r.arms.values() for m in arm.quality))
-    table = Table("run", "arm", *(f"{metric_label(m)} {metric_features(m)}".strip() for m in metrics))
-    for cost in SHOWN_COSTS:
-        table.add_column(cost_label(cost), justify="right")
-    for run, result in results.items():
-        for name, arm in result.arms.items():
-            qualities = (str(arm.quality.get(metric, "")) for metric in metrics)
-            table.add_row(run, name, *qualities, *_costs_of(arm))
-    return table
-
-
-def _costs_of(arm: ArmResult) -> list[str]:
-    return [cost_text(cost, arm.cost[cost]) if cost in arm.cost else "" for cost in SHOWN_COSTS]
 
 
 def costs(estimates: Iterable[Estimate]) -> Table:

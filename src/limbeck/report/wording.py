@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from itertools import combinations
 
 from limbeck.report.numbers import decimals, number
 from limbeck.report.result import ArmResult, Result, Verdict
@@ -10,11 +11,12 @@ from limbeck.report.statistics import base_name, better
 
 ACRONYMS = {"fid", "rfid", "kid", "is", "psnr", "ssim", "ms", "lpips", "mse", "auc", "nll", "ece", "kl", "f1"}
 SPELT = {"iou": "IoU", "miou": "mIoU"}
+LATENCY = "latency_ms_batch1"
 COST_LABELS = {
     "parameters": "Parameters",
     "macs": "MACs / image",
     "file_bytes": "File",
-    "latency_ms_batch1": "Latency, batch 1",
+    LATENCY: "Latency, batch 1",
     "images_per_second": "Images / s",
     "peak_memory_bytes": "Peak memory",
     "cpu_percent": "CPU use",
@@ -31,6 +33,12 @@ def metric_label(metric: str) -> str:
 def metric_features(metric: str) -> str:
     """Return the features that a metric looks through: "fashion-cnn" of "fid[fashion-cnn]", else ""."""
     return metric.partition("[")[2].rstrip("]")
+
+
+def metric_name(metric: str) -> str:
+    """Return a metric as a sentence names it, its features with it: "FID [fashion-cnn]", "precision"."""
+    features = metric_features(metric)
+    return f"{metric_label(metric)} [{features}]" if features else metric_label(metric)
 
 
 def cost_label(cost: str) -> str:
@@ -52,6 +60,11 @@ def cost_text(cost: str, value: float | None) -> str:
         minutes, seconds = divmod(round(value), 60)
         return f"{minutes} min {seconds:02d} s" if minutes else f"{number(value)} s"
     return _scaled(value, 1000, ("", "k", "M", "G", "T"))
+
+
+def spread_text(arm: ArmResult, cost: str) -> str:
+    """Return the quartiles of a cost that is a median of many measurements, "0.91 ms to 1.30 ms", else ""."""
+    return " to ".join(cost_text(cost, end) for end in arm.spread.get(cost, ()))
 
 
 def times(ratio: float) -> str:
@@ -83,21 +96,24 @@ def headline(result: Result, main_metric: str, direction: str) -> str:
         return _many(result, metric, students, direction)
     parts = [*gains(result, students[0]), _quality_against_teacher(result, metric, students[0])]
     sentence = ", ".join(parts) + _without_teacher(result, metric, students[0])
-    return sentence[0].upper() + sentence[1:] + "."
+    spelt = not sentence.split()[0].islower()  # "mIoU" begins as it is
+    return (sentence if spelt else sentence[0].upper() + sentence[1:]) + "."
 
 
 def gains(result: Result, student: str) -> list[str]:
-    """Return what the student saves of its teacher's parameters and latency, or fails to: "18× smaller", "as fast"."""
+    """Return what the student saves of its teacher's parameters and latency, or fails to: "18× smaller", "no faster".
+
+    Nothing is said of a speed that the machine was too busy to tell.
+    """
     teachers = result.named("teacher")
     if not teachers:
         return []
-    teacher, ours = result.arms[teachers[0]].cost, result.arms[student].cost
-    size = _ratio(teacher, ours, "parameters")
-    speed = _ratio(teacher, ours, "latency_ms_batch1")
+    teacher, ours = result.arms[teachers[0]], result.arms[student]
+    size, speed = _ratio(teacher, ours, "parameters"), _ratio(teacher, ours, LATENCY)
     texts = []
     if size is not None:
         texts.append(_gain(size, "smaller", "larger", "no smaller"))
-    if speed is not None:
+    if speed is not None and max(speed, 1 / speed) > _noise(result) and not _overlap(teacher, ours):
         texts.append(_gain(speed, "faster", "slower", "no faster"))
     return texts
 
@@ -109,13 +125,13 @@ def verdict_of(result: Result, metric: str, student: str) -> Verdict | None:
 
 def explain(verdict: Verdict, seeds: int) -> str:
     """Return what a verdict means, with its numbers."""
-    label = metric_label(verdict.metric)
+    label = metric_name(verdict.metric)
     if verdict.verdict == "NONE" or verdict.interval95 is None or verdict.student_minus_control is None:
         return f"No verdict on {label}: {verdict.reason}. Any difference seen here may be chance."
     numbers = (
         f"student minus control is {number(verdict.student_minus_control)} {label}"
-        f" (95 % interval {interval_text(verdict)} over {seeds} seeds"
-        + (f"; p = {verdict.p_holm:.2g} after Holm's correction)" if verdict.p_holm is not None else ")")
+        f" (95 % interval {interval_text(verdict)} over {seeds} seeds; p = "
+        + (f"{verdict.p_value:.2g})" if verdict.p_holm is None else f"{verdict.p_holm:.2g} after Holm's correction)")
     )
     meaning = {
         "BEATS": "The teacher helps",
@@ -133,20 +149,18 @@ def interval_text(verdict: Verdict) -> str:
     return " to ".join(number(end, places) for end in verdict.interval95)
 
 
-def cautions(result: Result) -> list[str]:
-    """Return what makes a comparison of this result unfair, a sentence each."""
-    tried = result.budget.settings_tried
-    ours, theirs = tried.get("student", 0), tried.get("control", 0)
-    pairs = dict.fromkeys((verdict.student, verdict.control) for verdict in result.verdicts)
-    return [
-        f"{control} had {theirs} settings tried and {student} {ours}: what the student gains may come from its tuning."
-        for student, control in pairs
-        if ours > theirs
-    ]
+def corrections(verdicts: Sequence[Verdict]) -> str:
+    """Return what verdicts that stand side by side are corrected for, and what not; "" of a single one."""
+    students = any(verdict.p_holm is not None for verdict in verdicts)
+    metrics = len({verdict.metric for verdict in verdicts}) > 1
+    if students:
+        text = "Verdicts and p-values are corrected for the number of students (Holm); intervals are not"
+        return f"{text}, and nothing is for that of metrics." if metrics else f"{text}."
+    return "Nothing is corrected for the number of metrics." if metrics else ""
 
 
 def _quality_against_teacher(result: Result, metric: str, student: str) -> str:
-    text = f"{metric_label(metric)} {_mean(result.arms[student], metric)}"
+    text = f"{metric_name(metric)} {_mean(result.arms[student], metric)}"
     teachers = [name for name in result.named("teacher") if metric in result.arms[name].quality]
     return f"{text} against the teacher's {_mean(result.arms[teachers[0]], metric)}" if teachers else text
 
@@ -174,7 +188,7 @@ def _many(result: Result, metric: str, students: list[str], direction: str) -> s
         best = name if better(ours, result.arms[best].quality[metric], direction) else best
         worst = worst if better(ours, result.arms[worst].quality[metric], direction) else name
     spread = (
-        f"{metric_label(metric)} from {_mean(result.arms[best], metric)} ({best})"
+        f"{metric_name(metric)} from {_mean(result.arms[best], metric)} ({best})"
         f" to {_mean(result.arms[worst], metric)} ({worst})"
     )
     teachers = [name for name in result.named("teacher") if metric in result.arms[name].quality]
@@ -201,9 +215,27 @@ def _mean(arm: ArmResult, metric: str) -> str:
     return quality.texts()[0]
 
 
-def _ratio(teacher: Mapping[str, float | None], student: Mapping[str, float | None], cost: str) -> float | None:
-    above, below = teacher.get(cost), student.get(cost)
+def _ratio(teacher: ArmResult, student: ArmResult, cost: str) -> float | None:
+    above, below = teacher.cost.get(cost), student.cost.get(cost)
     return above / below if above and below else None
+
+
+def _noise(result: Result) -> float:
+    """Return the factor by which latencies of equal networks differ, as a student's and its control's; at least 1."""
+    sized = [arm for arm in result.arms.values() if arm.cost.get("macs")]
+    equal = [
+        (a, b) for a, b in combinations(sized, 2) if all(a.cost[c] == b.cost.get(c) for c in ("macs", "parameters"))
+    ]
+    ratios = [ratio for a, b in equal if (ratio := _ratio(a, b, LATENCY))]
+    return max([1.0, *ratios, *(1 / ratio for ratio in ratios)])
+
+
+def _overlap(first: ArmResult, second: ArmResult) -> bool:
+    """Return whether the middle halves of two arms' latencies have times in common; False where they were not noted."""
+    if LATENCY not in first.spread or LATENCY not in second.spread:
+        return False
+    (low, high), (other_low, other_high) = first.spread[LATENCY], second.spread[LATENCY]
+    return low <= other_high and other_low <= high
 
 
 def _gain(ratio: float, gained: str, lost: str, neither: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -11,33 +12,43 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 
 from limbeck.data.base import to_float
 from limbeck.data.image_files import list_images
 from limbeck.data.pictures import picture
 from limbeck.data.pixels import PLAIN, Reading, check_depth, check_stored, eight_bits, image_file
-from limbeck.errors import DataError, RecipeError, WeightsError
+from limbeck.errors import DataError, LimbeckError, RecipeError, WeightsError, in_a_line
 from limbeck.export.safetensors import Safetensors
 from limbeck.ground.files import write_atomically
+from limbeck.ground.progress import tracked
 from limbeck.metrics.pictures.mask_picture import class_colours
 from limbeck.networks.handling.tiling import tiled
-from limbeck.networks.roles import Wrapper, segments, stated, unwrap
+from limbeck.networks.roles import Classifier, Denoiser, Discriminator, Generator, Wrapper, segments, stated, unwrap
 from limbeck.recipe.reader import network_of
 
 TILE, OVERLAP = 256, 32  # side of a square in which large images are processed, and pixels around it
 LEAST = 16  # height and width that a stylizer needs
 STYLE_SIZE = 256  # at which a picture of a style is looked at
+# Roles that make no image of an image, and which verb to choose instead.
+INSTEAD: Mapping[type[nn.Module], str] = {
+    Generator: "`limbeck sample RECIPE` writes what it makes",
+    Denoiser: "it takes noise away step by step, and makes nothing of a photograph",
+    Classifier: "`limbeck evaluate RECIPE` measures it",
+    Discriminator: "it only gives scores",
+}
 SPACES = {"RGBA": "RGB", "P": "RGB", "PA": "RGB", "LA": "L"}  # modes with the colours of another one
 
 
-def exported(weights: Path) -> nn.Module:
+def exported(weights: Path, *, trust: bool = False) -> nn.Module:
     """Return the network that a run exported as RUN/NAME.safetensors, built as the run's `result.json` says.
 
+    Args:
+        weights: The file.
+        trust: Run code outside Limbeck that the result names; without it a network of such code is refused.
+
     Raises:
-        LimbeckError: There is no such file, or no result beside it that knows it.
+        LimbeckError: There is no such file, or no result beside it that knows it, or its code is not trusted.
     """
     if not weights.is_file():
         raise WeightsError(f"{weights}: no such file; expected the NAME.safetensors of a student in a run's folder")
@@ -46,7 +57,7 @@ def exported(weights: Path) -> nn.Module:
         tree = json.loads(result.read_text(encoding="utf-8"))["recipe"]
     except (OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{result}: expected the run's result beside {weights.name}, found none") from error
-    return Safetensors(lambda: network_of(tree, weights.stem)).load(weights)
+    return Safetensors(lambda: network_of(tree, weights.stem, trust=trust)).load(weights)
 
 
 class Painter(Wrapper):
@@ -104,6 +115,22 @@ def _number(style: str | None, known: int, name: str) -> int:
     return int(style)
 
 
+def check_role(network: nn.Module) -> None:
+    """Refuse a network that makes no image of an image.
+
+    Raises:
+        RecipeError: It is one.
+    """
+    inner, said = unwrap(network), stated(network, "role")
+    for kind, instead in INSTEAD.items():
+        role = kind.__name__.lower()
+        if isinstance(inner, kind) or said == role:
+            raise RecipeError(
+                "limbeck apply: expected a network that makes images of images, such as a restorer, a stylizer or a"
+                f" segmenter, found {type(inner).__name__}, a {role}; {instead}"
+            )
+
+
 def apply_to(
     network: nn.Module,
     source: Path,
@@ -112,8 +139,8 @@ def apply_to(
     tile: int | Literal["auto"] | None = "auto",
     *,
     reading: Reading = PLAIN,
-) -> list[Path]:
-    """Write what a network makes of an image, or of all images below a folder, as PNG files, and return them.
+) -> Iterator[Path]:
+    """Write what a network makes of an image, or of all images below a folder, as PNG files, and yield their paths.
 
     Images are turned upright as their EXIF data say; their other EXIF data are kept, and their colour profile where the
     result has their colours (not of CMYK, nor of grey that a network of RGB gets).
@@ -132,8 +159,10 @@ def apply_to(
         reading: What the numbers of the files mean, and how large an image may be.
 
     Raises:
-        LimbeckError: A file cannot be read or written, or would be overwritten.
+        LimbeckError: A result cannot be written or would overwrite something; the network makes no images of images;
+            or images cannot be read or processed, which is told when all others are done.
     """
+    check_role(network)
     if tile == "auto":
         tile = None if _sees_all(network) else TILE
     if tile is not None and tile < 1:
@@ -142,16 +171,24 @@ def apply_to(
     check_depth([*files.values()], reading)
     targets = _targets(files, out)
     network = network.to(device).eval()
-    described = track(list(files), description=f"{type(unwrap(network)).__name__}", console=Console(stderr=True))
+    described = tracked(list(files), type(unwrap(network)).__name__)
+    bad: list[LimbeckError] = []
     for file in described:
-        made = _processed(network, files[file], device, tile, reading)
+        try:
+            made = _processed(network, files[file], device, tile, reading)
+        except LimbeckError as error:
+            bad.append(error)
+            continue
         content = BytesIO()
         made.save(content, "PNG", **{name: made.info[name] for name in ("exif", "icc_profile") if name in made.info})
         try:
             write_atomically(targets[file], content.getvalue())
         except OSError as error:
             raise DataError(f"{targets[file]}: cannot be written ({error.strerror}); choose another --out") from error
-    return list(targets.values())
+        yield targets[file]
+    if bad:
+        left = "" if len(files) == 1 else f"{len(bad)} of {len(files)} images are left out, the others are done: "
+        raise DataError(left + "; ".join(str(error) for error in bad))
 
 
 def _sources(source: Path) -> dict[Path, Path]:
@@ -191,8 +228,24 @@ def _sees_all(network: nn.Module) -> bool:
     return isinstance(network, Painter) or any(isinstance(part, nn.InstanceNorm2d) for part in network.modules())
 
 
-@torch.no_grad()
 def _processed(network: nn.Module, file: Path, device: torch.device, tile: int | None, reading: Reading) -> Image.Image:
+    """Return what a network makes of an image.
+
+    Raises:
+        LimbeckError: The image cannot be read, or the network cannot be run on it.
+    """
+    try:
+        return _made(network, file, device, tile, reading)
+    except LimbeckError:
+        raise
+    except Exception as error:  # whatever somebody's own network raises
+        raise RecipeError(
+            f"{file}: {type(unwrap(network)).__name__} cannot be run on it: {in_a_line(error)}"
+        ) from error
+
+
+@torch.no_grad()
+def _made(network: nn.Module, file: Path, device: torch.device, tile: int | None, reading: Reading) -> Image.Image:
     channels = int(stated(network, "channels", 3))
     inputs, scale = int(stated(network, "inputs", channels)), int(stated(network, "scale", 1))
     picture, alpha, kept = _read(file, channels, reading)
@@ -204,6 +257,10 @@ def _processed(network: nn.Module, file: Path, device: torch.device, tile: int |
     whole = tile is None or max(image.shape[2:]) <= tile
     image = image.to(device)
     made = network(image) if tile is None or whole else tiled(network, image, tile, OVERLAP, scale)
+    if made.ndim != 4:
+        raise RecipeError(
+            f"{type(unwrap(network)).__name__}: expected one image of an image, found {tuple(made.shape)}"
+        )
     classes = segments(network)
     result = _palette(made.cpu()) if classes else _picture(made.cpu())
     if alpha is not None and not classes:

@@ -1,18 +1,18 @@
 """An arm of a run: one network, one way to train it, one seed; trained once and then known by its content.
 
-An arm lives in a folder named after the hash of everything that decides its weights: its part of the recipe, its
-seed, its teacher's hash, the data's fingerprint and the version of Limbeck. As long as the hash is the same the arm
+An arm lives in a folder named after the hash of everything that decides its weights: its part of the recipe with the
+files and the code of one's own that it names, its seed, its teacher's hash, the data's fingerprint and the version of
+Limbeck. As long as the hash is the same the arm
 is reused; a training that was interrupted goes on from its last checkpoint.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,20 @@ from torch import nn
 
 import limbeck
 from limbeck.errors import CheckpointError, RecipeError
+from limbeck.ground.files import clear_half_written
+from limbeck.ground.locks import held
 from limbeck.ground.progress import say
 from limbeck.ground.randomness import seed_of
 from limbeck.methods.base import Method
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.networks.given.weights import load_weights, weights_hash
 from limbeck.recipe.arm import brings_weights
+from limbeck.recipe.content import content_of
 from limbeck.recipe.parts import canonical
 from limbeck.recipe.reader import ArmRecipe
 from limbeck.run.setting import Setting, Watcher
 from limbeck.training import checkpoint
+from limbeck.training.arithmetic import Arithmetic
 from limbeck.training.feed import Feed, Material
 from limbeck.training.job import Job, Observation, Place
 from limbeck.training.launch import fit
@@ -60,9 +64,11 @@ class Arm:
     @cached_property
     def hash(self) -> str:
         """The hash of everything that decides the weights."""
+        described = self.recipe.description()
         return canonical(
             {
-                "recipe": self.recipe.description(),
+                "recipe": described,
+                "content": content_of(described) | dict(self.setting.code),
                 "seed": self.seed,
                 "teacher": self.teacher.hash if self.teacher else None,
                 **({"task": task} if (task := dict(self.setting.task.training_identity())) else {}),
@@ -73,14 +79,12 @@ class Arm:
         )
 
     def _given(self) -> dict[str, Any]:
-        """Return the content of the weights that the recipe knows by a name alone: those that a network brings."""
+        """Return the weights that the recipe knows by a name alone: those that a network brings."""
         content = {"given": weights_hash(self.network())} if self.loaded else {}
         for name, part in {"student": self.recipe.network, **self.recipe.networks}.items():
             if brings_weights(part, head=False) and not (self.loaded and name == "student"):
                 with _seeded(self.seed, name):
                     content[f"given {name}"] = weights_hash(part.build())
-        for file in _files(self.recipe.method.description):
-            content[f"given {file}"] = sha256(Path(file).read_bytes()).hexdigest()
         return content
 
     @property
@@ -91,6 +95,15 @@ class Arm:
     def chain(self) -> list[Arm]:
         """Return its teacher's teachers, its teacher and itself, in the order in which they train."""
         return [*(self.teacher.chain() if self.teacher else []), self]
+
+    @property
+    def _place(self) -> Place:
+        return Place(self.folder, self.hash, self.setting.accelerator)
+
+    @property
+    def title(self) -> str:
+        """What a person who watches sees of it."""
+        return f"{self.name} (seed {self.seed})"
 
     @property
     def loaded(self) -> bool:
@@ -106,11 +119,18 @@ class Arm:
         """Train the arm unless it is trained already, and return it."""
         if self.loaded:
             say(f"{self.name}: its weights are given")
-        elif self.done:
-            say(f"{self.name} (seed {self.seed}): reused, its recipe has not changed")
-        else:
-            fit(self.job())
+        elif self.done or not self._train():
+            say(f"{self.title}: reused, its recipe has not changed")
         return self
+
+    def _train(self) -> bool:
+        """Train the arm as soon as nobody else does; return False where somebody else has by then."""
+        with held(self._place.lock, self.title):
+            if self.done:
+                return False
+            clear_half_written(self.folder)
+            fit(self.job())
+            return True
 
     @cached_property
     def state(self) -> dict[str, Any]:
@@ -122,7 +142,10 @@ class Arm:
         file = self.folder / "final.safetensors"
         if not file.exists():
             raise CheckpointError(f"{self.name} (seed {self.seed}) is not trained yet: no {file}; use `limbeck train`")
-        state = checkpoint.load(file)
+        try:
+            state = checkpoint.load(file)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; delete it, and the training goes on from its last checkpoint") from error
         if state["identity"] != self.hash:
             raise CheckpointError(f"{file}: belongs to another training; delete {self.folder} to train it again")
         return {key: value for key, value in state.items() if key != "optimizers"}
@@ -177,9 +200,14 @@ class Arm:
         return [] if self.loaded else list(self.state["history"])
 
     @property
+    def moments(self) -> list[dict[str, Any]]:
+        """What it made at some steps of its training ("step", "samples"); empty where nothing was looked at."""
+        return [] if self.loaded else list(self.state.get("moments", []))
+
+    @property
     def alarms(self) -> list[str]:
         """What went wrong while training, though no loss showed it."""
-        return [] if self.loaded else [f"{self.name} (seed {self.seed}), {line}" for line in self.state["alarms"]]
+        return [] if self.loaded else [f"{self.title}, {line}" for line in self.state["alarms"]]
 
     @property
     def seconds(self) -> float | None:
@@ -200,8 +228,8 @@ class Arm:
             training=self.recipe.training,
             weighting=self.recipe.weigh(),
             seed=self.seed,
-            place=Place(self.folder, self.hash, self.setting.accelerator),
-            observation=Observation(f"{self.name} (seed {self.seed})", monitor=Watcher(self.setting, self.extractor)),
+            place=self._place,
+            observation=Observation(self.title, monitor=Watcher(self.setting, self.extractor)),
         )
 
     def _material(self, cache: TeacherCache | None = None) -> Material:
@@ -226,14 +254,16 @@ class Arm:
         steps = min(training.steps, math.ceil(training.teacher_cache * len(images) / training.batch))
         sight = None
         if augmentation is not None:  # then the images of a step depend on the seed
-            sight = [dict(augmentation.description), self.seed, training.batch, steps]
-        content = [teacher.hash, images.fingerprint(), paths, sight]
+            seen = dict(augmentation.description)
+            sight = [seen, content_of(seen), self.seed, training.batch, steps]
+        arithmetic = Arithmetic.of(training, method)
+        content = [teacher.hash, images.fingerprint(), paths, sight, asdict(arithmetic)]
 
         def fill() -> TeacherCache:
             if augmentation is None:
-                return of_images(images, network, paths)
+                return of_images(images, network, paths, arithmetic)
             feed = Feed(self._material(), {}, seed=self.seed, batch=training.batch)
-            return of_steps(feed, steps, network, paths)
+            return of_steps(feed, steps, network, paths, arithmetic)
 
         return kept(self.setting.store / f"teacher-cache-{canonical(content)[:12]}.safetensors", fill)
 
@@ -246,17 +276,6 @@ class Arm:
         teacher_networks = None if self.teacher is None else self.teacher.networks()
         with _seeded(self.seed, "method"):  # adapters and memories draw their initial values too
             return self.recipe.assemble(networks, teacher_networks)
-
-
-def _files(described: Any) -> Iterator[str]:
-    """Yield the files of weights that a description names: those of the networks of terms."""
-    if isinstance(described, Mapping):
-        file = described.get("weights")
-        if isinstance(file, str) and Path(file).is_file():
-            yield file
-        described = list(described.values())
-    for each in described if isinstance(described, list) else ():
-        yield from _files(each)
 
 
 @contextmanager

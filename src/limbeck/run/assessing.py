@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean
 
 from limbeck.ground.progress import say
-from limbeck.metrics.cost import costs
+from limbeck.metrics.cost import Cost, costs
 from limbeck.recipe.reader import canonical
 from limbeck.report.machine import hardware, versions
 from limbeck.report.result import ArmResult, Best, Budget, DataUsed, Quality, Result, Role
@@ -27,7 +27,8 @@ def assess(prepared: Run) -> Result:
         results[name] = _measured(role, group, prepared, spent[name])
     for name, network in prepared.baselines.items():
         quality = task.evaluate(network, data, split=data.reference_split, seed=0, extractor=prepared.extractor)
-        results[name] = ArmResult("baseline", {k: Quality.of([v]) for k, v in quality.items()}, spent[name])
+        measured = {metric: Quality.of([value]) for metric, value in quality.items()}
+        results[name] = ArmResult("baseline", measured, spent[name].values, spread=spent[name].spread)
     if floor := task.floor(data, extractor=prepared.extractor):
         results["floor"] = ArmResult("floor", {name: Quality.of([value]) for name, value in floor.items()})
     return Result(
@@ -43,13 +44,14 @@ def assess(prepared: Run) -> Result:
     )
 
 
-def _measured(role: Role, group: list[Arm], prepared: Run, spent: dict[str, float | None]) -> ArmResult:
+def _measured(role: Role, group: list[Arm], prepared: Run, spent: Cost) -> ArmResult:
     """Return what an arm of several seeds reached, and what it cost."""
     teacher = None if role == "teacher" else prepared.teacher
     alarms = tuple(line for arm in group for line in arm.alarms) + _shorter_control(prepared, group[0])
     machines = tuple(dict.fromkeys(machine for arm in group for machine in arm.machines))
     quality, best = _quality(group, prepared, teacher), _best(group, prepared, teacher)
-    return ArmResult(role, quality, spent | _train_seconds(group), _curves(group[0].history), best, alarms, machines)
+    cost, curves = spent.values | _train_seconds(group), _curves(group[0].history)
+    return ArmResult(role, quality, cost, curves, best, alarms, machines, spent.spread)
 
 
 def _train_seconds(group: list[Arm]) -> dict[str, float | None]:
@@ -81,7 +83,7 @@ def _quality(group: list[Arm], prepared: Run, teacher: Arm | None, *, best: bool
     return {name: Quality.of([metrics[name] for metrics in found]) for name in found[0]}
 
 
-def _costs(prepared: Run) -> dict[str, dict[str, float | None]]:
+def _costs(prepared: Run) -> dict[str, Cost]:
     """Return what the first arm of every name and every baseline cost, all timed in turns."""
     data, task, device = prepared.setting.data, prepared.setting.task, prepared.setting.device
     networks = {name: task.ready(group[0].network()).to(device) for name, group in prepared.arms().items()}

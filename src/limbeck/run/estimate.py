@@ -17,6 +17,7 @@ from limbeck.ground.progress import say
 from limbeck.methods.base import Method
 from limbeck.metrics.cost import parameters
 from limbeck.metrics.work import macs
+from limbeck.recipe.probing import Probe, told
 from limbeck.recipe.reader import ArmRecipe, Recipe
 from limbeck.recipe.rehearsal import rehearse
 from limbeck.report.table import Estimate
@@ -43,6 +44,7 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
     found = []
     for name, arm in recipe.arms().items():
         network, own = arm.network.build().eval(), Classification() if name == "features" else task
+        Probe(data, own, accelerator).arm(name, arm, recipe.teacher_of(name))
         steps, seconds = 0, 0.0
         if arm.training is not None:
             teacher = recipe.teacher_of(name)
@@ -55,8 +57,10 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
                 material = Material(images, own, augmentation, kinds=data.kinds)
                 job = Job(method, material, training, arm.weigh(), 0, Place(Path(folder)))
                 runs = 1 if name in ("features", "teacher") else len(recipe.seeds)
-                steps, seconds = training.steps, _seconds_a_step(job, accelerator) * training.steps * runs
-        work = macs(own.ready(network), own.example(data, 1)).count
+                with told(name, "a step fails"):
+                    steps, seconds = training.steps, _seconds_a_step(job, accelerator) * training.steps * runs
+        with told(f"{name}.network"):
+            work = macs(own.ready(network), own.example(data, 1)).count
         found.append(Estimate(name, parameters(network), int(work), _memory(), steps, seconds))
     return found
 

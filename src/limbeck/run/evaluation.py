@@ -57,6 +57,7 @@ def _question(arm: Arm, extractor: FeatureExtractor | None, teacher: Arm | None,
     """Return everything but the weights that decides what an evaluation finds."""
     task, data = arm.setting.task, arm.setting.data
     return {
+        "recipe": dict(arm.setting.measured_as),
         "task": repr(sorted((k, v) for k, v in vars(task).items() if not k.startswith("_"))),
         "data": data.split(split).fingerprint(),
         "features": extractor.fingerprint() if extractor else None,

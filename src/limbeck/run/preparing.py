@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +18,11 @@ from limbeck.ground.progress import say
 from limbeck.ground.randomness import generator
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.features import ClassifierFeatures
+from limbeck.recipe.content import code_in, content_of
+from limbeck.recipe.parts import Part
+from limbeck.recipe.probing import Probe
 from limbeck.recipe.reader import FeatureArm, Recipe
+from limbeck.recipe.rehearsal import rehearse
 from limbeck.run.arm import Arm
 from limbeck.run.evaluation import evaluate
 from limbeck.run.setting import Setting
@@ -61,14 +66,27 @@ class Run:
 
 
 def prepare(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: str = "auto") -> Run:
-    """Return the arms of a recipe; only the feature network, by which the others are measured, is trained."""
-    setting = Setting(recipe.data.build(), recipe.task.build(), arms or out / "arms", accelerator)
+    """Return the arms of a recipe; only the feature network, by which the others are measured, is trained.
+
+    Before that everything is built once, and what is not trained yet is probed: whatever a verb is to do with the arms,
+    what cannot work shows here.
+
+    Raises:
+        LimbeckError: Anything in recipe, data or weights that cannot be used.
+    """
+    rehearse(recipe)
+    setting = setting_of(recipe, arms or out / "arms", accelerator)
     _check_splits(setting)
     for name, arm in recipe.arms().items():
         if arm.training is not None:
             _check_training(name, arm.training, setting)
+    _probe(recipe, setting)
     _make(setting.store)
-    extractor = measured_by(recipe, setting)
+    return built(recipe, setting, measured_by(recipe, setting))
+
+
+def built(recipe: Recipe, setting: Setting, extractor: FeatureExtractor | None) -> Run:
+    """Return the arms of a recipe, as they are."""
     teacher = Arm("teacher", recipe.teacher, setting, recipe.seeds[0], None, extractor) if recipe.teacher else None
     return Run(
         recipe,
@@ -82,6 +100,33 @@ def prepare(recipe: Recipe, out: Path, arms: Path | None = None, accelerator: st
         _students(recipe, setting, teacher, extractor),
         recipe.control_of,
     )
+
+
+def setting_of(recipe: Recipe, store: Path, accelerator: str) -> Setting:
+    """Return what the arms of a recipe share, with what arms and evaluations are known by."""
+    data, task = dict(recipe.data.description), dict(recipe.task.description)
+    measured_as: dict[str, Any] = {"task": task}
+    if isinstance(recipe.features, FeatureArm):
+        measured_as["features"] = recipe.features.arm.description()
+    elif recipe.features is not None:
+        measured_as["features"] = dict(recipe.features.description)
+    measured_as["content"] = content_of(measured_as)
+    code = code_in([data, task])
+    return Setting(recipe.data.build(), recipe.task.build(), store, accelerator, code, measured_as)
+
+
+def _probe(recipe: Recipe, setting: Setting) -> None:
+    """Probe the arms that are not trained yet, and the networks whose weights come from elsewhere."""
+    groups = built(recipe, setting, None).arms()
+    if isinstance(recipe.features, FeatureArm):
+        groups = {"features": [_features(recipe, recipe.features, setting)], **groups}
+    for name, group in groups.items():
+        first = group[0]
+        if first.loaded or not all(arm.done for arm in group):
+            probe = Probe(setting.data, first.setting.task, setting.accelerator)
+            probe.arm(name, first.recipe, None if first.teacher is None else first.teacher.recipe)
+    for name, part in recipe.baselines.items():
+        Probe(setting.data, setting.task, setting.accelerator).baseline(name, part.build())
 
 
 def _check_splits(setting: Setting) -> None:
@@ -125,15 +170,18 @@ def _students(
 
 def measured_by(recipe: Recipe, setting: Setting) -> FeatureExtractor | None:
     """Return what distribution metrics compare by: a classifier, trained here if need be, or a ready extractor."""
-    if recipe.features is None:
-        return None
-    if isinstance(recipe.features, FeatureArm):
-        labelled = replace(setting, task=Classification())
-        arm = Arm(f"features {recipe.features.name}", recipe.features.arm, labelled, recipe.seeds[0]).fit()
-        right = evaluate(arm)["top1"]
-        say(f"{recipe.features.name}: {right:.1%} right on the {setting.data.reference_split} split")
-        return ClassifierFeatures(arm.network(), recipe.features.name)
-    return recipe.features.build()
+    if recipe.features is None or isinstance(recipe.features, Part):
+        return None if recipe.features is None else recipe.features.build()
+    arm = _features(recipe, recipe.features, setting).fit()
+    right = evaluate(arm)["top1"]
+    say(f"{recipe.features.name}: {right:.1%} right on the {setting.data.reference_split} split")
+    return ClassifierFeatures(arm.network(), recipe.features.name)
+
+
+def _features(recipe: Recipe, features: FeatureArm, setting: Setting) -> Arm:
+    """Return the arm of a feature network: a classifier, whatever the task."""
+    labelled = replace(setting, task=Classification(), code=code_in(dict(recipe.data.description)), measured_as={})
+    return Arm(f"features {features.name}", features.arm, labelled, recipe.seeds[0])
 
 
 def fitted(network: nn.Module, data: Data) -> nn.Module:

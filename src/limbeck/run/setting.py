@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,12 +29,16 @@ class Setting:
         task: The task.
         store: The folder of the arms.
         accelerator: Where to train and evaluate: "auto", "cpu", "cuda" or "mps".
+        code: What the code of data and task is known by, where it is not Limbeck's own: arms are known by it.
+        measured_as: What the recipe says of task and features, with its content: evaluations are known by it.
     """
 
     data: Data
     task: Task
     store: Path
     accelerator: str = "auto"
+    code: Mapping[str, str] = field(default_factory=dict)
+    measured_as: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -57,4 +63,4 @@ class Watcher:
         score = None
         if name is not None and math.isfinite(metrics[name]):
             score = metrics[name] if task.directions[task.main_metric] == "lower" else -metrics[name]
-        return Watched(metrics, task.alarm(network, data), score)
+        return Watched(metrics, task.alarm(network, data), score, task.glimpse(network, data))

@@ -139,9 +139,23 @@ class Task(ABC):
         """Return a warning when `network` shows a failure that losses do not show, such as a collapse."""
         return None
 
+    def chance(self, data: Data) -> dict[str, float]:
+        """Return what the same answer to every image reaches on the reference split, and a little luck, by metric.
+
+        It is for metrics of which more is better. A network that reaches no more has learnt nothing.
+        """
+        return {}
+
     @abstractmethod
     def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
         """Return pictures of what the network does."""
+
+    def glimpse(self, network: nn.Module, data: Data) -> Tensor | None:
+        """Return a few images (N, C, H, W) in [-1, 1] of what a network in training makes, or None if it makes none.
+
+        They are of the same inputs every time, so that a report can show how they changed.
+        """
+        return self.preview(network, data, 0)[0].images[:8] if self.answers == "images" else None
 
     def ready(self, network: nn.Module) -> nn.Module:
         """Return a network as this task calls it, such as a classical technique with all that it needs to be told."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -125,6 +126,14 @@ class Classification(Task):
             device = _device(network)
             metrics |= self.robustness.evaluate(network, image.to(device), truth.to(device), teacher)
         return metrics
+
+    def chance(self, data: Data) -> dict[str, float]:
+        """Return the top1 of always answering the most frequent class, and two standard errors."""
+        label = data.split(data.reference_split).labels()
+        if label is None:
+            return {}
+        share = float(label.bincount().max()) / len(label)
+        return {"top1": share + 2 * math.sqrt(share * (1 - share) / len(label))}
 
     def alarm(self, network: nn.Module, data: Data) -> str | None:
         """Return a warning when the network masks its gradients from the attacks that judge it."""

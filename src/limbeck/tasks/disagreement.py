@@ -42,6 +42,14 @@ class Disagreement(Described):
         self.radius, self.norm, self.steps, self.samples = radius, norm, steps, samples
         self._attack(None, None)  # refuses radius and norm
 
+    def check(self, low: float, high: float) -> None:
+        """Refuse a radius that is no small change of inputs in [low, high], before anything is trained.
+
+        Raises:
+            RecipeError: It is not.
+        """
+        self._attack(low, high)
+
     def measure(
         self,
         student: Callable[..., Tensor],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +16,7 @@ from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.image import WINDOW, bounded_psnr, entropy, ssim
 from limbeck.networks.gan.dcgan import DcganDiscriminator
 from limbeck.networks.given.external import Wrapped
+from limbeck.networks.handling.copying import copied
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.disagreement import Disagreement
 from limbeck.tasks.real_images import CHUNK, DIRECTIONS, WATCHED, RealImages, diversity, images_of, some
@@ -118,7 +118,7 @@ class Generation(Task):
         label = (torch.zeros(2, dtype=torch.int64),) if self.conditional else ()
         latent = Draw(self.latent).sample(2, generator(0, "probe"))
         with torch.no_grad():
-            made: Tensor = deepcopy(network).cpu().float().eval()(latent, *label)
+            made: Tensor = copied(network).cpu().float().eval()(latent, *label)
         return tuple(made.shape[1:])
 
     def answer(self, data: Data, *inputs: Tensor) -> tuple[int, ...]:
@@ -156,6 +156,23 @@ class Generation(Task):
             own, theirs = given
             metrics |= _fidelity(zip(_generate(network, own), torch.split(theirs, CHUNK), strict=True))
         return metrics
+
+    def references(self, data: Data, seed: int) -> Mapping[str, list[Picture]]:
+        """Return as many real images of the reference split, by class, a column each, if conditional."""
+        images = data.split(data.reference_split)
+        batch = images.read(some(min(len(images), WATCHED * 8), len(images)))
+        if (
+            batch.image is None or batch.latent is not None
+        ):  # a teacher known by its images alone: they are no real ones
+            return {}
+        if not self.conditional or batch.label is None:
+            return {"real images": [Picture("samples", batch.image[:PREVIEWED])]}
+        columns = min(len(data.classes), 13)
+        rows = [(batch.label == c).nonzero().flatten() for c in range(columns)]
+        if not all(len(row) for row in rows):
+            return {}
+        chosen = torch.stack([row[torch.arange(5) % len(row)] for row in rows], 1).flatten()
+        return {"real images": [Picture("samples", batch.image[chosen], columns)]}
 
     def samples_of(self, network: nn.Module, data: Data, count: int, seed: int) -> Iterator[Batch]:
         """Yield `count` latents of the prior, labels if conditional, and as `image` what `network` makes of them."""

@@ -23,7 +23,8 @@ class PerceptualDistance:
     """The distance of LPIPS (Zhang et al. 2018, arXiv:1801.03924, eq. 1) over any network that sees images.
 
     It is LPIPS itself only with the network, all the layers and the 1x1 weights of its authors: torchvision's VGG-16
-    with features.3, .8, .15, .22 and .29, and their file. Those weights are of that network's channels; `Vgg16`, whose
+    with features.3, .8, .15, .22 and .29, and their file, its inputs scaled by ImageNet's mean and std (arguments of
+    `Import`). Those weights are of that network's channels; `Vgg16`, whose
     weights are older, goes without.
 
     Args:

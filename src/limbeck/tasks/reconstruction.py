@@ -107,6 +107,8 @@ class Reconstruction(Task):
                 raise RecipeError(f"task.{name}: expected a whole number of at least {least}, found {value}")
         self.samples, self.sampled, self.bits, self.importance = samples, sampled, bits, importance
         self.disagreement, self.latent_disagreement = disagreement, latent_disagreement
+        if disagreement is not None:
+            disagreement.check(-1.0, 1.0)
         self._real = RealImages(samples)
 
     def check(self, network: nn.Module, method: Any, weights: Mapping[str, Any]) -> None:
@@ -189,6 +191,17 @@ class Reconstruction(Task):
             if len(network.latent_shape) == 1:
                 pictures.append(traversals(network, self._images(data, "train", WATCHED), image[:1]))
         return pictures
+
+    def glimpse(self, network: nn.Module, data: Data) -> Tensor | None:
+        """Return reconstructions of a few images of the reference split."""
+        images = data.split(data.reference_split)
+        return mapped(network, images_of(images.read(some(COLUMNS, len(images))))).clamp(-1, 1)
+
+    def references(self, data: Data, seed: int) -> Mapping[str, list[Picture]]:
+        """Return real images, beside the samples of the prior."""
+        images = data.split(data.reference_split)
+        real = images_of(images.read(some(ROWS * COLUMNS, len(images))))
+        return {"real images": [Picture("samples of the prior", real, COLUMNS)]} if self.sampled else {}
 
     def _images(self, data: Data, split: Split, count: int) -> Tensor:
         images = data.split(split)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from limbeck.attacks.auto_attack import autoattack as autoattacked
 from limbeck.attacks.auto_attack import require_autoattack
-from limbeck.attacks.base import Attack, loss_and_gradient
+from limbeck.attacks.base import Attack, Bounds, loss_and_gradient
 from limbeck.attacks.fgsm import Fgsm
 from limbeck.attacks.noise import UniformNoise
 from limbeck.attacks.objectives import cross_entropy, cw_margin
@@ -88,6 +88,8 @@ class Robustness:
         self.autoattack = autoattack
         if autoattack:
             require_autoattack()
+        if norm == "linf":
+            Bounds("Robustness", -1.0, 1.0).check_change(radius, "radius")
         self._pgd()  # refuses radius and norm
 
     def __repr__(self) -> str:
@@ -119,7 +121,7 @@ class Robustness:
         found = {}
         if _differentiable(network, image, label):
             pgd = _survivors(network, image, label, self._pgd())
-            margin = Pgd(self.radius, self._step(self.radius), self.steps, self.norm, restarts=self.restarts)
+            margin = self._pgd(restarts=self.restarts)
             found["robust[ensemble]"] = _share(_survivors(network, image, label, margin, cw_margin, among=pgd))
             found[self._name] = _share(pgd)
             if self.norm == "linf":
@@ -148,7 +150,7 @@ class Robustness:
             return [], []
         strengths = [self.radius * factor for factor in self.strengths]
         right = [_share(_right(network, image, label))]
-        right += [_share(_survivors(network, image, label, self._pgd(radius=radius))) for radius in strengths]
+        right += [_share(_survivors(network, image, label, self._pgd(), strength=radius)) for radius in strengths]
         return [0.0, *strengths], right
 
     def _masking(self, network: nn.Module, image: Tensor, label: Tensor, found: Mapping[str, float]) -> float:
@@ -159,8 +161,8 @@ class Robustness:
         image, label = image[some], label[some]
         whole = math.sqrt(image[0].numel()) if self.norm == "l2" else 1.0
         short, long, unbounded = (
-            _share(_survivors(network, image, label, attack))
-            for attack in (self._pgd(), self._pgd(steps=5 * self.steps), self._pgd(radius=2 * whole))
+            _share(_survivors(network, image, label, attack, strength=strength))
+            for attack, strength in ((self._pgd(), None), (self._pgd(5 * self.steps), None), (self._pgd(), 2 * whole))
         )
         return max(0.0, *(found[self._name] - other for other in blind), abs(short - long), unbounded)
 
@@ -168,12 +170,9 @@ class Robustness:
     def _name(self) -> str:
         return f"robust[pgd-{self.steps}]"
 
-    def _step(self, radius: float, steps: int | None = None) -> float:
-        return 2.5 * radius / (steps or self.steps)
-
-    def _pgd(self, radius: float | None = None, steps: int | None = None) -> Pgd:
-        radius, steps = self.radius if radius is None else radius, steps or self.steps
-        return Pgd(radius, self._step(radius, steps), steps, self.norm)
+    def _pgd(self, steps: int | None = None, restarts: int = 1) -> Pgd:
+        steps = steps or self.steps
+        return Pgd(self.radius, 2.5 * self.radius / steps, steps, self.norm, restarts=restarts)
 
 
 def _survivors(
@@ -185,6 +184,7 @@ def _survivors(
     *,
     source: nn.Module | None = None,
     among: Tensor | None = None,
+    strength: float | None = None,
 ) -> Tensor:
     """Return which samples (N,) are right before and after the attack.
 
@@ -196,6 +196,7 @@ def _survivors(
         objective: What it makes large, from logits and labels.
         source: Whose gradients it follows; None for the network's.
         among: (N,), bool: only these can survive, and only they are attacked.
+        strength: Replaces the attack's radius.
     """
     found = _right(network, image, label) if among is None else among.clone()
     if not found.any():
@@ -205,7 +206,7 @@ def _survivors(
         x, y = image[place], label[place]
         draw = generator("robustness", number)
         drawn = {name: d.sample(len(x), draw).to(x.device) for name, d in attack.draws(x.shape[1:]).items()}
-        changed = attack(lambda point, y=y: objective(attacked(point), y), x, drawn)  # type: ignore[misc]
+        changed = attack(lambda point, y=y: objective(attacked(point), y), x, drawn, strength)  # type: ignore[misc]
         found[place] = _right(network, changed, y)
     return found
 

@@ -170,6 +170,16 @@ class Segmentation(Task):
                 metrics["robust_miou"] = self._robust(network, data, attacked, seed)
         return metrics
 
+    def chance(self, data: Data) -> dict[str, float]:
+        """Return the mIoU and the pixel accuracy of answering the most frequent class everywhere."""
+        pixels = torch.zeros(len(data.mask_classes), dtype=torch.int64)
+        for _, mask in _parts(data, data.reference_split, self.samples):
+            pixels += mask[mask != VOID].bincount(minlength=len(pixels))
+        if not pixels.any():
+            return {}
+        share = float(pixels.max() / pixels.sum())
+        return {"miou": share / int((pixels > 0).sum()), "pixel_accuracy": share}
+
     def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
         """Return what the network makes of some images of the reference split, where it errs, and the IoU by class."""
         image, mask = _shown(data)

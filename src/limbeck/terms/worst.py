@@ -34,7 +34,7 @@ class Worst(AroundSamples):
             after the attack.
 
     Raises:
-        RecipeError: The term is not the mean of one number a sample.
+        RecipeError: The term is not the mean of one number a sample, or the strength is no change of an image.
     """
 
     def __init__(self, term: SampleTerm, attack: Attack, strength: Strength | None = None) -> None:
@@ -47,6 +47,8 @@ class Worst(AroundSamples):
         )
         super().__init__(term)
         self.attack, self.strength = attack, strength
+        if strength is not None:
+            attack.check_strength(strength.most)
         self.field = ""
         self.shape: tuple[int, ...] = ()
 

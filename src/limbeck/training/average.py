@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import torch
 from torch import Tensor, nn
+
+from limbeck.networks.handling.copying import copied
 
 
 class Average:
@@ -28,7 +28,7 @@ class Average:
         weight = 1 - min(self.decay, (1 + count) / (10 + count))
         for average, live in zip(self.values, self._live, strict=True):
             if average.is_floating_point():
-                average.lerp_(live, weight)
+                torch.where(live.isinf(), live, average.lerp(live, weight), out=average)  # by design, as in masks
             else:
                 average.copy_(live)
 
@@ -45,7 +45,7 @@ class Average:
 
 def averaged(network: nn.Module, average: Average | None) -> nn.Module:
     """Return a copy of `network` in evaluation mode, with the averaged weights where there is an average."""
-    copy = deepcopy(network)
+    copy = copied(network)
     if average is not None:
         copy.load_state_dict(average.state_dict())
     return copy.eval()

@@ -18,7 +18,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from limbeck.errors import CheckpointError
-from limbeck.ground.files import write_atomically
+from limbeck.ground.files import clear_half_written, write_atomically
 
 KEPT = 2
 
@@ -26,21 +26,32 @@ KEPT = 2
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` to `path`, whole or not at all.
 
+    `state["infinite"]` names the tensors that hold infinity by design, such as masks of attention, by their path in it.
+
     Raises:
         CheckpointError: The file could not be written, or a tensor holds NaN or infinity.
     """
     tensors: dict[str, Tensor] = {}
-    rest = json.dumps(_take_tensors(state, "", tensors), sort_keys=True)
+    rest = json.dumps(_take_tensors(state, "", tensors))
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path.name}: not saved, {name} holds NaN or infinity; the file before it stays")
+        broken = torch.isnan if name in state.get("infinite", ()) else _unbounded
+        if tensor.is_floating_point() and broken(tensor).any():
+            raise CheckpointError(
+                f"{path.name}: not saved, {name} holds NaN or infinity; the file before it stays. Lower the"
+                " learning rate or clip gradients (training.clip)"
+            )
     content = to_safetensors(tensors, {"rest": rest, "sha256": _digest(rest, tensors)})
     try:
         write_atomically(path, content)
     except OSError as error:
         raise CheckpointError(
-            f"{path}: could not be written ({error.strerror}); free space or choose another folder with --out"
+            f"{path}: could not be written ({error.strerror}); free space, or choose another folder with --out; the"
+            " same command goes on from the checkpoint before"
         ) from error
+
+
+def _unbounded(tensor: Tensor) -> Tensor:
+    return ~torch.isfinite(tensor)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -54,7 +65,7 @@ def load(path: Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such checkpoint") from error
+        raise CheckpointError(f"{path}: no such checkpoint; the same command makes it anew") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from error
     rest = metadata.get("rest", "")
@@ -82,8 +93,14 @@ class Checkpoints:
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Save the state after `step` steps; delete all but the last two, and what a killed process half wrote."""
         save(self.folder / f"step-{step:09d}.safetensors", state)
-        for old in [*self.paths()[:-KEPT], *self.folder.glob(".step-*.part")]:
+        clear_half_written(self.folder)
+        for old in self.paths()[:-KEPT]:
             old.unlink()
+
+    def last(self) -> str:
+        """Return in words which is the last, for a message."""
+        paths = self.paths()
+        return f"the last checkpoint is {paths[-1].name}" if paths else "there is no checkpoint yet"
 
     def latest(self) -> dict[str, Any] | None:
         """Return the newest whole state, or None when there is no checkpoint.

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from limbeck.errors import CheckpointError, RecipeError, TrainingError, nearest
 from limbeck.ground.hardware import machine
 from limbeck.ground.progress import say
 from limbeck.ground.randomness import seed_of
 from limbeck.methods.base import Method
+from limbeck.networks.handling.frozen import Frozen
+from limbeck.training.arithmetic import Arithmetic
 from limbeck.training.average import Average, averaged
 from limbeck.training.checkpoint import Checkpoints
 from limbeck.training.feed import Feed
 from limbeck.training.fine_tuning import grouped, hold_frozen
 from limbeck.training.job import Job
-from limbeck.training.optimizers import load_state, optimizer_of, refuse_untrained, state_of
+from limbeck.training.optimizers import load_state, optimizer_of, refuse_idle, refuse_untrained, state_of
 from limbeck.training.replicas import Replicas
 from limbeck.training.watching import Validation
 from limbeck.types import Batch, Update
@@ -45,10 +45,9 @@ class Engine:
     def __init__(self, replicas: Replicas, job: Job) -> None:
         self.replicas, self.job, self.training = replicas, job, job.training
         method = job.method if isinstance(job.method, Method) else job.method()
-        self.method = replicas.place(method).train()
+        self.arithmetic = Arithmetic.of(self.training, method)
+        self.method = self.arithmetic.network(replicas.place(method).train())
         hold_frozen(self.method)
-        if self.training.channels_last:
-            self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.weighting = replicas.place(job.weighting)
         self.players = self.method.players()
         for name in job.training.optimizers:
@@ -57,6 +56,7 @@ class Engine:
                 raise RecipeError(f"optimizers.{name}: no such player{nearest(name, self.players)}; there is {known}")
         self.own = {n: [p for p in m.parameters() if p.requires_grad] for n, m in self.players.items()}
         self.parameters = {n: [*own, *self.weighting.parameters_of(n)] for n, own in self.own.items()}
+        refuse_idle(self.own)
         self.trained = [*self.method.parameters(), *self.weighting.parameters()]
         refuse_untrained([self.method, self.weighting], self.parameters)
         self.optimizers = {name: self._optimizer(name) for name in self.players}
@@ -74,6 +74,7 @@ class Engine:
             processes=replicas.count,
             workers=self.training.workers,
         )
+        self.infinite = _infinite(self.method)
         self.step = 0
         self.counts = dict.fromkeys(self.players, 0)
         self.history: list[dict[str, float]] = []
@@ -113,7 +114,7 @@ class Engine:
             parameter.grad = None  # of all players: a forward pass may have run through any of them
         moved: str | None = None
         for updates in generators:
-            with self._arithmetic():
+            with self.arithmetic.running(self.replicas.device):
                 update = next(updates, None)
                 if update is None:
                     return None
@@ -182,8 +183,10 @@ class Engine:
             "history": self.history,
             "alarms": self.alarms,
             "best": None if self.validation is None else self.validation.best,
+            "moments": [] if self.validation is None else self.validation.moments,
             "seconds": self.seconds,
             "machines": self.machines,
+            "infinite": self.infinite,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -201,7 +204,7 @@ class Engine:
         self.step, self.counts, self.seconds = state["step"], state["counts"], state["seconds"]
         self.history, self.alarms = state["history"], state["alarms"]
         if self.validation is not None:
-            self.validation.best = state["best"]
+            self.validation.best, self.validation.moments = state["best"], state.get("moments", [])
         # A checkpoint from before machines were noted stays without them: where it began is not known.
         self.machines = list(dict.fromkeys([*noted, *self.machines])) if (noted := state.get("machines")) else []
         self.logged = {name: row["step"] for row in self.history for name in row}
@@ -229,23 +232,8 @@ class Engine:
         groups = grouped(self.own[player], self.method.student, self.training.rates)
         return optimizer_of(factory, groups, self.weighting.parameters_of(player))
 
-    @contextmanager
-    def _arithmetic(self) -> Iterator[None]:
-        """Compute the forward passes up to the next yield as the precision and the method's derivatives ask.
-
-        Leaving the context empties autocast's cache of cast weights, which an optimiser step has made stale.
-        """
-        forward = self.method.differentiates == "forward"
-        enabled = self.training.precision == "bf16" and not forward
-        attention = sdpa_kernel(SDPBackend.MATH) if forward else nullcontext()  # fused kernels know no forward mode
-        with attention, torch.autocast(self.replicas.device.type, torch.bfloat16, enabled=enabled):
-            yield
-
     def _place(self, batch: Batch) -> Batch:
-        batch = batch.to(self.replicas.device)
-        if self.training.channels_last:
-            batch = batch.map(lambda t: t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t)
-        return batch
+        return self.arithmetic.batch(batch.to(self.replicas.device))
 
     def _check(self, losses: Mapping[str, Tensor], total: Tensor) -> None:
         if math.isfinite(total.item()):
@@ -254,11 +242,23 @@ class Engine:
         raise self._stop(next(culprits, "their weighted sum"))
 
     def _stop(self, culprit: str) -> TrainingError:
-        saved = Checkpoints(self.job.place.checkpoints, warn=say).paths()
-        good = f"the last good checkpoint is {saved[-1].name}" if saved else "there is no checkpoint yet"
+        what = f"{culprit} is not finite at step {self.step}"
+        if self.step == 0:
+            return TrainingError(f"{what}, when nothing had learned yet; {self._cause()}")
+        last = Checkpoints(self.job.place.checkpoints, warn=say).last()
         return TrainingError(
-            f"{culprit} is not finite at step {self.step}; {good}. Lower the learning rate, clip gradients"
-            " (training.clip), or lower a loss's weight"
+            f"{what}; {last}. Lower the learning rate, clip gradients (training.clip), or lower a loss's weight"
+        )
+
+    def _cause(self) -> str:
+        """Return where to look when the very first losses are not finite."""
+        for name, module in self.method.named_modules():
+            held = module.network.parameters() if isinstance(module, Frozen) else ()
+            if not all(torch.isfinite(parameter).all() for parameter in held):
+                return f"the weights of the {name} hold NaN or infinity: load others, or delete its arm and train it"
+        return (
+            "look at what the teacher says to the first images, at these images, at the weights of losses, and compute"
+            " in full precision (training.precision: '32', a teacher in float32)"
         )
 
     def _watch(self) -> dict[str, float]:
@@ -285,3 +285,10 @@ class Engine:
             own = {name for name, _ in self.method.student.named_buffers()}
             buffers += [value for name, value in self.average.state_dict().items() if name in own]
         self.replicas.average_buffers(buffers)
+
+
+def _infinite(method: Method) -> list[str]:
+    """Return where in a state the buffers stand that hold infinity from the start, as masks of attention do."""
+    found = [name for name, buffer in method.named_buffers() if torch.isinf(buffer).any()]
+    own = [name.removeprefix("student.") for name in found if name.startswith("student.")]
+    return [f"/method/{n}" for n in found] + [f"{place}/{n}" for place in ("/student", "/best/student") for n in own]

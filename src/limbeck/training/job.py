@@ -34,6 +34,11 @@ class Place:
         return self.folder / "checkpoints"
 
     @property
+    def lock(self) -> Path:
+        """The file whose lock whoever trains here holds."""
+        return self.folder / ".lock"
+
+    @property
     def final(self) -> Path:
         """The file that holds the finished training's state."""
         return self.folder / "final.safetensors"

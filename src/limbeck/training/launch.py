@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import signal
 import time
@@ -10,15 +12,17 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
-from multiprocessing import active_children
+from multiprocessing import active_children, parent_process
 from typing import TYPE_CHECKING
 
 import torch
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from limbeck.errors import LimbeckError, MissingExtra, TrainingError
+from limbeck.ground.locks import joined
 from limbeck.ground.progress import say
 from limbeck.methods.base import Method
+from limbeck.networks.handling.copying import copied
 from limbeck.training.checkpoint import Checkpoints, save
 from limbeck.training.engine import Engine
 from limbeck.training.job import Job
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 FLAG_INTERVAL = 10  # steps between two looks at the other processes' signals
+for _chatter in ("lightning_fabric.utilities.distributed", "lightning_fabric.utilities.rank_zero"):
+    logging.getLogger(_chatter).setLevel(logging.WARNING)  # which process is which helps nobody
+logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # whom it ends is told below
 
 
 class Interrupted(TrainingError):
@@ -56,16 +63,32 @@ def fit(job: Job) -> None:
     fabric = Fabric(accelerator=device, devices=job.training.processes, strategy="ddp_spawn")
     with _signals(_forward):
         try:
-            fabric.launch(partial(_train_part, job=job))
+            fabric.launch(partial(_one_of_several, job=job))
         except ProcessRaisedException as error:
             raise _of_child(error) from error
+        except ProcessExitedException as error:
+            if not job.place.final.exists():
+                raise _died(error, job) from error
+            say(f"{job.observation.title}: {_end(error)} when everything was saved")
+
+
+def _one_of_several(fabric: Fabric, job: Job) -> None:
+    """Do a process's part of the training, and leave the group in good order."""
+    with joined(job.place.lock):
+        parent = parent_process()
+        if parent is None or not parent.is_alive():
+            return  # killed before this process could join it: somebody else may be training here by now
+        try:
+            _train_part(fabric, job)
+        finally:
+            torch.distributed.destroy_process_group()  # a process that ends within a group can end in SIGABRT
 
 
 def _train_part(fabric: Fabric, job: Job) -> None:
     if fabric.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
     # What arrives here shares its memory with the other processes, which would all train the same numbers.
-    method = deepcopy(job.method) if isinstance(job.method, Method) else job.method
+    method = copied(job.method) if isinstance(job.method, Method) else job.method
     _train(Copies(fabric), replace(job, method=method, weighting=deepcopy(job.weighting)))
 
 
@@ -76,10 +99,24 @@ def _forward(number: int) -> None:
             os.kill(child.pid, number)
 
 
+def _died(error: ProcessExitedException, job: Job) -> TrainingError:
+    """Return what to say of a process that was killed, or left, without an error of its own."""
+    memory = ", as the system does when memory runs out" if error.signal_name == "SIGKILL" else ""
+    last = Checkpoints(job.place.checkpoints, warn=say).last()
+    return TrainingError(f"{job.observation.title}: {_end(error)}{memory}; {last}; the same command goes on from there")
+
+
+def _end(error: ProcessExitedException) -> str:
+    how = f"was killed by {error.signal_name}" if error.signal_name else f"ended with status {error.exit_code}"
+    return f"process {error.error_index} (pid {error.error_pid}) {how}"
+
+
 def _of_child(error: ProcessRaisedException) -> Exception:
     """Return the error that a process ended with, so that it reads the same as in a single process."""
     name, _, message = str(error).strip().splitlines()[-1].partition(": ")
     known: list[type[LimbeckError]] = [Interrupted, *LimbeckError.__subclasses__()]
+    if name == "BrokenPipeError":
+        return BrokenPipeError(errno.EPIPE, message)  # nobody reads what the process prints
     kind = next((kind for kind in known if f"{kind.__module__}.{kind.__name__}" == name), None)
     if kind is None:
         return error
@@ -93,7 +130,8 @@ def _train(replicas: Replicas, job: Job) -> None:
         engine.load(state)
     asked: list[int] = []
     listeners = job.observation.listeners if replicas.rank == 0 else ()
-    with _signals(asked.append), telling(listeners, job.observation.title, job.training.steps, engine.step):
+    known = {name: value for row in engine.history for name, value in row.items() if name != "step"}
+    with _signals(asked.append), telling(listeners, job.observation.title, job.training.steps, engine.step, known):
         started = time.perf_counter()
         for batch in engine.feed.steps(engine.step, job.training.steps):
             row = engine.advance(batch)

@@ -15,13 +15,14 @@ class Listener(Protocol):
     With several processes it is sent there (pickled) before it begins.
     """
 
-    def begun(self, title: str, steps: int, first: int) -> None:
-        """Hear that a training begins.
+    def begun(self, title: str, steps: int, first: int, known: Mapping[str, float]) -> None:
+        """Hear that a training begins, or goes on.
 
         Args:
             title: What is trained.
             steps: The number of steps at its end.
             first: The number of steps that an interrupted run has taken before; 0 at the very beginning.
+            known: The last of each value that was logged in them, by name.
         """
 
     def stepped(self, step: int, row: Mapping[str, float]) -> None:
@@ -37,9 +38,11 @@ class Listener(Protocol):
 class Terminal:
     """Shows a progress bar with the latest losses, and alarms above it."""
 
-    def begun(self, title: str, steps: int, first: int) -> None:
-        """Show the bar."""
-        self.bar = Progress(title, steps, first)
+    def begun(self, title: str, steps: int, first: int, known: Mapping[str, float]) -> None:
+        """Show the bar; say where an interrupted training goes on."""
+        if first:
+            say(f"{title}: goes on from step {first} of {steps}")
+        self.bar = Progress(title, steps, first, known)
         self.bar.start()
 
     def stepped(self, step: int, row: Mapping[str, float]) -> None:
@@ -56,12 +59,14 @@ class Terminal:
 
 
 @contextmanager
-def telling(listeners: Sequence[Listener], title: str, steps: int, first: int) -> Iterator[None]:
+def telling(
+    listeners: Sequence[Listener], title: str, steps: int, first: int, known: Mapping[str, float]
+) -> Iterator[None]:
     """Tell listeners that a training begins, and at the end, however it comes, that it is over."""
     begun: list[Listener] = []
     try:
         for listener in listeners:
-            listener.begun(title, steps, first)
+            listener.begun(title, steps, first, known)
             begun.append(listener)
         yield
     finally:

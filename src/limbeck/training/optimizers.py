@@ -54,6 +54,23 @@ def refuse_untrained(parts: Sequence[nn.Module], players: Mapping[str, Sequence[
                 )
 
 
+def refuse_idle(players: Mapping[str, Sequence[Parameter]]) -> None:
+    """Refuse a player that has nothing to train.
+
+    Args:
+        players: The parameters that each player trains.
+
+    Raises:
+        RecipeError: There is such a player.
+    """
+    for name, parameters in players.items():
+        if not parameters:
+            raise RecipeError(
+                f"{name}: expected parameters to train, found none, or none that requires a gradient; unfreeze some of"
+                " the network (requires_grad_), or leave out its `training`"
+            )
+
+
 def state_of(optimizer: Optimizer) -> dict[str, Any]:
     """Return an optimiser's state with the numbers of its parameters as text, as a checkpoint needs."""
     state = optimizer.state_dict()

@@ -40,8 +40,8 @@ class Training:
         evaluate_every: Steps between two evaluations on the validation split; null evaluates only at the end.
         workers: Processes that read ahead when the data is streamed from files.
         teacher_cache: Epochs for which the teacher's outputs are computed once, stored beside the arms and reused by
-            every arm with the same teacher and data. Without augmentation 1 serves them all; null runs the teacher at
-            every step.
+            every arm with the same teacher and data, and the same `precision` and `channels_last`. Without augmentation
+            1 serves them all; null runs the teacher at every step.
         freeze: Path of the student's module up to which, in the order of its `named_modules`, nothing is trained and
             batch-norm statistics stay; null trains all of it.
         rates: Factors of the student's learning rate by module path; of several that hold a parameter the longest path

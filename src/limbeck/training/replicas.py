@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
@@ -14,6 +16,7 @@ if TYPE_CHECKING:  # it takes seconds to import, and a single device does withou
 
 M = TypeVar("M", bound=nn.Module)
 
+PATIENCE = 3.0  # seconds
 BUCKET = 32 * 2**20  # bytes of gradients that are averaged together: much at once, but not all of them twice
 
 
@@ -120,7 +123,8 @@ class Copies:
 
     def mean(self, tensor: Tensor) -> Tensor:
         """Return the mean of a tensor over processes; what is given may change."""
-        mean = self.fabric.all_reduce(tensor, reduce_op="mean")
+        with _patiently():
+            mean = self.fabric.all_reduce(tensor, reduce_op="mean")
         assert isinstance(mean, Tensor)
         return mean
 
@@ -142,7 +146,21 @@ class Copies:
 
     def wait(self) -> None:
         """Return once all processes have called this."""
-        self.fabric.barrier()
+        with _patiently():
+            self.fabric.barrier()
+
+
+@contextmanager
+def _patiently() -> Iterator[None]:
+    """Wait a little before an error of the group goes on: the process that died of its own accord is to be heard first.
+
+    The process that started all of them sees it, ends the others, and says who died.
+    """
+    try:
+        yield
+    except RuntimeError:
+        time.sleep(PATIENCE)
+        raise
 
 
 def buckets(tensors: Iterable[Tensor], size: int) -> Iterator[list[Tensor]]:

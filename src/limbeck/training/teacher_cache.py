@@ -3,7 +3,8 @@
 A teacher that only looks at the images of a step says the same to them in every run: its outputs are stored by the
 content of teacher and data. Images that are not augmented are known by their index, and one pass over them serves
 the whole training. Augmented ones are known by their position in it, which the seed decides, for as many epochs as
-are asked for; after them the teacher runs again. Either way the outputs are those that the teacher would give.
+are asked for; after them the teacher runs again. Either way the outputs are those that the teacher would give in the
+training's own arithmetic, and in the precision in which it would give them.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.base import Images
+from limbeck.errors import CheckpointError
+from limbeck.ground.files import clear_half_written
+from limbeck.ground.locks import held
 from limbeck.ground.progress import Progress
 from limbeck.networks.handling.tap import Tap
 from limbeck.training import checkpoint
+from limbeck.training.arithmetic import Arithmetic
 from limbeck.training.feed import Feed
 from limbeck.types import Batch
 
@@ -52,34 +57,45 @@ def kept(file: Path, fill: Callable[[], TeacherCache]) -> TeacherCache:
         CheckpointError: The file is damaged, or could not be written.
     """
     if not file.exists():
-        cache = fill()
-        checkpoint.save(file, {"outputs": dict(cache.outputs), "by_index": cache.by_index})
-    state = checkpoint.load(file)
+        with held(file.with_name(f".{file.stem}.lock"), "teacher's outputs"):
+            if not file.exists():  # as somebody else may have filled it by now
+                clear_half_written(file.parent, file.name)
+                cache = fill()
+                checkpoint.save(file, {"outputs": dict(cache.outputs), "by_index": cache.by_index})
+    try:
+        state = checkpoint.load(file)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; delete it, and the teacher is asked again") from error
     return TeacherCache(state["outputs"], state["by_index"])
 
 
-def of_images(images: Images, teacher: nn.Module, paths: Sequence[str]) -> TeacherCache:
+def of_images(images: Images, teacher: nn.Module, paths: Sequence[str], arithmetic: Arithmetic) -> TeacherCache:
     """Return the teacher's outputs for all images as they are; runs on the teacher's device."""
     parts = torch.split(torch.arange(len(images)), CHUNK)
-    return TeacherCache(_outputs((images.read(part) for part in parts), len(parts), teacher, paths), by_index=True)
+    batches = (images.read(part) for part in parts)
+    return TeacherCache(_outputs(batches, len(parts), teacher, paths, arithmetic), by_index=True)
 
 
-def of_steps(feed: Feed, steps: int, teacher: nn.Module, paths: Sequence[str]) -> TeacherCache:
+def of_steps(feed: Feed, steps: int, teacher: nn.Module, paths: Sequence[str], arithmetic: Arithmetic) -> TeacherCache:
     """Return the teacher's outputs for the augmented images of the first steps; runs on the teacher's device."""
-    return TeacherCache(_outputs(feed.steps(0, steps), steps, teacher, paths), by_index=False)
+    return TeacherCache(_outputs(feed.steps(0, steps), steps, teacher, paths, arithmetic), by_index=False)
 
 
 @torch.no_grad()
-def _outputs(batches: Iterator[Batch], count: int, teacher: nn.Module, paths: Sequence[str]) -> dict[str, Tensor]:
+def _outputs(
+    batches: Iterator[Batch], count: int, teacher: nn.Module, paths: Sequence[str], arithmetic: Arithmetic
+) -> dict[str, Tensor]:
     device = next(iter(teacher.parameters()), torch.empty(0)).device
     inner = [path for path in paths if path]
     found: dict[str, list[Tensor]] = {path: [] for path in paths}
-    teacher.eval()
+    arithmetic.network(teacher.eval())
     with Tap(teacher, inner) as tap, Progress("teacher's outputs", count) as progress:
         for number, batch in enumerate(batches, 1):
-            assert batch.image is not None
-            output = teacher(batch.image.to(device))
+            image = arithmetic.batch(batch.to(device)).image
+            assert image is not None
+            with arithmetic.running(device):
+                output = teacher(image)
             for path, parts in found.items():
-                parts.append((tap[path] if path else output).float().cpu())
+                parts.append((tap[path] if path else output).cpu())
             progress.update(number, {})
     return {path: torch.cat(parts) for path, parts in found.items()}

@@ -101,7 +101,9 @@ def test_all_that_data_gives_is_known_beforehand(recipe: Recipe) -> None:
 
 def test_own_fields_move_by_their_kind_in_every_training(recipe: Recipe, tmp_path: Path) -> None:
     rehearse(recipe)
-    for group in prepare(recipe, tmp_path / "out", accelerator="cpu").arms().values():
+    arms = prepare(recipe, tmp_path / "out", accelerator="cpu").arms()
+    Watched.seen.clear()  # in a probe of each arm
+    for group in arms.values():
         group[0].fit()
     # Three steps of four images each: teacher, control, what the teacher says to the student's images, student.
     assert len(Watched.seen) == 4 * 3 * 4 and 0 < sum(Watched.seen) < 4 * 3 * 4

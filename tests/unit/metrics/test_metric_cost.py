@@ -9,20 +9,21 @@ from torch import nn
 from limbeck.errors import DataError
 from limbeck.metrics.cost import costs, parameters
 from limbeck.metrics.memory import file_bytes, peak_memory_bytes
-from limbeck.metrics.timing import latencies_ms, throughputs
+from limbeck.metrics.timing import Spread, latencies_ms, throughputs
 from limbeck.metrics.work import macs
 
 
 def cost(module, *args, **kwargs):
-    return costs({"it": module}, *args, **kwargs)["it"]
+    return costs({"it": module}, *args, **kwargs)["it"].values
 
 
 def latency_ms(module, inputs, seconds=1.0):
-    return latencies_ms({"it": module}, inputs, seconds)["it"]
+    return latencies_ms({"it": module}, inputs, seconds)["it"].median
 
 
 def throughput(module, inputs, seconds):
-    return throughputs({"it": module}, {"it": inputs}, seconds)["it"]
+    speed, cpu = throughputs({"it": module}, {"it": inputs}, seconds)["it"]
+    return speed.median, cpu
 
 
 class Sleeper(nn.Module):
@@ -126,7 +127,7 @@ class Clock:
 
 
 def test_networks_are_timed_in_turns(monkeypatch):
-    """A machine that is half as fast for the last two fifths of the time is so for all, and no median sees it."""
+    """A machine that is half as fast for the last third of the time is so for all, and no median sees it."""
     clock, order = Clock(), []
     monkeypatch.setattr("limbeck.metrics.timing.time", clock)
 
@@ -137,12 +138,25 @@ def test_networks_are_timed_in_turns(monkeypatch):
 
         def forward(self, x):
             order.append(self.name)
-            clock.now += 0.01 if len(order) <= 18 else 0.02
+            clock.now += 0.01 if len(order) <= 60 else 0.02
             return x
 
     found = latencies_ms({name: Noted(name) for name in "abc"}, (torch.zeros(1),), seconds=0)
-    assert "".join(order) == "aabbcc" * 5  # in each turn one to warm up
-    assert found == pytest.approx(dict.fromkeys("abc", 10.0))
+    assert "".join(order) == "aabbcc" * 15  # in each turn one to warm up
+    expected = pytest.approx((10.0, 10.0, 20.0))
+    assert all((one.median, one.low, one.high) == expected for one in found.values())
+
+
+def test_costs_that_are_medians_have_their_quartiles():
+    found = costs({"it": Sleeper(0.002)}, lambda count: (torch.zeros(count, 1),), batch=4, seconds=0.05)["it"]
+    assert set(found.spread) == {"latency_ms_batch1", "images_per_second"}
+    for name, (low, high) in found.spread.items():
+        assert 0 < low <= found.values[name] <= high
+
+
+def test_the_quartiles_by_hand():
+    assert Spread.of([4.0, 1.0, 3.0, 2.0, 5.0]) == Spread(median=3.0, low=2.0, high=4.0)
+    assert Spread.of([7.0]) == Spread(7.0, 7.0, 7.0)
 
 
 def test_what_runs_outside_torch_has_unknown_costs_rather_than_none():
@@ -221,7 +235,7 @@ def test_latency_is_the_median_in_milliseconds():
 def test_latency_warms_up_and_takes_its_time():
     network = Sleeper(0.002)
     latency_ms(network, (torch.zeros(1),), seconds=0)
-    assert network.calls == 5 * 2
+    assert network.calls == 15 * 2
     latency_ms(network, (torch.zeros(1),), seconds=0.4)
     assert network.calls > 5 * 2 + 5 * 4  # 40 forwards in each turn, where nothing else runs
 

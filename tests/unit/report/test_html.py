@@ -1,22 +1,31 @@
 """The page holds what it must, for every shape of run, and needs nothing from anywhere."""
 
 import base64
+import io
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import torch
 from invented import DIRECTIONS, arm, cost, make_result
+from PIL import Image
 
 from limbeck.errors import LimbeckError
+from limbeck.recipe import catalogue
+from limbeck.report import plots
 from limbeck.report.html import write_report
+from limbeck.report.meanings import meaning
 from limbeck.report.result import ArmResult, Quality
 from limbeck.report.statistics import judge
-from limbeck.tasks.base import Picture
+from limbeck.tasks.base import Picture, Task
 
 SENTENCE = (
-    "19× smaller, 10× faster, FID 17.5 against the teacher's 14.6; without the teacher the same student reaches 41.1."
+    "19× smaller, 10× faster, FID [fashion-cnn] 17.5 against the teacher's 14.6;"
+    " without the teacher the same student reaches 41.1."
 )
 COLLAPSE = "collapse: student at step 400"
 VOID = {"meta", "img", "br", "link", "input"}
@@ -49,11 +58,13 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def report(tmp_path, result, pictures=None, histories=None, *, alarms=(), recipe="name: x", **changes):
+def report(tmp_path, result, pictures=None, histories=None, moments=None, *, alarms=(), recipe="name: x", **changes):
     path = tmp_path / "report.html"
     options = {"directions": DIRECTIONS, "main_metric": "fid", "command": "limbeck run x.yaml --seeds 5"} | changes
     arms = {name: replace(arm, alarms=alarms if arm.role == "student" else ()) for name, arm in result.arms.items()}
-    write_report(path, replace(result, arms=arms), pictures or {}, histories or {}, recipe, **options)
+    write_report(
+        path, replace(result, arms=arms), pictures or {}, histories or {}, recipe, moments=moments or {}, **options
+    )
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert page.open == []
@@ -71,6 +82,40 @@ def histories():
     rows = [{"step": s, "discriminator.real_fake": 1.0 / (s + 1), "student.adversarial": 0.1 * s} for s in range(5)]
     seen = [{"step": step, "fid[fashion-cnn]": 24.0 - step} for step in (2, 4)]
     return {"student": [*rows, *seen], "control": rows}
+
+
+def test_samples_over_time_stand_in_the_order_of_steps(result, tmp_path):
+    looks = [{"step": step, "samples": torch.full((4, 3, 2, 2), step, dtype=torch.uint8)} for step in (20, 200)]
+    text, page = report(tmp_path, result, moments={"student": looks, "control": looks[:1]})
+    assert "Steps 20, 200" in page.text and page.text.count("Steps 20") == 1  # one look is no development
+    source = next(s for s in re.findall(r'src="data:image/png;base64,([^"]+)" alt="student, steps', text))
+    grid = np.asarray(Image.open(io.BytesIO(base64.b64decode(source))))
+    assert (grid[0, 0] == 20).all() and (grid[-1, -1] == 200).all()
+
+
+def test_the_page_explains_its_metrics_and_says_when_it_was_made(result, tmp_path):
+    _, page = report(tmp_path, replace(result, versions={**result.versions, "commit": "abc1234"}))
+    assert "how far the features of the images, as a whole, lie from those of real ones" in page.text
+    assert "commit abc1234, on" in page.text and str(datetime.now().year) in page.text
+
+
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_one_seed_is_a_seed(result, tmp_path, seeds):
+    _, page = report(tmp_path, replace(result, seeds=tuple(range(seeds))))
+    assert ("Seed 0 " in page.text) == (seeds == 1) and ("Seeds 0, 1" in page.text) == (seeds > 1)
+
+
+def test_every_metric_of_every_task_has_a_sentence():
+    tasks = catalogue.catalogue(Task)
+    assert len(tasks) >= 7
+    for task in tasks:
+        directions = task.directions if isinstance(task.directions, Mapping) else {}
+        assert not [metric for metric in directions if not meaning(metric)], task
+
+
+def test_white_images_end_where_a_gap_begins():
+    grid = np.asarray(Image.open(io.BytesIO(plots.image_grid(torch.ones(4, 3, 4, 4), 2, visible=8))))
+    assert (grid[0, 0] == 255).all() and (grid[0, 4] < 220).all() and grid.shape[0] == 10
 
 
 @pytest.mark.parametrize("evaluations", [1, 2])
@@ -143,8 +188,11 @@ def test_many_students_and_baselines(result, tmp_path):
     pairs = [(name, "control") for name, a in arms.items() if a.role == "student"]
     _, page = report(tmp_path, replace(result, arms=arms, verdicts=judge(arms, pairs, DIRECTIONS)))
     assert page.text.count("BEATS") == 2 * 13
-    assert "13 students, FID from 17.5 (student) to 29.3 (loss 11)" in page.text
-    assert "corrected for their number (Holm)" in page.text
+    assert "13 students, FID [fashion-cnn] from 17.5 (student) to 29.3 (loss 11)" in page.text
+    assert (
+        "corrected for the number of students (Holm); intervals are not, and nothing is for that of metrics."
+        in page.text
+    )
     assert "bicubic baseline" in page.text
 
 

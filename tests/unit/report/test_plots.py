@@ -27,7 +27,7 @@ def test_a_grid_shows_each_image_in_its_place():
     for i in range(6):
         top, left = (i // 3) * 10, (i % 3) * 10
         assert (sheet[top : top + 8, left : left + 8] == round(i / 5 * 255)).all()
-    assert (sheet[8:10] == 255).all() and (sheet[:, 8:10] == 255).all()
+    assert (sheet[8:10] == 207).all() and (sheet[:, 8:10] == 207).all()
 
 
 def test_a_grid_enlarges_by_whole_pixels_and_keeps_colours():

@@ -30,6 +30,18 @@ def test_a_table_says_where_its_arms_were_trained_unless_it_was_where_they_were_
     assert line.endswith("; student trained on Some GPU.")
 
 
+def test_a_table_says_what_its_verdicts_are_corrected_for(result):
+    """Of those that it shows."""
+    verdicts = [replace(verdict, p_holm=0.01) for verdict in result.verdicts]
+    holm = replace(result, verdicts=verdicts)
+    students = "Verdicts and p-values are corrected for the number of students (Holm); intervals are not"
+    assert tables.table(holm, ["fid[fashion-cnn]"]).endswith(f". {students}.\n")
+    assert tables.table(holm, ["fid[fashion-cnn]"], "lowest").endswith(f". {students}.\n")
+    assert tables.table(holm).endswith(f". {students}, and nothing is for that of metrics.\n")
+    assert tables.table(result).endswith(". Nothing is corrected for the number of metrics.\n")
+    assert "corrected" not in tables.table(result, ["fid[fashion-cnn]"])
+
+
 def test_a_table_is_written_and_then_up_to_date(project, capsys):
     page = project / "docs" / "deep" / "page.md"
     page.write_text(MARKS.format(" columns: parameters, fid[fashion-cnn]", "old\n"))

@@ -5,19 +5,21 @@ from dataclasses import replace
 import pytest
 from invented import make_result
 
+from limbeck.report.alarms import alarms
 from limbeck.report.result import ArmResult, Budget
-from limbeck.report.wording import cautions, cost_text, explain, headline, main_metric_of, times, verdict_of
+from limbeck.report.wording import cost_text, explain, headline, main_metric_of, times, verdict_of
 
 FID = "fid[fashion-cnn]"
+NAME = "FID [fashion-cnn]"
 
 
 def test_the_sentence_of_a_student_that_beats_its_control(result):
     assert headline(result, "fid", "lower") == (
-        "19× smaller, 10× faster, FID 17.5 against the teacher's 14.6;"
+        "19× smaller, 10× faster, FID [fashion-cnn] 17.5 against the teacher's 14.6;"
         " without the teacher the same student reaches 41.1."
     )
     assert explain(verdict_of(result, FID, "student"), 5).startswith(
-        "The teacher helps; student minus control is −23.6"
+        f"The teacher helps; student minus control is −23.6 {NAME} (95 % interval −25.1 to −22.2 over 5 seeds; p ="
     )
 
 
@@ -46,17 +48,17 @@ def test_a_gain_that_is_none_is_called_so():
     arms = dict(result.arms)
     costs = {"parameters": 567_025.0, "latency_ms_batch1": 1.73 * 2}
     arms["student"] = replace(arms["student"], cost=costs)
-    assert headline(replace(result, arms=arms), "fid", "lower").startswith("No smaller, 2.0× slower, FID 17.0")
+    assert headline(replace(result, arms=arms), "fid", "lower").startswith(f"No smaller, 2.0× slower, {NAME} 17.0")
     arms["student"] = replace(arms["student"], cost={"parameters": 10 * 567_025.0, "latency_ms_batch1": None})
-    assert headline(replace(result, arms=arms), "fid", "lower").startswith("10× larger, FID 17.0")
+    assert headline(replace(result, arms=arms), "fid", "lower").startswith("10× larger, FID [fashion-cnn] 17.0")
 
 
 def test_the_sentence_without_a_teacher_or_its_costs():
     result = make_result([17.0] * 3, [40.0, 41.0, 42.0])
     arms = {name: arm for name, arm in result.arms.items() if name != "teacher"}
-    assert headline(replace(result, arms=arms), "fid", "lower").startswith("FID 17.0; without the teacher")
+    assert headline(replace(result, arms=arms), "fid", "lower").startswith(f"{NAME} 17.0; without the teacher")
     arms["teacher"] = ArmResult("teacher", result.arms["teacher"].quality)
-    assert headline(replace(result, arms=arms), "fid", "lower").startswith("FID 17.0 against the teacher's 14.6;")
+    assert headline(replace(result, arms=arms), "fid", "lower").startswith(f"{NAME} 17.0 against the teacher's 14.6;")
 
 
 def test_many_students_are_counted_not_picked():
@@ -65,17 +67,17 @@ def test_many_students_are_counted_not_picked():
     verdicts = [*result.verdicts, *(replace(v, student="worse") for v in worse.verdicts)]
     both = replace(result, arms=dict(result.arms) | {"worse": worse.arms["student"]}, verdicts=verdicts)
     assert headline(both, "fid", "lower") == (
-        "2 students, FID from 17.5 (student) to 61.2 (worse) against the teacher's 14.6:"
+        "2 students, FID [fashion-cnn] from 17.5 (student) to 61.2 (worse) against the teacher's 14.6:"
         " 1 beats its control, 1 loses to its control."
     )
-    assert "FID from 61.2 (worse) to 17.5 (student)" in headline(both, "fid", "higher")
+    assert f"{NAME} from 61.2 (worse) to 17.5 (student)" in headline(both, "fid", "higher")
 
 
 def test_students_that_are_near_each_other_are_told_apart_by_as_many_digits_as_their_seeds_allow():
     near, nearer = ([26.37 + 0.005 * i + offset for i in range(3)] for offset in (0.0, 0.021))
     result = make_result(near, nearer)
     both = replace(result, arms=dict(result.arms) | {"nearer": replace(result.arms["control"], role="student")})
-    assert headline(both, "fid", "lower").startswith("2 students, FID from 26.375 (student) to 26.396 (nearer)")
+    assert headline(both, "fid", "lower").startswith(f"2 students, {NAME} from 26.375 (student) to 26.396 (nearer)")
 
 
 def test_no_student_is_no_claim(result):
@@ -84,8 +86,8 @@ def test_no_student_is_no_claim(result):
 
 
 def test_a_straw_man_is_named(result):
-    assert cautions(result) == []
-    (text,) = cautions(replace(result, budget=Budget(3000, {"student": 4, "control": 1})))
+    assert alarms(result) == []
+    (text,) = alarms(replace(result, budget=Budget(3000, {"student": 4, "control": 1})))
     assert "control had 1 settings tried and student 4" in text
 
 
@@ -93,7 +95,7 @@ def test_a_straw_man_is_named_whatever_the_student_is_called(result):
     arms = {"small" if name == "student" else name: arm for name, arm in result.arms.items()}
     verdicts = [replace(verdict, student="small") for verdict in result.verdicts]
     named = replace(result, arms=arms, verdicts=verdicts, budget=Budget(3000, {"student": 4, "control": 1}))
-    assert cautions(named)[0].startswith("control had 1 settings tried and small 4")
+    assert alarms(named)[0].startswith("control had 1 settings tried and small 4")
 
 
 def test_a_run_is_about_what_its_students_can_be_measured_by(result):

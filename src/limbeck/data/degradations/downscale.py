@@ -13,7 +13,7 @@ from limbeck.ground.resampling import resize
 
 @final
 class Downscale(Degradation):
-    """Makes images smaller as MATLAB's `imresize` does, and rounds them to 256 levels, as files hold them.
+    """Makes images smaller as MATLAB's `imresize` does with images of 8 bits: rounded to 256 levels after each side.
 
     Bicubic, this is what the field calls BI, by which super-resolution is compared.
 
@@ -35,4 +35,5 @@ class Downscale(Degradation):
     def __call__(self, image: Tensor, seed: Tensor) -> Tensor:
         """Return images (N, C, H / scale, W / scale); nothing is drawn."""
         height, width = image.shape[2] // self.scale, image.shape[3] // self.scale
-        return to_levels(resize(image, (height, width), self.kernel))
+        rows = to_levels(resize(image, (height, image.shape[3]), self.kernel))
+        return to_levels(resize(rows, (height, width), self.kernel))

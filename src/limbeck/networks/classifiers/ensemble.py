@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from limbeck.errors import RecipeError
 from limbeck.networks.blocks.building import check_choice
 from limbeck.networks.given.weights import load_weights
-from limbeck.networks.roles import unwrap
+from limbeck.networks.roles import stated
 
 
 @final
@@ -39,7 +39,7 @@ class Ensemble(nn.Module):
     ) -> None:
         super().__init__()
         check_choice(self, ("mean", "confidence"), weighting=weighting)
-        kinds = {(getattr(m, "image_shape", None), getattr(unwrap(m), "classes", None)) for m in members}
+        kinds = {(getattr(m, "image_shape", None), stated(m, "classes", 0)) for m in members}
         if len(kinds) != 1:
             raise RecipeError(f"Ensemble.members: expected classifiers of the same images and classes, found {kinds}")
         if weights is not None and len(weights) != len(members):

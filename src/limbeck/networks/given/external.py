@@ -7,9 +7,11 @@ from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
 
+from limbeck.networks.given.answers import Answer
 from limbeck.networks.given.called_as.base import CalledAs, called_as
 from limbeck.networks.given.imports import build
 from limbeck.networks.given.weights import load_weights
+from limbeck.networks.handling.precision import in_float32
 from limbeck.networks.roles import Wrapper, unwrap
 
 __all__ = ["External", "Import", "Wrapped", "unwrap"]
@@ -49,6 +51,14 @@ class External(Wrapper):
             RecipeError: The module returns something else than its role promises.
         """
         return self._way(self.module, value, label)
+
+    def check_answer(self, answer: Answer) -> None:
+        """Refuse what `forward` made of a batch of the data, where that cannot be what the role promises.
+
+        Raises:
+            RecipeError: It cannot.
+        """
+        self._way.check_answer(self.module, answer)
 
     def features(self, image: Tensor) -> Tensor:
         """Return the features (N, D) of images (N, C, H, W): maps are averaged over rows and columns.
@@ -116,7 +126,7 @@ class Import(External):
         **options: Any,
     ) -> None:
         way = called_as(role, image_range=image_range, **options)  # before anything is built
-        module = build(target, arguments or {})
+        module = in_float32(build(target, arguments or {}))
         super().__init__(module, way)
         if weights is not None:
             load_weights(module, weights)

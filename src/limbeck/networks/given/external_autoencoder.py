@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, full, nn
 
 from limbeck.errors import LimbeckError, RecipeError, in_a_line
+from limbeck.networks.given.answers import Answer, check_images
 from limbeck.networks.given.called_as.base import checked_range
 from limbeck.networks.given.imports import build
 from limbeck.networks.given.weights import load_weights
+from limbeck.networks.handling.precision import in_float32
 from limbeck.networks.roles import VariationalAutoencoder, Wrapper
 
 LOG_SCALE = -1.5  # where the learned standard deviation of pixels starts, as in our own
@@ -72,6 +74,14 @@ class ExternalAutoencoder(Wrapper, VariationalAutoencoder):
         low, high = self.image_range
         return (image - low) * (2 / (high - low)) - 1
 
+    def check_answer(self, answer: Answer) -> None:
+        """Refuse reconstructions that cannot be in the range of images that was said.
+
+        Raises:
+            RecipeError: They cannot.
+        """
+        check_images(self._name, answer, self.image_range, converted=True)
+
     @torch.no_grad()
     def _probe(self) -> tuple[int, ...]:
         """Return the shape of the latent of one image of `image_shape`."""
@@ -122,7 +132,7 @@ class ImportAutoencoder(ExternalAutoencoder):
         image_shape: Sequence[int],
         scale: float = 1.0,
     ) -> None:
-        super().__init__(build(target, arguments or {}), image_range, image_shape, scale)
+        super().__init__(in_float32(build(target, arguments or {})), image_range, image_shape, scale)
         if weights is not None:
             load_weights(self.module, weights)
 

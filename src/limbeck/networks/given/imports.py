@@ -1,21 +1,27 @@
-"""Building somebody else's network from its import path or library, with every mistake told in one line."""
+"""Building somebody else's network from its import path or library, with every mistake told in one line.
+
+Nothing is called but what makes a network: a class of networks, a function of the user's own, or an installed one that
+says that it returns a network.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
+import functools
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from limbeck.errors import RecipeError, in_a_line, nearest
+from limbeck.ground.modules import as_a_program, check_trusted, module_in, module_named
+from limbeck.ground.sources import is_own
 from limbeck.networks.given.libraries import LIBRARIES, library_of
 
 
@@ -32,16 +38,29 @@ def build(target: str, arguments: Mapping[str, Any]) -> nn.Module:
         MissingExtra: The library is not installed.
     """
     library, model = library_of(target)
+    if library is not None:
+        with _told_of(target):
+            check_trusted(target)
     factory = _find(target) if library is None else library.maker(model, arguments)
     _check_arguments(target, factory, arguments)
     try:
-        module = factory(**arguments)
+        with as_a_program(target) if library is None else nullcontext():
+            module = factory(**arguments)
+    except RecipeError as error:
+        raise RecipeError(f"target {target!r}: cannot be built: {error}") from error
     except Exception as error:  # whatever the owner's constructor raises
         hint = "" if library is None else library.hint(model)
         raise RecipeError(f"target {target!r}: cannot be built: {in_a_line(error)}{hint}") from error
     if not isinstance(module, nn.Module):
         raise RecipeError(f"target {target!r}: expected a torch.nn.Module, found {type(module).__name__}")
-    return module
+    return _bare(module)
+
+
+def _bare(module: nn.Module) -> nn.Module:
+    """Return the network inside what spreads it over devices or compiles it: Limbeck does that itself if asked to."""
+    spread = isinstance(module, nn.DataParallel | DistributedDataParallel)
+    inner = module.module if spread else getattr(module, "_orig_mod", None)  # of what torch.compile returns
+    return _bare(inner) if isinstance(inner, nn.Module) else module
 
 
 def _find(target: str) -> Callable[..., Any]:
@@ -59,17 +78,49 @@ def _find(target: str) -> Callable[..., Any]:
     if not callable(found):
         known = [key for key in dir(module) if callable(getattr(module, key, None))]
         raise RecipeError(f"target {target!r}: no class {name!r} in {where}{nearest(name, known)}")
+    if not _makes_networks(found):
+        kind = "class" if inspect.isclass(found) else "function"
+        raise RecipeError(
+            f"target {target!r}: expected a class of networks (torch.nn.Module), or a function of yours that returns"
+            f" one, found a {kind} that may do anything, which is not called; write a function that calls it"
+        )
     factory: Callable[..., Any] = found
     return factory
 
 
+def _makes_networks(found: Any) -> bool:
+    """Return whether something can be meant to be called: no function of a library that says nothing of networks."""
+    if inspect.isclass(found):
+        return issubclass(found, nn.Module)
+    while isinstance(found, functools.partial):
+        found = found.func
+    if inspect.isclass(found):
+        return issubclass(found, nn.Module)
+    function = inspect.unwrap(found)
+    if not inspect.isfunction(function):
+        return False
+    return is_own(Path(function.__code__.co_filename)) or _returns_network(function)
+
+
+def _returns_network(function: Callable[..., Any]) -> bool:
+    """Return whether an installed function is annotated to return a network; torch's and ours do other things, too."""
+    if function.__module__.partition(".")[0] in ("torch", "limbeck"):
+        return False
+    try:
+        returned = get_type_hints(function).get("return")
+    except Exception:  # annotations that cannot be read say nothing
+        return False
+    return inspect.isclass(returned) and issubclass(returned, nn.Module)
+
+
 def _import(target: str, path: str) -> ModuleType:
     try:
-        return importlib.import_module(path)
+        with _told_of(target):
+            return module_named(path)
     except ModuleNotFoundError as error:
         absent = error.name or ""
         if path != absent and not path.startswith(f"{absent}."):  # the module is there, something it imports is not
-            raise _failed(target, error) from error
+            raise RecipeError(f"target {target!r}: importing it failed: {in_a_line(error)}") from error
         parent, _, name = absent.rpartition(".")
         folders = getattr(sys.modules[parent], "__path__", []) if parent else None
         known = [module.name for module in pkgutil.iter_modules(folders)]
@@ -77,37 +128,24 @@ def _import(target: str, path: str) -> ModuleType:
         raise RecipeError(
             f"target {target!r}: no module {absent!r}{hint}; is it installed or on PYTHONPATH?"
         ) from error
-    except Exception as error:  # whatever the owner's module raises
-        raise _failed(target, error) from error
 
 
 def _run_file(target: str, file: Path) -> ModuleType:
-    """Return the module in `file`, which may import its neighbours; the same content is run only once."""
+    """Return the module in `file`, which may import its neighbours."""
     if not file.is_file():
         beside = [*(path.name for path in file.parent.glob("*.py")), *LIBRARIES]
         raise RecipeError(f"target {target!r}: no file {file.absolute()}{nearest(file.name, beside)}")
-    file = file.resolve()
-    digest = hashlib.sha256(str(file).encode() + file.read_bytes()).hexdigest()[:12]
-    name = f"limbeck_external_{file.stem}_{digest}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise RecipeError(f"target {target!r}: expected a Python file (.py), found {file}")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(file.parent))
+    with _told_of(target):
+        return module_in(file)
+
+
+@contextmanager
+def _told_of(target: str) -> Iterator[None]:
+    """Name the target in what is said of its module."""
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever the owner's file raises
-        del sys.modules[name]
-        raise _failed(target, error) from error
-    finally:
-        sys.path.remove(str(file.parent))
-    return module
-
-
-def _failed(target: str, error: Exception) -> RecipeError:
-    return RecipeError(f"target {target!r}: importing it failed: {in_a_line(error)}")
+        yield
+    except RecipeError as error:
+        raise RecipeError(f"target {target!r}: {error}") from error
 
 
 def _check_arguments(target: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import MissingExtra, RecipeError, WeightsError, in_a_line
 from limbeck.networks.given.called_as.base import called_as
+from limbeck.networks.given.called_as.logits import Outputs
 from limbeck.networks.given.external import External
 
 PRECISIONS = {"tensor(float)": torch.float32, "tensor(double)": torch.float64, "tensor(float16)": torch.float16}
@@ -108,6 +109,7 @@ class OnnxClassifier(External):
         image_size: Height and width at which the file sees images; null leaves them at the size of the data.
         image_shape: (C, H, W) of one image of the data; null takes it from the file, where it says so.
         classes: Number of classes K; 0 takes it from the file.
+        outputs: "logits", or "probabilities" of a file that ends in a softmax: then their logarithm is taken.
 
     Raises:
         RecipeError: An argument cannot be used, or contradicts the file.
@@ -125,6 +127,7 @@ class OnnxClassifier(External):
         image_size: int | None = None,
         image_shape: Sequence[int] | None = None,
         classes: int = 0,
+        outputs: Outputs = "logits",
     ) -> None:
         graph = OnnxGraph(weights)
         if classes and graph.classes and classes != graph.classes:
@@ -137,6 +140,7 @@ class OnnxClassifier(External):
             mean=mean,
             std=std,
             image_size=image_size,
+            outputs=outputs,
         )
         super().__init__(graph, way)
 

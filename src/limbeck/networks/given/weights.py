@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from limbeck.errors import WeightsError
+from limbeck.ground.progress import say_once
+from limbeck.networks.given.weight_files import damaged, held_in
 from limbeck.networks.roles import unwrap
 
-_PICKLES = (".pth", ".pt", ".th", ".bin", ".ckpt")
 _SHOWN = 3  # mismatching tensors that a message names
 
-# First parts of names under which a file keeps one network beside others ("generator.blocks.0.weight").
+# First parts of names under which a file keeps one network beside others ("generator.blocks.0.weight"), or its average.
 _OWNERS = re.compile(
-    "module|_orig_mod|model|net|network|state_dict|params|(g_|params_|model_)?ema|generator|discriminator|net[gd]|[gd]"
-    "|teacher|student|classifier|encoder|decoder",
+    "(ema_)?(module|_orig_mod|model|net|network|state_dict|params|generator|discriminator|net[gd]|[gd]|teacher|student"
+    "|classifier|encoder|decoder)(_ema)?|ema|ema_model|shadow|averaged_model",
     re.IGNORECASE,
 )
+_OF_LOSSES = re.compile("loss|criteri|lpips|perceptual|metric|counter|step|epoch", re.IGNORECASE)
+_AVERAGED = re.compile(r"(^|[._])(ema|shadow|averaged?)([._]|$)", re.IGNORECASE)
+_COUNTERS = ("num_batches_tracked", "total_ops", "total_params")  # of batch norms, and of a profiler
+_RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # attention in older diffusers
 
 
 def load_weights(network: nn.Module, path: str | Path, new_layers: Sequence[str] = ()) -> None:
@@ -42,25 +44,35 @@ def load_weights(network: nn.Module, path: str | Path, new_layers: Sequence[str]
 
     Args:
         network: The network, on any device.
-        path: A .safetensors file, or a pickle (.pth .pt .th .bin .ckpt), which is read with `weights_only=True`.
+        path: A file of safetensors, or a pickle, which is read with `weights_only=True`; known by its content.
         new_layers: Module paths that keep the weights they have, whatever the file says of them: a new head.
 
     Raises:
         WeightsError: The file is missing, damaged, holds code, fits another network, or holds NaN.
     """
     path, network = Path(path), unwrap(network)
+    if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        network = network.module
     expected = _without(new_layers, network.state_dict())
-    candidates = [(where, _without(new_layers, found)) for where, found in _candidates("", _read(path))]
+    held = [(where, _without(new_layers, found)) for where, found in _candidates("", held_in(path))]
+    candidates = [(where, _fitted(network, expected, found)) for where, found in held]
     if not candidates:
         raise WeightsError(f"{path}: expected the weights of a {type(network).__name__}, found no tensor in the file")
     fits = [(where, found) for where, found in candidates if _misfits(expected, found) == ([], [], [])]
     if not fits:
         raise WeightsError(f"{path}: {_explain(type(network).__name__, expected, [c for _, c in candidates])}")
-    tensors = _choose(path, fits)
+    where, tensors = _choose(path, fits)
+    _tell(path, where, dict(held)[where], tensors, [place for place, _ in candidates])
+    own = network.state_dict()
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            count = int((~tensor.isfinite()).sum())
-            raise WeightsError(f"{path}: {name} holds {count} of {tensor.numel()} values that are NaN or infinite")
+        # Minus infinity where the network has it by design, as in a mask of attention.
+        good = tensor.isfinite() | (
+            (tensor == own[name].to(tensor)) if name in own else torch.zeros((), dtype=torch.bool)
+        )
+        if tensor.is_floating_point() and not bool(good.all()):
+            raise WeightsError(
+                f"{path}: {name} holds {int((~good).sum())} of {tensor.numel()} values that are NaN or infinite"
+            )
     network.load_state_dict(tensors, strict=False)  # only counters and new layers can be missing: see above
 
 
@@ -82,7 +94,7 @@ def load_npz(network: nn.Module, path: str | Path, name_of: Callable[[str], str]
         with np.load(path, allow_pickle=False) as file:
             held = {name: torch.from_numpy(file[name].astype(np.float32)) for name in file.files}
     except Exception as error:  # the reader raises whatever a damaged file leads it to
-        raise _damaged(path) from error
+        raise damaged(path) from error
     found = {name: _array(path, held, name_of(name), p.shape) for name, p in network.named_parameters()}
     network.load_state_dict(found, strict=False)
 
@@ -124,9 +136,13 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
 
 
 def weights_hash(network: nn.Module) -> str:
-    """Return a SHA-256 (64 hexadecimal digits) of the names, types, shapes and bytes of a network's state."""
+    """Return a SHA-256 (64 hexadecimal digits) of the names, types, shapes and bytes of a network's state.
+
+    Buffers that no file of weights holds count, too.
+    """
     digest = hashlib.sha256()
-    for name, tensor in sorted(unwrap(network).state_dict().items()):
+    inner = unwrap(network)
+    for name, tensor in sorted((dict(inner.named_buffers()) | inner.state_dict()).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(_bytes(tensor))
     return digest.hexdigest()
@@ -139,53 +155,6 @@ def tensor_hash(tensor: Tensor) -> str:
 
 def _bytes(tensor: Tensor) -> bytes:
     return bytes(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    """Return what the file holds, on the CPU, without running any code in it."""
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weight file")
-    if path.suffix != ".safetensors" and path.suffix not in _PICKLES:
-        known = f".safetensors, {', '.join(_PICKLES)}"
-        raise WeightsError(f"{path}: expected a file of type {known}, found {path.suffix!r}")
-    try:
-        return load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
-    except pickle.UnpicklingError as error:
-        raise _no_tensors(path, error) from error
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # the readers raise whatever a damaged file leads them to, struct.error for one
-        raise _damaged(path) from error
-
-
-def _unpickled(path: Path) -> Mapping[str, Any]:
-    """Return what torch has saved, of which nothing but tensors and plain containers is read."""
-    with warnings.catch_warnings():  # about pickle protocols; what matters raises
-        warnings.simplefilter("ignore", UserWarning)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _no_tensors(path: Path, error: pickle.UnpicklingError) -> WeightsError:
-    """Return what to raise where a file asks for something that is no tensor."""
-    code = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if code and _cut_off(code[1], path):
-        return _damaged(path)
-    return WeightsError(
-        f"{path}: holds {code[1] if code else 'something'} that is no tensor, which could run code or is damage, so"
-        " it is not loaded; save the weights alone with torch.save(network.state_dict(), file)"
-    )
-
-
-def _cut_off(code: str, path: Path) -> bool:
-    """Return whether the name of what a pickle asks for is cut off; a line break ends its module, and another it."""
-    module, _, name = code.rpartition(".")
-    return not is_zipfile(path) and f"{module}\n{name}\n".encode() not in path.read_bytes()
-
-
-def _damaged(path: Path) -> WeightsError:
-    size = path.stat().st_size
-    return WeightsError(f"{path}: truncated, or not a weight file ({size} bytes, type {path.suffix}); fetch it again")
 
 
 def _candidates(where: str, found: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -201,14 +170,59 @@ def _candidates(where: str, found: Mapping[str, Any]) -> Iterator[tuple[str, dic
 
 
 def _owned(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Return the tensors below each name that may be that of a whole network, without that name."""
+    """Return the tensors below each name that may be that of a whole network, without that name.
+
+    It is a usual one, or the only one that is not usual, of a network or of a loss.
+    """
     tops = {name.partition(".")[0] for name in tensors}
+    unknown = {top for top in tops if not _OWNERS.fullmatch(top) and not _OF_LOSSES.search(top)}
     found: dict[str, dict[str, Tensor]] = {}
     for name in sorted(tensors):
         owner, _, inner = name.partition(".")
-        if inner and (len(tops) == 1 or _OWNERS.fullmatch(owner)):
+        if inner and (len(tops) == 1 or unknown <= {owner} or _OWNERS.fullmatch(owner)):
             found.setdefault(owner, {})[inner] = tensors[name]
     return found
+
+
+def _fitted(network: nn.Module, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a candidate in the network's own names, without the bookkeeping that a file may hold beside weights.
+
+    Old names of attention are renamed, counters and the statistics of instance norms that keep none are left aside, and
+    a tensor that the network has under two names, of which the file holds one, comes under both.
+    """
+    names = dict(found)
+    for old, new in _RENAMED.items():
+        moved = {n: re.sub(rf"(^|\.){old}\.", rf"\g<1>{new}.", n) for n in names if n not in expected}
+        names = {moved[n] if moved.get(n) in expected else n: t for n, t in names.items()}
+    norms = tuple(
+        f"{n}." if n else "" for n, m in network.named_modules() if isinstance(m, nn.modules.instancenorm._InstanceNorm)
+    )
+    aside = {n for n in names if n not in expected and n.rpartition(".")[2] in _COUNTERS}
+    aside |= {n for n in names if n not in expected and "running_" in n and f"{n.rpartition('.')[0]}." in norms}
+    names = {n: t for n, t in names.items() if n not in aside}
+    for name in (n for n in expected if n not in names):
+        twins = (
+            n for n, t in expected.items() if n in names and t.numel() and t.data_ptr() == expected[name].data_ptr()
+        )
+        if (twin := next(twins, None)) is not None and names[twin].shape == expected[name].shape:
+            names[name] = names[twin]
+    return {n: t.long() if n.endswith(_COUNTERS[0]) and n in expected else t for n, t in names.items()}
+
+
+def _tell(
+    path: Path, where: str, held: Mapping[str, Tensor], taken: Mapping[str, Tensor], places: Sequence[str]
+) -> None:
+    """Say what of a file is not taken: bookkeeping, and averaged weights beside those that are."""
+    aside = sorted(held.keys() - taken.keys())
+    if len(aside) > 0 and len(held) > len(taken):
+        say_once(f"{path}: {_some(aside, 'tensors left aside, which the network does not have')}")
+    others = [
+        p.lstrip(".") for p in places if _AVERAGED.search(p) and p != where and p.count(".") <= where.count(".") + 1
+    ]
+    if others and not _AVERAGED.search(where):
+        say_once(
+            f"{path}: took {where.lstrip('.') or 'the tensors'}; the averaged ones ({', '.join(others)}) do not fit"
+        )
 
 
 def _without(layers: Sequence[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -230,14 +244,14 @@ def _describe(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)}" + ("" if tensor.is_floating_point() else " of whole numbers")
 
 
-def _choose(path: Path, fits: list[tuple[str, dict[str, Tensor]]]) -> dict[str, Tensor]:
-    """Return the only candidate that fits, or the only averaged one."""
-    averaged = [fit for fit in fits if "ema" in fit[0].lower().replace("_", ".").split(".")]
+def _choose(path: Path, fits: list[tuple[str, dict[str, Tensor]]]) -> tuple[str, dict[str, Tensor]]:
+    """Return the only candidate that fits, or the only averaged one, and where it was found."""
+    averaged = [fit for fit in fits if _AVERAGED.search(fit[0])]
     chosen = averaged if len(averaged) == 1 else fits
     if len(chosen) > 1:
         names = ", ".join(where.lstrip(".") for where, _ in chosen)
         raise WeightsError(f"{path}: {names} all fit the network; save the one that is meant in a file of its own")
-    return chosen[0][1]
+    return chosen[0]
 
 
 def _explain(network: str, expected: Mapping[str, Tensor], candidates: list[dict[str, Tensor]]) -> str:

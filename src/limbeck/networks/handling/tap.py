@@ -29,7 +29,9 @@ def module_at(network: nn.Module, path: str, key: str) -> nn.Module:
 
 
 class Tap:
-    """Collects the outputs of the modules at `paths` while it is open.
+    """Collects the outputs of the modules at `paths` while it is open, as these modules return them.
+
+    The network goes on with a copy, so that operations in place behind a module change nothing of what was collected.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
@@ -72,8 +74,10 @@ class Tap:
             handle.remove()
 
     def _keep(self, path: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
             self._outputs[path] = output
+            # What follows may write into it, as ReLU(inplace=True) does.
+            return output.clone() if isinstance(output, Tensor) else None
 
         return hook
 

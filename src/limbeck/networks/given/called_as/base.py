@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, nearest
 from limbeck.networks.blocks.building import Standardize, Statistics, check_sizes
+from limbeck.networks.given.answers import Answer, check_images
 
 
 class CalledAs(ABC):
@@ -69,6 +70,13 @@ class CalledAs(ABC):
             RecipeError: The module returns something else than its role promises.
         """
 
+    def check_answer(self, module: nn.Module, answer: Answer) -> None:  # noqa: B027 (some roles answer anything)
+        """Refuse what `__call__` made of a batch of the data, where that cannot be what the role promises.
+
+        Raises:
+            RecipeError: It cannot.
+        """
+
     def features(self, module: nn.Module, image: Tensor) -> Tensor:
         """Return the features (N, D) of images (N, C, H, W).
 
@@ -89,6 +97,14 @@ class CalledAs(ABC):
                 " wrap it in a module of your own that returns the tensor alone"
             )
         return output
+
+    def check_images(self, module: nn.Module, answer: Answer) -> None:
+        """Refuse images that `to_ours` returned and that cannot have been in the module's range.
+
+        Raises:
+            RecipeError: They cannot.
+        """
+        check_images(name_of(module), answer, self.image_range, converted=self.image_range != (-1, 1))
 
     def to_theirs(self, image: Tensor) -> Tensor:
         """Return images in [-1, 1] in the module's range."""

@@ -8,12 +8,14 @@ from typing import final
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
-from limbeck.networks.given.called_as.base import LooksAtImages, logits_of, name_of
+from limbeck.networks.given.answers import Answer
+from limbeck.networks.given.called_as.base import logits_of, name_of
+from limbeck.networks.given.called_as.logits import GivesLogits, Outputs
 from limbeck.networks.handling.tap import Tap
 
 
 @final
-class AsClassifier(LooksAtImages):
+class AsClassifier(GivesLogits):
     """Images in, logits out; see `roles.Classifier`.
 
     Args:
@@ -24,6 +26,7 @@ class AsClassifier(LooksAtImages):
         mean: What the module wants subtracted from images in [0, 1], one number a channel, instead of an image_range.
         std: What it then wants them divided by.
         image_size: Height and width at which the module sees images; null leaves them at the size of the data.
+        outputs: "logits", or "probabilities" of a module that ends in a softmax: then their logarithm is taken.
 
     Raises:
         RecipeError: An argument cannot be used.
@@ -41,8 +44,9 @@ class AsClassifier(LooksAtImages):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         image_size: int | None = None,
+        outputs: Outputs = "logits",
     ) -> None:
-        super().__init__(image_range, image_shape, classes, mean=mean, std=std, image_size=image_size)
+        super().__init__(image_range, image_shape, classes, mean=mean, std=std, image_size=image_size, outputs=outputs)
         self._features = features
 
     def check(self, module: nn.Module) -> None:
@@ -50,9 +54,18 @@ class AsClassifier(LooksAtImages):
         if self._features is not None:
             Tap(module, [self._features])  # raises when there is no such module
 
+    def check_answer(self, module: nn.Module, answer: Answer) -> None:
+        """Refuse what is no row of numbers for each image, one for each class, or is no logits."""
+        made = tuple(answer.made.shape)
+        if len(made) != 2 or (self.classes and made[1] != self.classes):
+            expected = f"logits (N, {self.classes or 'K'})"
+            hint = f"; say classes: {made[1]}" if len(made) == 2 else ""
+            raise RecipeError(f"{name_of(module)}: expected {expected}, found an output of {made}{hint}")
+        super().check_answer(module, answer)
+
     def __call__(self, module: nn.Module, value: Tensor, label: Tensor | None) -> Tensor:
         """Return logits (N, K) of images (N, C, H, W) in [-1, 1]."""
-        return self.tensor(module, logits_of(self.look(module, value)))
+        return self.logits(module, self.tensor(module, logits_of(self.look(module, value))))
 
     def features(self, module: nn.Module, image: Tensor) -> Tensor:
         """Return the features (N, D) of images (N, C, H, W): maps are averaged over rows and columns."""

@@ -7,6 +7,7 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
+from limbeck.networks.given.answers import Answer
 from limbeck.networks.given.called_as.base import CalledAs, viewed
 
 
@@ -40,6 +41,10 @@ class AsGenerator(CalledAs):
     def states(self) -> dict[str, Any]:
         """Return what every network states, and its `latent_shape`."""
         return {**super().states(), "latent_shape": self.latent_shape}
+
+    def check_answer(self, module: nn.Module, answer: Answer) -> None:
+        """Refuse images that are not in the module's range."""
+        self.check_images(module, answer)
 
     def __call__(self, module: nn.Module, value: Tensor, label: Tensor | None) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1] from latents (N, ...)."""

@@ -7,8 +7,10 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
+from limbeck.errors import RecipeError
 from limbeck.networks.blocks.building import check_sizes
-from limbeck.networks.given.called_as.base import CalledAs
+from limbeck.networks.given.answers import Answer
+from limbeck.networks.given.called_as.base import CalledAs, name_of
 
 
 @final
@@ -44,6 +46,27 @@ class AsRestorer(CalledAs):
     def states(self) -> dict[str, Any]:
         """Return what every network states, and its `channels`, `inputs` and `scale`."""
         return {**super().states(), "channels": self.channels, "inputs": self.inputs, "scale": self.scale}
+
+    def check_answer(self, module: nn.Module, answer: Answer) -> None:
+        """Refuse images of another scale or of other channels than were said, or that are not in the module's range."""
+        (height, width), made = answer.given.shape[2:], tuple(answer.made.shape[1:])
+        expected = (self.channels, self.scale * height, self.scale * width)
+        if made != expected:
+            raise RecipeError(
+                f"{name_of(module)}: expected images {expected} (C, H, W) of images {tuple(answer.given.shape[1:])},"
+                f" as it has channels: {self.channels} and scale: {self.scale}, found {made}"
+                f"{self._mended(made, height, width)}"
+            )
+        self.check_images(module, answer)
+
+    def _mended(self, made: tuple[int, ...], height: int, width: int) -> str:
+        """Return what to say of a module that makes images of this shape (C, H, W)."""
+        channels, *size = made
+        scale, rest = divmod(size[0], height)
+        if rest or size != [scale * height, scale * width]:
+            return "; a restorer's images are a whole number of times as large as what it is given"
+        says = [f"channels: {channels}"] if channels != self.channels else []
+        return f"; say {' and '.join([*says, *([f'scale: {scale}'] if scale != self.scale else [])])}"
 
     def __call__(self, module: nn.Module, value: Tensor, label: Tensor | None) -> Tensor:
         """Return images (N, C, scale H, scale W) in [-1, 1] of images (N, inputs, H, W) in [-1, 1]."""

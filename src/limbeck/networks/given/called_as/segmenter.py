@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import RecipeError
-from limbeck.networks.given.called_as.base import LooksAtImages, logits_of, name_of
+from limbeck.networks.given.called_as.base import logits_of, name_of
+from limbeck.networks.given.called_as.logits import GivesLogits
 
 
 @final
-class AsSegmenter(LooksAtImages):
+class AsSegmenter(GivesLogits):
     """Images in, logits of every pixel out, resized bilinearly to the images. See `roles.Segmenter`."""
 
     role = "segmenter"
@@ -25,6 +26,6 @@ class AsSegmenter(LooksAtImages):
             raise RecipeError(
                 f"{name_of(module)}: expected logits of pixels {known}, found an output of {tuple(logits.shape)}"
             )
-        if logits.shape[2:] == value.shape[2:]:
-            return logits
-        return F.interpolate(logits, value.shape[2:], mode="bilinear", align_corners=False)
+        if logits.shape[2:] != value.shape[2:]:
+            logits = F.interpolate(logits, value.shape[2:], mode="bilinear", align_corners=False)
+        return self.logits(module, logits)

@@ -7,8 +7,10 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
+from limbeck.errors import RecipeError
 from limbeck.networks.blocks.building import check_sizes
-from limbeck.networks.given.called_as.base import CalledAs
+from limbeck.networks.given.answers import Answer
+from limbeck.networks.given.called_as.base import CalledAs, name_of
 
 
 @final
@@ -33,6 +35,13 @@ class AsStylizer(CalledAs):
     def states(self) -> dict[str, Any]:
         """Return what every network states, and its `styles`."""
         return {**super().states(), "styles": self.styles}
+
+    def check_answer(self, module: nn.Module, answer: Answer) -> None:
+        """Refuse paintings of another size than the images, or that are not in the module's range."""
+        given, made = tuple(answer.given.shape[1:]), tuple(answer.made.shape[1:])
+        if made != given:
+            raise RecipeError(f"{name_of(module)}: expected paintings {given} (C, H, W) as the images, found {made}")
+        self.check_images(module, answer)
 
     def __call__(self, module: nn.Module, value: Tensor, label: Tensor | None) -> Tensor:
         """Return paintings (N, 3, H, W) in [-1, 1] of images (N, 3, H, W), in the styles of these numbers (N,)."""

@@ -1,0 +1,31 @@
+"""What other libraries call the arguments of `distill`: told in a message, and never taken, as units often differ."""
+
+_OTHERS = {
+    '`accelerator`, such as "cuda"': "device gpu",
+    "`processes`, one a GPU": "devices gpus num_gpus world_size",
+    "`steps`, a batch each": "epochs num_epochs n_epochs iterations max_steps num_steps",
+    "`batch`": "batch_size train_batch_size bs",
+    "`lr`": "learning_rate rate",
+    "`optimizer`": "optim optimiser",
+    "in `optimizer`, such as partial(torch.optim.AdamW, weight_decay=0.05)": "weight_decay momentum betas",
+    '`schedule`: "cosine", "constant" or "multistep"': "scheduler lr_scheduler lr_schedule",
+    "`warmup`, in updates": "warmup_steps warmup_epochs warm_up",
+    "`clip`": "grad_clip clip_grad clip_grad_norm max_grad_norm gradient_clip_val",
+    "`ema`, the decay, or None": "ema_decay use_ema",
+    '`precision`, "32" or "bf16"': "amp fp16 bf16 half mixed_precision dtype",
+    "`micro_batches`": "gradient_accumulation_steps accumulate_grad_batches accumulate",
+    "`workers`": "num_workers",
+    "`out`": "output_dir save_dir out_dir folder",
+    "`evaluate_every`, in steps": "eval_every eval_steps val_every val_interval eval_interval",
+    "`checkpoint_every`, in steps": "save_every save_steps",
+    "`validation`": "val valid val_data val_set validation_data eval_dataset",
+    "`test`": "test_data test_set",
+    "`seed`": "random_seed manual_seed",
+    '`terms` by player.term, such as {"student.logits": Kd()}': "loss losses criterion loss_fn",
+    "`weights` by player.term": "alpha loss_weights",
+    "`augmentation`, such as Flip()": "transform transforms augment augmentations",
+    "`image_range`": "value_range data_range",
+    "`mean` and `std`": "normalize normalization",
+    "told by the data, such as TensorImages(..., classes=names)": "num_classes n_classes",
+}
+ELSEWHERE = {other: ours for ours, others in _OTHERS.items() for other in others.split()}
