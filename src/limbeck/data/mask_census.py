@@ -24,10 +24,15 @@ def occurring(images: Images, enough: Callable[[set[int]], bool]) -> set[int]:
     """
     found: set[int] = set()
     for masks in _masks(images):
-        found |= set(masks.unique().tolist())
+        found |= present(masks)
         if enough(found):
             break
     return found
+
+
+def present(masks: Tensor) -> set[int]:
+    """Return the values of masks, 0..255."""
+    return set(torch.bincount(masks.flatten().long(), minlength=256).nonzero().flatten().tolist())
 
 
 def named(numbers: Sequence[int] | set[int], classes: Sequence[str]) -> str:
@@ -44,7 +49,7 @@ def known(found: set[int]) -> bool:
 def _masks(images: Images) -> Iterator[Tensor]:
     """Yield the masks (N, H, W) of some samples after others."""
     order = torch.randperm(len(images), generator=generator("mask census"))
-    for part in order.split(CHUNK):
+    for part in torch.split(order, CHUNK):
         if isinstance(images, InMemory):
             assert images.mask is not None
             yield images.mask[part]

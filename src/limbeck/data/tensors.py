@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.base import Data, InMemory, Split, to_float
-from limbeck.data.mask_census import named
+from limbeck.data.mask_census import named, present
 from limbeck.data.ranges import SIGNED, check_values, checked_range, signed
 from limbeck.errors import DataError, RecipeError, require
 from limbeck.ground.progress import say_once
@@ -171,7 +171,7 @@ def _check_occurring(mask: Tensor, classes: Sequence[str], *, told: bool) -> Non
 
     Masks of 0 and 255, which is void, are of one class.
     """
-    found = set(mask.unique().tolist()) - {VOID}
+    found = present(mask) - {VOID}
     missing = set(range(len(classes))) - found
     if not missing:
         return

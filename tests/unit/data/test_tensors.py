@@ -131,6 +131,7 @@ def test_bad_companions(given: dict[str, Any], words: str) -> None:
 
 def test_classes_are_those_of_labels_or_of_masks() -> None:
     label, mask = torch.zeros(50, dtype=torch.int64), torch.zeros(50, 4, 5, dtype=torch.uint8)
+    mask[:, 2:] = 1
     assert TensorImages(BYTES, label, classes="ab").classes == ("a", "b")
     assert TensorImages(BYTES, mask=mask, classes="ab").mask_classes == ("a", "b")
     with pytest.raises(RecipeError, match="classes: expected none beside both"):
