@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from limbeck.errors import WeightsError
 from limbeck.ground.progress import say_once
 from limbeck.networks.given.weight_files import damaged, held_in
+from limbeck.networks.given.weight_names import fitted
 from limbeck.networks.roles import unwrap
 
 _SHOWN = 3  # mismatching tensors that a message names
@@ -29,8 +30,6 @@ _OWNERS = re.compile(
 )
 _OF_LOSSES = re.compile("loss|criteri|lpips|perceptual|metric|counter|step|epoch", re.IGNORECASE)
 _AVERAGED = re.compile(r"(^|[._])(ema|shadow|averaged?)([._]|$)", re.IGNORECASE)
-_COUNTERS = ("num_batches_tracked", "total_ops", "total_params")  # of batch norms, and of a profiler
-_RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # attention in older diffusers
 
 
 def load_weights(network: nn.Module, path: str | Path, new_layers: Sequence[str] = ()) -> None:
@@ -55,7 +54,7 @@ def load_weights(network: nn.Module, path: str | Path, new_layers: Sequence[str]
         network = network.module
     expected = _without(new_layers, network.state_dict())
     held = [(where, _without(new_layers, found)) for where, found in _candidates("", held_in(path))]
-    candidates = [(where, _fitted(network, expected, found)) for where, found in held]
+    candidates = [(where, fitted(network, expected, found)) for where, found in held]
     if not candidates:
         raise WeightsError(f"{path}: expected the weights of a {type(network).__name__}, found no tensor in the file")
     fits = [(where, found) for where, found in candidates if _misfits(expected, found) == ([], [], [])]
@@ -182,31 +181,6 @@ def _owned(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         if inner and (len(tops) == 1 or unknown <= {owner} or _OWNERS.fullmatch(owner)):
             found.setdefault(owner, {})[inner] = tensors[name]
     return found
-
-
-def _fitted(network: nn.Module, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a candidate in the network's own names, without the bookkeeping that a file may hold beside weights.
-
-    Old names of attention are renamed, counters and the statistics of instance norms that keep none are left aside, and
-    a tensor that the network has under two names, of which the file holds one, comes under both.
-    """
-    names = dict(found)
-    for old, new in _RENAMED.items():
-        moved = {n: re.sub(rf"(^|\.){old}\.", rf"\g<1>{new}.", n) for n in names if n not in expected}
-        names = {moved[n] if moved.get(n) in expected else n: t for n, t in names.items()}
-    norms = tuple(
-        f"{n}." if n else "" for n, m in network.named_modules() if isinstance(m, nn.modules.instancenorm._InstanceNorm)
-    )
-    aside = {n for n in names if n not in expected and n.rpartition(".")[2] in _COUNTERS}
-    aside |= {n for n in names if n not in expected and "running_" in n and f"{n.rpartition('.')[0]}." in norms}
-    names = {n: t for n, t in names.items() if n not in aside}
-    for name in (n for n in expected if n not in names):
-        twins = (
-            n for n, t in expected.items() if n in names and t.numel() and t.data_ptr() == expected[name].data_ptr()
-        )
-        if (twin := next(twins, None)) is not None and names[twin].shape == expected[name].shape:
-            names[name] = names[twin]
-    return {n: t.long() if n.endswith(_COUNTERS[0]) and n in expected else t for n, t in names.items()}
 
 
 def _tell(
