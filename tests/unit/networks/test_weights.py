@@ -165,7 +165,7 @@ def test_files_that_are_no_weight_files(tmp_path: Path) -> None:
     (tmp_path / "folder.pth").mkdir()
     _refused(_net(), tmp_path / "folder.pth", "no such weight file")
     (tmp_path / "w.txt").write_text("hello")
-    _refused(_net(), tmp_path / "w.txt", "expected a file of type .safetensors, .pth", "found '.txt'")
+    _refused(_net(), tmp_path / "w.txt", "truncated, or not a weight file (5 bytes, type .txt)")
     (tmp_path / "w.pth").write_text("hello, this is not a checkpoint")
     _refused(_net(), tmp_path / "w.pth", "truncated, or not a weight file (31 bytes")
     for content in ([torch.zeros(3)], {"epoch": 3}, {}):
