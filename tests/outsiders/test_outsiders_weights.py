@@ -11,10 +11,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from toys import ToyGan, toy_job, trained
 
-from limbeck.errors import WeightsError
+from limbeck.errors import CheckpointError, WeightsError
 from limbeck.networks.given.weights import load_weights
 from limbeck.networks.handling.tap import Tap, features_at
+from limbeck.training.checkpoint import load, masks, save
 
 
 class _Then(nn.Module):
@@ -255,3 +257,41 @@ def test_a_torchscript_program_is_named(tmp_path: Path, name: str) -> None:
     torch.jit.script(_net()).save(str(tmp_path / name))  # type: ignore[no-untyped-call]
     with pytest.raises(WeightsError, match="a TorchScript program, expected weights alone; save them with"):
         load_weights(_net(), tmp_path / name)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+@pytest.mark.parametrize("value", [float("-inf"), float("inf")])
+def test_a_mask_of_infinities_is_trained_saved_and_averaged(tmp_path: Path, value: float, ema: float | None) -> None:
+    method = ToyGan()
+    method.student.register_buffer("mask", torch.full((3, 3), value).triu(1))
+    state = trained(toy_job(tmp_path, method, ema=ema, steps=3, checkpoint_every=1))
+    assert torch.equal(state["student"]["mask"], torch.full((3, 3), value).triu(1))
+    assert torch.equal(state["method"]["student.mask"], state["student"]["mask"])
+
+
+BROKEN = {
+    "NaN in a mask": ({"method": {"mask": float("nan")}}, "/method/mask"),
+    "infinity in a parameter": ({"method": {"norm.weight": float("inf")}}, "/method/norm.weight"),
+    "infinity in a statistic": ({"student": {"norm.running_var": float("inf")}}, "/student/norm.running_var"),
+    "infinity in an optimizer": ({"optimizers": {"exp_avg": float("inf")}}, "/optimizers/exp_avg"),
+    "a name that only ends alike": ({"student": {"ask": float("inf")}}, "/student/ask"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_checkpoint_of_other_infinities_is_refused(tmp_path: Path, case: str) -> None:
+    tree, name = BROKEN[case]
+    net = _Masked()
+    net.norm.running_var.fill_(float("inf"))  # type: ignore[union-attr, operator]
+    known = masks(net)
+    assert known == {"mask"}
+    state = {part: {key: torch.tensor([1.0, value]) for key, value in held.items()} for part, held in tree.items()}
+    with pytest.raises(CheckpointError, match=f"{name} holds NaN or infinity"):
+        save(tmp_path / "c.safetensors", state, known)
+    assert not (tmp_path / "c.safetensors").exists()
+
+
+def test_a_checkpoint_keeps_the_mask(tmp_path: Path) -> None:
+    net = _Masked()
+    save(tmp_path / "c.safetensors", {"best": {"student": net.state_dict()}}, masks(net))
+    assert _same(net, load(tmp_path / "c.safetensors")["best"]["student"])
