@@ -13,7 +13,8 @@ class Average:
 
     The decay rises as (1 + n) / (10 + n) until it reaches its value, so that early averages are not held back by
     the initial weights (n is the number of updates so far; the form of Tarvainen & Valpola 2017's implementation).
-    Buffers with real values (batch-norm statistics) are averaged too; others, such as counters, are copied.
+    Buffers with real values (batch-norm statistics) are averaged too; others, such as counters, are copied, and so
+    are masks that hold -inf, whose mean with themselves would be NaN.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -21,14 +22,15 @@ class Average:
         self._live = [t.detach() for t in network.state_dict(keep_vars=True).values()]
         self._names = list(network.state_dict())
         self.values = [t.clone() for t in self._live]
+        self._follows = [t.is_floating_point() and not bool(t.isinf().any()) for t in self._live]
 
     @torch.no_grad()
     def update(self, count: int) -> None:
         """Take in the weights after update number `count` (from 0)."""
         weight = 1 - min(self.decay, (1 + count) / (10 + count))
-        for average, live in zip(self.values, self._live, strict=True):
-            if average.is_floating_point():
-                torch.where(live.isinf(), live, average.lerp(live, weight), out=average)  # by design, as in masks
+        for average, live, follows in zip(self.values, self._live, self._follows, strict=True):
+            if follows:
+                average.lerp_(live, weight)
             else:
                 average.copy_(live)
 

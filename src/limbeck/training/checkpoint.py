@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.errors import CheckpointError
 from limbeck.ground.files import clear_half_written, write_atomically
@@ -23,19 +23,38 @@ from limbeck.ground.files import clear_half_written, write_atomically
 KEPT = 2
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
+def masks(network: nn.Module) -> frozenset[str]:
+    """Return the names of the buffers that hold infinity by design, such as the mask of an attention.
+
+    To be asked before a training: infinity in a running statistic, or one that comes later, is damage.
+    """
+    statistics = ("running_mean", "running_var")
+    return frozenset(
+        name
+        for name, buffer in network.named_buffers()
+        if buffer.is_floating_point() and buffer.isinf().any() and not name.endswith(statistics)
+    )
+
+
+def save(path: Path, state: dict[str, Any], infinite: Collection[str] = ()) -> None:
     """Write `state` to `path`, whole or not at all.
 
-    `state["infinite"]` names the tensors that hold infinity by design, such as masks of attention, by their path in it.
+    Args:
+        path: The file.
+        state: A tree.
+        infinite: Names of the tensors that may hold infinity (see `masks`), or names that end with theirs: the state
+            of a method's student has the names of the student.
 
     Raises:
-        CheckpointError: The file could not be written, or a tensor holds NaN or infinity.
+        CheckpointError: The file could not be written, or another tensor holds infinity, or any NaN.
     """
     tensors: dict[str, Tensor] = {}
     rest = json.dumps(_take_tensors(state, "", tensors))
     for name, tensor in tensors.items():
-        broken = torch.isnan if name in state.get("infinite", ()) else _unbounded
-        if tensor.is_floating_point() and broken(tensor).any():
+        if not tensor.is_floating_point():
+            continue
+        meant = any(f".{known}".endswith(f".{name.rpartition('/')[2]}") for known in infinite)
+        if bool(tensor.isnan().any() if meant else not tensor.isfinite().all()):
             raise CheckpointError(
                 f"{path.name}: not saved, {name} holds NaN or infinity; the file before it stays. Lower the"
                 " learning rate or clip gradients (training.clip)"
@@ -48,10 +67,6 @@ def save(path: Path, state: dict[str, Any]) -> None:
             f"{path}: could not be written ({error.strerror}); free space, or choose another folder with --out; the"
             " same command goes on from the checkpoint before"
         ) from error
-
-
-def _unbounded(tensor: Tensor) -> Tensor:
-    return ~torch.isfinite(tensor)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -81,10 +96,11 @@ class Checkpoints:
     Args:
         folder: Where they are.
         warn: Told of every damaged checkpoint that is passed over.
+        infinite: Names of the tensors that may hold infinity (see `save`).
     """
 
-    def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
-        self.folder, self.warn = folder, warn
+    def __init__(self, folder: Path, warn: Callable[[str], None], infinite: Collection[str] = ()) -> None:
+        self.folder, self.warn, self.infinite = folder, warn, infinite
 
     def paths(self) -> list[Path]:
         """Return the files, oldest first."""
@@ -92,7 +108,7 @@ class Checkpoints:
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Save the state after `step` steps; delete all but the last two, and what a killed process half wrote."""
-        save(self.folder / f"step-{step:09d}.safetensors", state)
+        save(self.folder / f"step-{step:09d}.safetensors", state, self.infinite)
         clear_half_written(self.folder)
         for old in self.paths()[:-KEPT]:
             old.unlink()

@@ -74,7 +74,6 @@ class Engine:
             processes=replicas.count,
             workers=self.training.workers,
         )
-        self.infinite = _infinite(self.method)
         self.step = 0
         self.counts = dict.fromkeys(self.players, 0)
         self.history: list[dict[str, float]] = []
@@ -186,7 +185,6 @@ class Engine:
             "moments": [] if self.validation is None else self.validation.moments,
             "seconds": self.seconds,
             "machines": self.machines,
-            "infinite": self.infinite,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -285,10 +283,3 @@ class Engine:
             own = {name for name, _ in self.method.student.named_buffers()}
             buffers += [value for name, value in self.average.state_dict().items() if name in own]
         self.replicas.average_buffers(buffers)
-
-
-def _infinite(method: Method) -> list[str]:
-    """Return where in a state the buffers stand that hold infinity from the start, as masks of attention do."""
-    found = [name for name, buffer in method.named_buffers() if torch.isinf(buffer).any()]
-    own = [name.removeprefix("student.") for name in found if name.startswith("student.")]
-    return [f"/method/{n}" for n in found] + [f"{place}/{n}" for place in ("/student", "/best/student") for n in own]

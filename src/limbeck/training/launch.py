@@ -23,7 +23,7 @@ from limbeck.ground.locks import joined
 from limbeck.ground.progress import say
 from limbeck.methods.base import Method
 from limbeck.networks.handling.copying import copied
-from limbeck.training.checkpoint import Checkpoints, save
+from limbeck.training.checkpoint import Checkpoints, masks, save
 from limbeck.training.engine import Engine
 from limbeck.training.job import Job
 from limbeck.training.listeners import telling
@@ -125,7 +125,7 @@ def _of_child(error: ProcessRaisedException) -> Exception:
 
 def _train(replicas: Replicas, job: Job) -> None:
     engine = Engine(replicas, job)
-    checkpoints = Checkpoints(job.place.checkpoints, warn=say)
+    checkpoints = Checkpoints(job.place.checkpoints, say, masks(engine.method))
     if (state := checkpoints.latest()) is not None:
         engine.load(state)
     asked: list[int] = []
@@ -151,7 +151,7 @@ def _train(replicas: Replicas, job: Job) -> None:
                 raise Interrupted(f"stopped after step {engine.step}; the same command goes on from there")
         state = engine.state()  # in every process, as they average their buffers for it
         if replicas.rank == 0:
-            save(job.place.final, state)
+            save(job.place.final, state, checkpoints.infinite)
         if replicas.agree(bool(asked)):  # during the last step: its arm is whole, but what comes after is not wanted
             replicas.wait()
             raise Interrupted(f"stopped after step {engine.step}, the last; the same command goes on from there")

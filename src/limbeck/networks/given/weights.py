@@ -1,13 +1,12 @@
-"""Weight files: reading them without running code, finding what fits a network, and writing them in one piece."""
+"""Weight files: loading what fits a network, and writing them in one piece."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,21 +14,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from limbeck.errors import WeightsError
-from limbeck.ground.progress import say_once
-from limbeck.networks.given.weight_files import damaged, held_in
-from limbeck.networks.given.weight_names import fitted
+from limbeck.ground.progress import say
+from limbeck.networks.given.fitting import averages_beside, fitting, some
+from limbeck.networks.given.reading import damaged, odd_values, read
 from limbeck.networks.roles import unwrap
-
-_SHOWN = 3  # mismatching tensors that a message names
-
-# First parts of names under which a file keeps one network beside others ("generator.blocks.0.weight"), or its average.
-_OWNERS = re.compile(
-    "(ema_)?(module|_orig_mod|model|net|network|state_dict|params|generator|discriminator|net[gd]|[gd]|teacher|student"
-    "|classifier|encoder|decoder)(_ema)?|ema|ema_model|shadow|averaged_model",
-    re.IGNORECASE,
-)
-_OF_LOSSES = re.compile("loss|criteri|lpips|perceptual|metric|counter|step|epoch", re.IGNORECASE)
-_AVERAGED = re.compile(r"(^|[._])(ema|shadow|averaged?)([._]|$)", re.IGNORECASE)
 
 
 def load_weights(network: nn.Module, path: str | Path, new_layers: Sequence[str] = ()) -> None:
@@ -39,40 +27,43 @@ def load_weights(network: nn.Module, path: str | Path, new_layers: Sequence[str]
     carry a prefix in all their names ("module."), or be one of several networks ("generator.", "discriminator.").
     What fits the network in every name and shape is taken; of several that fit, the averaged one (its name holds
     "ema"). The only tensors that may be missing are counters of batches (`num_batches_tracked`), which old files
-    do not have.
+    do not have, and all but one of those that are tied. What is no weight (counters of profilers, buffers of a
+    loss...) is left aside, and one line says so, as it does of averaged weights that do not fit.
 
     Args:
         network: The network, on any device.
-        path: A file of safetensors, or a pickle, which is read with `weights_only=True`; known by its content.
+        path: A safetensors file or one of `torch.save`, which is read with `weights_only=True`; its name may be any.
         new_layers: Module paths that keep the weights they have, whatever the file says of them: a new head.
 
     Raises:
-        WeightsError: The file is missing, damaged, holds code, fits another network, or holds NaN.
+        WeightsError: The file is missing, damaged, holds code, fits another network, or holds NaN, or infinity but in
+            a buffer.
     """
     path, network = Path(path), unwrap(network)
     if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
         network = network.module
-    expected = _without(new_layers, network.state_dict())
-    held = [(where, _without(new_layers, found)) for where, found in _candidates("", held_in(path))]
-    candidates = [(where, fitted(network, expected, found)) for where, found in held]
-    if not candidates:
-        raise WeightsError(f"{path}: expected the weights of a {type(network).__name__}, found no tensor in the file")
-    fits = [(where, found) for where, found in candidates if _misfits(expected, found) == ([], [], [])]
-    if not fits:
-        raise WeightsError(f"{path}: {_explain(type(network).__name__, expected, [c for _, c in candidates])}")
-    where, tensors = _choose(path, fits)
-    _tell(path, where, dict(held)[where], tensors, [place for place, _ in candidates])
-    own = network.state_dict()
+    held = read(path)
+    chosen = fitting(path, network, held, new_layers)
+    _check_numbers(path, network, chosen.tensors)
+    network.load_state_dict(chosen.tensors, strict=False)  # what may be missing: see above
+    if aside := [*averages_beside(held, chosen), *chosen.aside, *odd_values(held)]:
+        _say(f"{path}: took {chosen.where or 'its tensors'}; left aside {some(aside)}")
+
+
+@cache  # a network is loaded many times in a run
+def _say(line: str) -> None:
+    say(line)
+
+
+def _check_numbers(path: Path, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse NaN, and infinity but in a buffer, where it can be meant: the mask of an attention holds -inf."""
+    buffers = {name for name, _ in network.named_buffers() if not name.endswith(("running_mean", "running_var"))}
     for name, tensor in tensors.items():
-        # Minus infinity where the network has it by design, as in a mask of attention.
-        good = tensor.isfinite() | (
-            (tensor == own[name].to(tensor)) if name in own else torch.zeros((), dtype=torch.bool)
-        )
-        if tensor.is_floating_point() and not bool(good.all()):
+        bad = tensor.isnan() if name in buffers else ~tensor.isfinite()
+        if bool(bad.any()):
             raise WeightsError(
-                f"{path}: {name} holds {int((~good).sum())} of {tensor.numel()} values that are NaN or infinite"
+                f"{path}: {name} holds {int(bad.sum())} of {tensor.numel()} values that are NaN or infinite"
             )
-    network.load_state_dict(tensors, strict=False)  # only counters and new layers can be missing: see above
 
 
 def load_npz(network: nn.Module, path: str | Path, name_of: Callable[[str], str] = str) -> None:
@@ -154,94 +145,3 @@ def tensor_hash(tensor: Tensor) -> str:
 
 def _bytes(tensor: Tensor) -> bytes:
     return bytes(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-
-
-def _candidates(where: str, found: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield everything in a file that could be one network's weights, with where it was found."""
-    tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
-    if tensors:
-        yield where, tensors
-    for name, value in found.items():
-        if isinstance(value, Mapping):
-            yield from _candidates(f"{where}.{name}", value)
-    for owner, inside in _owned(tensors).items():
-        yield from _candidates(f"{where}.{owner}", inside)
-
-
-def _owned(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Return the tensors below each name that may be that of a whole network, without that name.
-
-    It is a usual one, or the only one that is not usual, of a network or of a loss.
-    """
-    tops = {name.partition(".")[0] for name in tensors}
-    unknown = {top for top in tops if not _OWNERS.fullmatch(top) and not _OF_LOSSES.search(top)}
-    found: dict[str, dict[str, Tensor]] = {}
-    for name in sorted(tensors):
-        owner, _, inner = name.partition(".")
-        if inner and (len(tops) == 1 or unknown <= {owner} or _OWNERS.fullmatch(owner)):
-            found.setdefault(owner, {})[inner] = tensors[name]
-    return found
-
-
-def _tell(
-    path: Path, where: str, held: Mapping[str, Tensor], taken: Mapping[str, Tensor], places: Sequence[str]
-) -> None:
-    """Say what of a file is not taken: bookkeeping, and averaged weights beside those that are."""
-    aside = sorted(held.keys() - taken.keys())
-    if len(aside) > 0 and len(held) > len(taken):
-        say_once(f"{path}: {_some(aside, 'tensors left aside, which the network does not have')}")
-    others = [
-        p.lstrip(".") for p in places if _AVERAGED.search(p) and p != where and p.count(".") <= where.count(".") + 1
-    ]
-    if others and not _AVERAGED.search(where):
-        say_once(
-            f"{path}: took {where.lstrip('.') or 'the tensors'}; the averaged ones ({', '.join(others)}) do not fit"
-        )
-
-
-def _without(layers: Sequence[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors that are not in the modules at these paths."""
-    return {name: t for name, t in tensors.items() if not any(name.startswith(f"{path}.") for path in layers)}
-
-
-def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
-    """Return the names of different shape or type, the missing and the unexpected ones."""
-    different = [
-        name for name, tensor in expected.items() if name in found and _describe(tensor) != _describe(found[name])
-    ]
-    missing = [name for name in expected if name not in found and not name.endswith("num_batches_tracked")]
-    return different, missing, [name for name in found if name not in expected]
-
-
-def _describe(tensor: Tensor) -> str:
-    """Return the shape, and that values are whole numbers where they are: precisions may differ, kinds may not."""
-    return f"{tuple(tensor.shape)}" + ("" if tensor.is_floating_point() else " of whole numbers")
-
-
-def _choose(path: Path, fits: list[tuple[str, dict[str, Tensor]]]) -> tuple[str, dict[str, Tensor]]:
-    """Return the only candidate that fits, or the only averaged one, and where it was found."""
-    averaged = [fit for fit in fits if _AVERAGED.search(fit[0])]
-    chosen = averaged if len(averaged) == 1 else fits
-    if len(chosen) > 1:
-        names = ", ".join(where.lstrip(".") for where, _ in chosen)
-        raise WeightsError(f"{path}: {names} all fit the network; save the one that is meant in a file of its own")
-    return chosen[0]
-
-
-def _explain(network: str, expected: Mapping[str, Tensor], candidates: list[dict[str, Tensor]]) -> str:
-    """Return what is wrong with the candidate that has the most names in common with the network."""
-    found = max(candidates, key=lambda candidate: len(expected.keys() & candidate.keys()))
-    different, missing, unexpected = _misfits(expected, found)
-    shapes = [f"{n} expected {_describe(expected[n])}, found {_describe(found[n])}" for n in different]
-    parts = [
-        _some(shapes, "tensors of another shape"),
-        _some(missing, "tensors missing"),
-        _some(unexpected, "unexpected tensors"),
-    ]
-    return f"made for another network than this {network}: " + "; ".join(part for part in parts if part)
-
-
-def _some(items: list[str], what: str) -> str:
-    """Return "3 tensors missing: a, b, c", with the first few named, or "" when there are none."""
-    more = ", ..." if len(items) > _SHOWN else ""
-    return f"{len(items)} {what}: {', '.join(items[:_SHOWN])}{more}" if items else ""

@@ -29,9 +29,10 @@ def module_at(network: nn.Module, path: str, key: str) -> nn.Module:
 
 
 class Tap:
-    """Collects the outputs of the modules at `paths` while it is open, as these modules return them.
+    """Collects the outputs of the modules at `paths` while it is open, each as its module returned it.
 
-    The network goes on with a copy, so that operations in place behind a module change nothing of what was collected.
+    The network goes on with a copy, because what comes next may write into it: `ReLU(inplace=True)`, `x += y`. A
+    gradient flows through what is collected, from the network's output to its input.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
@@ -74,12 +75,21 @@ class Tap:
             handle.remove()
 
     def _keep(self, path: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
-            self._outputs[path] = output
-            # What follows may write into it, as ReLU(inplace=True) does.
-            return output.clone() if isinstance(output, Tensor) else None
+        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+            if not isinstance(output, Tensor):
+                self._outputs[path] = output
+                return output
+            # What passes its input on (Identity, Flatten, an in-place activation) returns memory of others.
+            self._outputs[path] = output.clone() if _shared(output, inputs) else output
+            return self._outputs[path].clone()
 
         return hook
+
+
+def _shared(output: Tensor, inputs: Any) -> bool:
+    """Return whether the output lies in the memory of an input."""
+    place = output.untyped_storage().data_ptr()
+    return any(isinstance(i, Tensor) and i.untyped_storage().data_ptr() == place for i in inputs)
 
 
 def features_at(network: nn.Module, paths: Sequence[str], *inputs: Tensor) -> list[Tensor]:

@@ -1,11 +1,11 @@
-"""What a weight file holds, read by its content, whatever its name, and without running code in it."""
+"""Reading what a weight file holds, by its content and not its name, without running any code in it."""
 
 from __future__ import annotations
 
-import argparse
 import pickle
 import re
 import warnings
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,28 +17,23 @@ from safetensors.torch import load_file
 
 from limbeck.errors import WeightsError
 
-BESIDE: list[Any] = [
-    argparse.Namespace,
+# What trainings save beside weights, and what makes it: none of them runs anything. NumPy 2 renamed its modules.
+_MAKERS: tuple[Any, ...] = (np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0])
+_BESIDE_WEIGHTS: list[Any] = [
+    *((maker, f"numpy.{core}.multiarray.{maker.__name__}") for maker in _MAKERS for core in ("core", "_core")),
+    *{type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"},
     np.dtype,
-    getattr(np, "_core", np.core).multiarray.scalar,
-    *{type(np.dtype(kind)) for kind in (np.float64, np.float32, np.float16, np.int64, np.int32, np.uint8, np.bool_)},
+    np.ndarray,
+    Namespace,
 ]
-"""What is read beside tensors: the options and figures of a training. None of it runs anything."""
 
 
-def held_in(path: Path) -> Mapping[str, Any]:
+def read(path: Path) -> Mapping[str, Any]:
     """Return what the file holds, on the CPU, without running any code in it."""
     if not path.is_file():
         raise WeightsError(f"{path}: no such weight file")
     try:
-        if _is_safetensors(path):
-            return load_file(path)
-        if _is_script(path):
-            raise WeightsError(
-                f"{path}: a TorchScript program, which is code; save its weights alone with"
-                " torch.save(torch.jit.load(file).state_dict(), other)"
-            )
-        return _unpickled(path)
+        return load_file(path) if _is_safetensors(path) else _unpickled(path)
     except WeightsError:
         raise
     except pickle.UnpicklingError as error:
@@ -49,13 +44,32 @@ def held_in(path: Path) -> Mapping[str, Any]:
         raise damaged(path) from error
 
 
+def _is_safetensors(path: Path) -> bool:
+    """Return whether the file begins as that format does: the length of a header in eight bytes, and the header."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
 def _unpickled(path: Path) -> Mapping[str, Any]:
-    """Return what torch has saved: tensors, plain containers, and the numbers that trainings note beside them."""
+    """Return what torch has saved, of which nothing but tensors, numbers and plain containers is read."""
+    if is_zipfile(path) and any(name.endswith("/constants.pkl") for name in ZipFile(path).namelist()):
+        raise WeightsError(
+            f"{path}: a TorchScript program, expected weights alone; save them with"
+            " torch.save(torch.jit.load(file).state_dict(), other_file)"
+        )
     with warnings.catch_warnings():  # about pickle protocols; what matters raises
         warnings.simplefilter("ignore", UserWarning)
-        with torch.serialization.safe_globals(BESIDE):
+        with torch.serialization.safe_globals(_BESIDE_WEIGHTS):
             found = torch.load(path, map_location="cpu", weights_only=True)
     return found if isinstance(found, Mapping) else {}
+
+
+def odd_values(found: Any, where: str = "") -> list[str]:
+    """Return where a file holds numbers of NumPy and a program's arguments, each with its type."""
+    if isinstance(found, (np.generic, np.ndarray, Namespace)):
+        return [f"{where} ({type(found).__name__})"]
+    items: Any = found.items() if isinstance(found, Mapping) else enumerate(found) if isinstance(found, list) else ()
+    return [odd for name, value in items for odd in odd_values(value, f"{where}.{name}".lstrip("."))]
 
 
 def _no_tensors(path: Path, error: pickle.UnpicklingError) -> WeightsError:
@@ -76,20 +90,6 @@ def _cut_off(code: str, path: Path) -> bool:
 
 
 def damaged(path: Path) -> WeightsError:
-    """Return what to raise where a file cannot be read."""
+    """Return what to raise where a file cannot be read to its end."""
     size = path.stat().st_size
     return WeightsError(f"{path}: truncated, or not a weight file ({size} bytes, type {path.suffix}); fetch it again")
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Return whether a file begins as safetensors do: the length of a header, then JSON."""
-    with path.open("rb") as file:
-        return path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
-
-
-def _is_script(path: Path) -> bool:
-    """Return whether a file is a program of TorchScript: an archive with code."""
-    if not is_zipfile(path):
-        return False
-    with ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
