@@ -278,9 +278,8 @@ CLASSIFIERS = {"teacher": sorter(4), "student": sorter(2), "data": (IMAGE, LABEL
 RESTORERS = {"teacher": filters(4, scale=2), "student": filters(2, scale=2), "data": IMAGE} | {
     "task": Restoration(Downscale(2))
 }
-SEGMENTERS = {"teacher": filters(4), "student": filters(2), "data": (IMAGE, IMAGE[:, 0].gt(0.3).long() + IMAGE[:, 0].gt(0.6))} | {
-    "task": Segmentation()
-}
+MASK = IMAGE[:, 0].gt(0.3).long() + IMAGE[:, 0].gt(0.6)
+SEGMENTERS = {"teacher": filters(4), "student": filters(2), "data": (IMAGE, MASK)} | {"task": Segmentation()}
 
 
 class Unmoved(nn.Module):
