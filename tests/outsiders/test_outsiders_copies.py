@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import copy
+import queue
 import threading
 import types
+import weakref
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from limbeck.cli import main
 from limbeck.errors import LimbeckError
@@ -60,6 +68,7 @@ def normed(norm: Callable[[nn.Module], nn.Module]) -> nn.Module:
 def locked() -> nn.Module:
     network = nn.Sequential(nn.Linear(4, 4))
     network.lock, network.again = threading.Lock(), {"inside": [threading.RLock()]}
+    network.waiting = queue.Queue()  # which has locks, and methods of them
     return network
 
 
@@ -74,16 +83,36 @@ def hooked() -> nn.Module:
     return network
 
 
+def remembering() -> nn.Module:
+    def moved(net: nn.Module, x: Tensor) -> object:
+        net.memory = net.memory * 0.9 + x.mean(0)
+        return None
+
+    network = keeping(moved)
+    network.register_buffer("memory", torch.zeros(4))
+    return network
+
+
 def drawing() -> nn.Module:
     network = nn.Sequential(nn.Linear(4, 4))
     network.generator = torch.Generator().manual_seed(3)
     return network
 
 
+@dataclass
+class Kept:
+    value: Tensor
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "self.feat = x": lambda: keeping(lambda net, x: x),
     "features in a list": lambda: keeping(lambda net, x: [x, x + 1]),
     "features in a dictionary": lambda: keeping(lambda net, x: {"last": (x,)}),
+    "features in an object": lambda: keeping(lambda net, x: Kept(x)),
+    "features in a set": lambda: keeping(lambda net, x: {x}),
+    "features in a queue": lambda: keeping(lambda net, x: deque([x], maxlen=2)),
+    "a memory of features": remembering,
+    "pruned": lambda: nn.Sequential(prune.l1_unstructured(nn.Linear(4, 4), "weight", 0.5), nn.ReLU()),
     "old weight_norm": lambda: normed(torch.nn.utils.weight_norm),
     "old spectral_norm": lambda: normed(torch.nn.utils.spectral_norm),
     "parametrised weight_norm": lambda: normed(torch.nn.utils.parametrizations.weight_norm),
@@ -113,6 +142,113 @@ def test_hooks_of_a_copy_are_its_own() -> None:
     twin = copied(network)
     twin(torch.randn(2, 4))
     assert len(twin.seen) == 1 and network.seen == []
+
+
+def scaled() -> nn.Module:
+    """A layer with a scale, which the functions of `KNOW_IT` multiply its output by."""
+    network = nn.Sequential(nn.Linear(4, 4))
+    network.scale = nn.Parameter(torch.ones(1))
+    return network
+
+
+def by_closure(network: Any) -> None:
+    network[0].register_forward_hook(lambda module, inputs, output: output * network.scale)
+
+
+def by_default(network: Any) -> None:
+    network[0].register_forward_hook(lambda module, inputs, output, net=network: output * net.scale)
+
+
+def by_keyword(network: Any) -> None:
+    def hook(module: nn.Module, inputs: object, output: Tensor, *, net: Any = network) -> Any:
+        return output * net.scale
+
+    network[0].register_forward_hook(hook)
+
+
+def by_partial(network: Any) -> None:
+    def hook(net: Any, module: nn.Module, inputs: object, output: Tensor) -> Any:
+        return output * net.scale
+
+    network[0].register_forward_hook(partial(hook, network))
+
+
+def by_nesting(network: Any) -> None:
+    def factor() -> Any:
+        return network.scale
+
+    network[0].register_forward_hook(lambda module, inputs, output: output * factor())
+
+
+def by_another_forward(network: Any) -> None:
+    before = network.forward
+    network.forward = lambda x: before(x) * network.scale
+
+
+def by_weak_reference(network: Any) -> None:
+    network.owner = weakref.ref(network)
+    network[0].register_forward_hook(lambda module, inputs, output: output * network.owner().scale)
+
+
+def by_a_list(network: Any) -> None:
+    network.seen = []
+    network.keep = network.seen.append
+
+    def hook(module: nn.Module, inputs: object, output: Tensor) -> Any:
+        network.seen.clear()
+        network.keep(output)
+        return network.seen[0] * network.scale
+
+    network[0].register_forward_hook(hook)
+
+
+KNOW_IT = [
+    by_closure, by_default, by_keyword, by_partial, by_nesting, by_another_forward, by_weak_reference, by_a_list,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("add", KNOW_IT)
+def test_functions_of_a_copy_know_the_copy(add: Callable[[Any], None]) -> None:
+    """Python copies no function: that of a copy would look at the weights of the original, without a word."""
+    add(network := scaled())
+    x = torch.randn(2, 4)
+    twin = copied(network)
+    with torch.no_grad():
+        twin.scale.zero_()
+    assert twin(x).abs().max() == 0 and network(x).abs().max() > 0
+    with torch.no_grad():
+        network.scale.zero_()
+        twin.scale.fill_(1)
+    assert twin(x).abs().max() > 0 and copied(twin)(x).abs().max() > 0
+
+
+def test_features_by_a_hook_are_the_copys_own() -> None:
+    """The usual way to read features: one writes them into `self`, and `forward` returns them."""
+
+    class Features(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.found = nn.Sequential(nn.Linear(4, 4), nn.ReLU()), {}
+            self.body[0].register_forward_hook(lambda module, inputs, output: self.found.update(first=output))
+
+        def forward(self, x: Tensor) -> Any:
+            self.body(x)
+            return self.found["first"]
+
+    network = Features()
+    network(x := torch.randn(2, 4))
+    twin = copied(network)
+    with torch.no_grad():
+        twin.body[0].weight.zero_()
+        twin.body[0].bias.fill_(7)
+    assert (twin(x) == 7).all()
+
+
+def test_functions_that_know_nothing_of_it_stay_the_same() -> None:
+    network, counts = nn.Sequential(nn.Linear(4, 4)), [0]
+    network.pool, network.count = F.max_pool2d, lambda: counts
+    twin = copied(network)
+    assert twin.pool is F.max_pool2d and twin.count is network.count
 
 
 def test_what_has_no_copy_is_told_in_a_line() -> None:

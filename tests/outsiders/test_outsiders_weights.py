@@ -117,7 +117,8 @@ def _same(net: nn.Module, state: State) -> bool:
 
 RAW, EMA, OTHER = _net(1).state_dict(), _net(2).state_dict(), _net(3, 5).state_dict()
 FLAT = ["generator_ema", "ema_generator", "netG_ema", "g_ema", "model_ema", "params_ema", "ema_model", "state_dict_ema",
-        "unet_ema", "modelEma", "EMA", "emaNet", "ema.generator", "module.ema"]  # fmt: skip
+        "unet_ema", "modelEma", "EMA", "emaNet", "ema.generator", "module.ema", "shadow", "averaged_model",
+        "swa_model.module", "AveragedModel"]  # fmt: skip
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -131,7 +132,7 @@ def test_averaged_weights_are_preferred(tmp_path: Path, name: str, nested: bool)
     assert _same(net, EMA)
 
 
-@pytest.mark.parametrize("name", ["schema", "cinema", "semantic", "remap"])
+@pytest.mark.parametrize("name", ["schema", "cinema", "semantic", "remap", "avgpool", "overshadowed"])
 def test_other_words_are_no_averages(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"model": RAW, name: OTHER}, tmp_path / "w.pth")
     load_weights(_net(), tmp_path / "w.pth")
@@ -147,6 +148,9 @@ ASIDE: dict[str, tuple[Callable[[], Any], str]] = {
     "instance norm of 0.3": (lambda: _net(1, tracks=True).state_dict(), "2.running_mean"),
     "a loss": (lambda: {"state_dict": _under("unet", RAW) | {"loss.weight": torch.ones(3)}}, "loss.weight"),
     "a criterion": (lambda: _under("my.own", RAW) | {"criterion.vgg.weight": torch.ones(3)}, "criterion.vgg.weight"),
+    "a window": (lambda: _under("unet", RAW) | {"ssim.window": torch.ones(3, 3)}, "ssim.window"),
+    "another head": (lambda: _under("body", RAW) | _under("last", nn.Linear(4, 2).state_dict()), "last.weight"),
+    "averages in memory": (lambda: {"model": RAW, "shadow": list(EMA.values())}, "shadow"),
     "a step": (lambda: _under("unet", RAW) | {"step": torch.tensor(4)}, "step"),
     "a NumPy number": (lambda: {"model": RAW, "best": np.float64(72.3)}, "best (float64)"),
     "a NumPy integer": (lambda: {"model": RAW, "log": [{"epoch": np.int64(3)}]}, "log.0.epoch (int64)"),

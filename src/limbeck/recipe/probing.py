@@ -37,7 +37,6 @@ FEW = 2  # whose gradient tells what a network ends in
 HINTS = {
     "more than 1 value per channel": "make training.batch larger: batch norm cannot train on one value",
     "does not require grad": "does a forward pass run under torch.no_grad?",
-    "deepcopy protocol": "forward keeps a tensor in the network, which then has no copy; keep it detached, or not",
     "out of memory": "make training.batch smaller, or raise training.micro_batches",
 }
 

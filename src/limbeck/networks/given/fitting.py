@@ -21,7 +21,11 @@ _OWNERS = re.compile(
     "|teacher|student|classifier|encoder|decoder",
     re.IGNORECASE,
 )
-_AVERAGED = re.compile("(?<![a-zA-Z])ema(?![a-z])|Ema(?![a-z])|(?<![A-Z])EMA(?![A-Z])")  # and not "schema"
+_MEANS = "ema|swa|shadow|averaged?"
+_AVERAGED = re.compile(  # as a word of a name, "g_ema" or "netEma", and not "schema"
+    f"(?<![a-zA-Z])({_MEANS})(?![a-z])|({re.sub(r'[a-z]+', lambda m: m[0].title(), _MEANS)})(?![a-z])"
+    f"|(?<![A-Z])({_MEANS.upper()})(?![A-Z])"
+)
 _LOSSES = re.compile(".*(loss|criterion|metric|lpips).*", re.IGNORECASE)
 _COUNTER = "num_batches_tracked"
 _PROFILED = ("total_ops", "total_params")  # what thop adds to every module
@@ -89,7 +93,10 @@ def _candidates(where: str, found: Mapping[str, Any], aside: tuple[str, ...] = (
             yield from _candidates(f"{where}.{name}".lstrip("."), value)
     beside = tuple(name for name, tensor in tensors.items() if _beside(name, tensor))
     for owner, inside in _owned(tensors, beside).items():
-        yield from _candidates(f"{where}.{owner}".lstrip("."), inside, aside + beside)
+        rest = beside
+        if owner == _largest(tensors):  # whatever it is called; what lies beside it is no network of its own, then
+            rest = tuple(name for name in tensors if name.partition(".")[0] != owner and not _of_network(name))
+        yield from _candidates(f"{where}.{owner}".lstrip("."), inside, aside + rest)
 
 
 def _beside(name: str, tensor: Tensor) -> bool:
@@ -103,12 +110,28 @@ def _owned(tensors: Mapping[str, Tensor], beside: Sequence[str]) -> dict[str, di
     """Return the tensors below each name that may be that of a whole network, without that name."""
     tops = {name.partition(".")[0] for name in tensors if name not in beside}
     tops -= {top for top in tops if _AVERAGED.search(top)}
+    largest = _largest(tensors)
     found: dict[str, dict[str, Tensor]] = {}
     for name in sorted(tensors.keys() - set(beside)):
         owner, _, inner = name.partition(".")
-        if inner and (tops == {owner} or _OWNERS.fullmatch(owner) or _AVERAGED.search(owner)):
+        if inner and (tops == {owner} or _of_network(name) or owner == largest):
             found.setdefault(owner, {})[inner] = tensors[name]
     return found
+
+
+def _of_network(name: str) -> bool:
+    """Return whether the first part of a name is one that files give to a whole network."""
+    owner, _, inner = name.partition(".")
+    return bool(inner and (_OWNERS.fullmatch(owner) or _AVERAGED.search(owner)))
+
+
+def _largest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the first part of the names of more than half of all numbers, or "" where there is none."""
+    sizes: dict[str, int] = {}
+    for name, tensor in tensors.items():
+        owner = name.partition(".")[0]
+        sizes[owner] = sizes.get(owner, 0) + tensor.numel()
+    return next((owner for owner, size in sizes.items() if 2 * size > sum(sizes.values())), "")
 
 
 def _adapted(network: nn.Module, candidate: Candidate) -> tuple[dict[str, Tensor], tuple[str, ...]]:

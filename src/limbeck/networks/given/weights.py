@@ -24,11 +24,12 @@ def load_weights(network: nn.Module, path: str | Path, new_layers: Sequence[str]
     """Load the weights of `network` from a file; the network stays as it was when that fails.
 
     Where the weights lie in the file need not be said: they may be nested ({"state_dict": ...}, {"g_ema": ...}),
-    carry a prefix in all their names ("module."), or be one of several networks ("generator.", "discriminator.").
-    What fits the network in every name and shape is taken; of several that fit, the averaged one (its name holds
-    "ema"). The only tensors that may be missing are counters of batches (`num_batches_tracked`), which old files
-    do not have, and all but one of those that are tied. What is no weight (counters of profilers, buffers of a
-    loss...) is left aside, and one line says so, as it does of averaged weights that do not fit.
+    carry a prefix in all their names ("module."), or be one of several networks ("generator.", "discriminator."), or
+    the larger part of what a file holds under any name ("unet."). What fits the network in every name and shape is
+    taken; of several that fit, the averaged one (its name says "ema", "swa", "shadow" or "averaged"). The only
+    tensors that may be missing are counters of batches (`num_batches_tracked`), which old files do not have, and all
+    but one of those that are tied. What is no weight (counters of profilers, buffers of a loss...) is left aside, and
+    one line says so, as it does of averaged weights that do not fit.
 
     Args:
         network: The network, on any device.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, Literal, final, get_args
 
@@ -14,6 +13,7 @@ from limbeck.errors import RecipeError
 from limbeck.networks.blocks.building import check_choice, check_dropout, check_sizes, initialise_convolutions
 from limbeck.networks.blocks.convolutional import convolution
 from limbeck.networks.given.weights import load_weights
+from limbeck.networks.handling.copying import copied
 from limbeck.networks.handling.tap import features_at, module_at
 from limbeck.networks.roles import Classifier, Segmenter
 
@@ -71,7 +71,7 @@ class DeepLabV3(Segmenter):
         check_dropout(self, dropout)
         self.channels, self.classes = backbone.image_shape[0], classes
         self.paths = [path] if skip is None else [path, skip]
-        self.backbone = copy.deepcopy(backbone).eval()  # so that looking at it moves no statistics
+        self.backbone = copied(backbone).eval()  # so that looking at it moves no statistics
         if backbone_weights is not None:
             load_weights(self.backbone, backbone_weights)
         cut(self.backbone, self.paths)
