@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from toys import ToyGan, toy_job, trained
 
 from limbeck.errors import CheckpointError, WeightsError
+from limbeck.networks.given.external import Wrapped
 from limbeck.networks.given.weights import load_weights
 from limbeck.networks.handling.tap import Tap, features_at
 from limbeck.training.checkpoint import load, masks, save
@@ -96,6 +97,44 @@ def test_a_tap_changes_no_output_and_stays_in_the_graph(kind: str) -> None:
     assert torch.equal(out, net(image))
     [slope] = torch.autograd.grad(out.sum(), tap["tapped"])
     assert slope.shape == tap["tapped"].shape and slope.abs().sum() > 0
+
+
+class _Writes(nn.Module):
+    """Normalises its input in place, as many do, and then asks a layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.layer(x.sub_(0.5).div_(2))
+        return found
+
+
+WRITERS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
+    "classifier": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(48, 3)), {"classes": 3, "features": "layer.0"}),
+    "discriminator": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(48, 1)), {}),
+    "segmenter": (lambda: nn.Conv2d(3, 3, 1), {"classes": 3}),
+    "restorer": (lambda: nn.Conv2d(3, 3, 1), {}),
+    "stylizer": (lambda: nn.Conv2d(3, 3, 1), {}),
+    "generator": (lambda: nn.Conv2d(3, 3, 1), {"latent_shape": (3, 4, 4), "image_shape": (3, 4, 4)}),
+}
+
+
+@pytest.mark.parametrize("role", WRITERS)
+def test_a_network_that_writes_into_its_input_leaves_the_batch_alone(role: str) -> None:
+    """Else the student would see what the teacher has made of its images."""
+    make, options = WRITERS[role]
+    network = Wrapped(_Writes(make()), role, **options)
+    image = torch.rand(2, 3, 4, 4)
+    before = image.clone()
+    first = network(image)
+    assert torch.equal(image, before) and torch.equal(network(image), first)
+    if role == "classifier":
+        network.features(image)
+        assert torch.equal(image, before)
+    network(image.requires_grad_()).sum().backward()  # torch writes into no leaf that wants a gradient
+    assert image.grad is not None and image.grad.abs().sum() > 0
 
 
 State = dict[str, Tensor]

@@ -50,7 +50,7 @@ class External(Wrapper):
         Raises:
             RecipeError: The module returns something else than its role promises.
         """
-        return self._way(self.module, value, label)
+        return self._way(self.module, value.clone(), label)  # it may write into what it gets: `x.sub_(mean)`
 
     def check_answer(self, answer: Answer) -> None:
         """Refuse what `forward` made of a batch of the data, where that cannot be what the role promises.
@@ -66,7 +66,7 @@ class External(Wrapper):
         Raises:
             RecipeError: It is no classifier, or it was not said which module's output the features are.
         """
-        return self._way.features(self.module, image)
+        return self._way.features(self.module, image.clone())
 
 
 @final
