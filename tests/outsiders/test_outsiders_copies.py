@@ -259,6 +259,15 @@ def test_what_has_no_copy_is_told_in_a_line() -> None:
     assert isinstance(copy.copy(network), nn.Sequential)
 
 
+@pytest.mark.parametrize("name", ["self.feat = x", "locks", "old weight_norm"])
+@pytest.mark.filterwarnings("ignore")
+def test_arguments_that_hold_networks_are_copied(name: str) -> None:
+    """As the terms of a method that a script gives to `distill`."""
+    (network := NETWORKS[name]())(x := torch.randn(2, 4))
+    twin = copied({"terms": {"student.own": network}})["terms"]["student.own"]
+    assert twin is not network and torch.equal(twin.eval()(x), network.eval()(x))
+
+
 def test_a_network_in_data_parallel_takes_its_weights(tmp_path: Path) -> None:
     torch.save((given := nn.Linear(4, 4)).state_dict(), tmp_path / "w.pth")
     load_weights(network := nn.DataParallel(nn.Linear(4, 4)), tmp_path / "w.pth")

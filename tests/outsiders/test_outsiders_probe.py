@@ -299,6 +299,15 @@ def test_classes_are_told_by_logits(end: str, kind: str, called: dict[str, Any],
     refused_or_not(tree, says)
 
 
+def test_a_mistake_of_a_student_is_told_under_its_name() -> None:
+    """Its control has the same network, which the recipe does not name."""
+    teacher = imported("Sorter", "classifier", {"image_shape": [3, 16, 16]})
+    student = sorter("softmax", "classifier", {})
+    tree = recipe("classifier", teacher=with_weights(teacher), student=student) | {"control": True}
+    with pytest.raises(LimbeckError, match=r"^student\.network: "):
+        probed(tree)
+
+
 def test_a_baseline_and_a_member_of_an_ensemble_are_looked_at_too() -> None:
     given = with_weights(sorter("softmax", "classifier", {"classes": 3}))
     refused_or_not(

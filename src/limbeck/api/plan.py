@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from limbeck.api.options import Options
 from limbeck.data.base import Augmentation, Data
 from limbeck.errors import RecipeError, require
 from limbeck.methods.base import Method, Terms
+from limbeck.networks.handling.copying import copied
 from limbeck.recipe.catalogue import arguments, network_arguments
 from limbeck.recipe.parts import Part
 from limbeck.recipe.plan import ArmRecipe, losses_of
@@ -81,7 +81,7 @@ class Plan:
                 "optimizers": {name: described(described_optimizer(make)) for name, make in factories.items()},
             },
             weights=weights,
-            augmentation=None if change is None else Part(known(change), partial(deepcopy, change)),
+            augmentation=None if change is None else Part(known(change), partial(copied, change)),
         )
 
     def part(self, network: nn.Module) -> Part[nn.Module]:
@@ -122,4 +122,4 @@ def known(value: Any) -> dict[str, Any]:
 
 def _made(method: type[Method], given: Mapping[str, Any], **networks: nn.Module) -> Method:
     """Return the method; a function of its own so that it can be sent to another process."""
-    return method(**networks, **deepcopy(dict(given)))
+    return method(**networks, **copied(dict(given)))

@@ -172,6 +172,11 @@ def _check_occurring(mask: Tensor, classes: Sequence[str], *, told: bool) -> Non
     Masks of 0 and 255, which is void, are of one class.
     """
     found = present(mask) - {VOID}
+    if not told and found == {0} and VOID in present(mask):
+        raise DataError(
+            f"TensorImages: expected masks of several classes, found {VOID}, which is void, beside class 0 alone;"
+            " number the classes from 0 without gaps, or name all in `classes`"
+        )
     missing = set(range(len(classes))) - found
     if not missing:
         return

@@ -127,7 +127,7 @@ class Probe:
             except TrainingError:  # what an untrained teacher says can be beyond all bounds
                 if teacher is None or teacher.training is None:
                     raise
-            engine.state()  # a checkpoint has to be possible, too
+            engine.student()  # the validation looks at a copy, so there has to be one
 
 
 @contextmanager

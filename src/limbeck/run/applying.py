@@ -9,23 +9,21 @@ from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
-from limbeck.data.base import to_float
 from limbeck.data.image_files import list_images
 from limbeck.data.pictures import picture
-from limbeck.data.pixels import PLAIN, Reading, check_depth, check_stored, eight_bits, image_file
+from limbeck.data.pixels import PLAIN, Reading, check_depth
 from limbeck.errors import DataError, LimbeckError, RecipeError, WeightsError, in_a_line
 from limbeck.export.safetensors import Safetensors
 from limbeck.ground.files import write_atomically
 from limbeck.ground.progress import tracked
-from limbeck.metrics.pictures.mask_picture import class_colours
 from limbeck.networks.handling.tiling import tiled
 from limbeck.networks.roles import Classifier, Denoiser, Discriminator, Generator, Wrapper, segments, stated, unwrap
 from limbeck.recipe.reader import network_of
+from limbeck.run.photographs import palette_of, picture_of, read_picture, to_tensor
 
 TILE, OVERLAP = 256, 32  # side of a square in which large images are processed, and pixels around it
 LEAST = 16  # height and width that a stylizer needs
@@ -37,7 +35,6 @@ INSTEAD: Mapping[type[nn.Module], str] = {
     Classifier: "`limbeck evaluate RECIPE` measures it",
     Discriminator: "it only gives scores",
 }
-SPACES = {"RGBA": "RGB", "P": "RGB", "PA": "RGB", "LA": "L"}  # modes with the colours of another one
 
 
 def exported(weights: Path, *, trust: bool = False) -> nn.Module:
@@ -248,10 +245,10 @@ def _processed(network: nn.Module, file: Path, device: torch.device, tile: int |
 def _made(network: nn.Module, file: Path, device: torch.device, tile: int | None, reading: Reading) -> Image.Image:
     channels = int(stated(network, "channels", 3))
     inputs, scale = int(stated(network, "inputs", channels)), int(stated(network, "scale", 1))
-    picture, alpha, kept = _read(file, channels, reading)
-    image = _tensor(picture)
+    picture, alpha, kept = read_picture(file, channels, reading)
+    image = to_tensor(picture)
     if inputs > channels:
-        hole = torch.zeros_like(image[:, :1]) if alpha is None else (_tensor(alpha) < 0).float()
+        hole = torch.zeros_like(image[:, :1]) if alpha is None else (to_tensor(alpha) < 0).float()
         image = torch.cat([torch.where(hole > 0, torch.zeros_like(image), image), hole * 2 - 1], 1)
         alpha = None
     whole = tile is None or max(image.shape[2:]) <= tile
@@ -262,41 +259,8 @@ def _made(network: nn.Module, file: Path, device: torch.device, tile: int | None
             f"{type(unwrap(network)).__name__}: expected one image of an image, found {tuple(made.shape)}"
         )
     classes = segments(network)
-    result = _palette(made.cpu()) if classes else _picture(made.cpu())
+    result = palette_of(made.cpu()) if classes else picture_of(made.cpu())
     if alpha is not None and not classes:
         result.putalpha(alpha.resize(result.size, Image.Resampling.BICUBIC))
     result.info.update(kept)
     return result
-
-
-def _read(file: Path, channels: int, reading: Reading) -> tuple[Image.Image, Image.Image | None, dict[str, bytes]]:
-    """Return an upright image of 1 or 3 channels, its transparency if it has any, and what is kept of its header."""
-    with image_file(file, reading.largest) as opened:
-        check_stored(opened, reading)
-        upright = ImageOps.exif_transpose(opened)
-        kept = {"icc_profile": upright.info.get("icc_profile"), "exif": upright.getexif().tobytes()}
-        upright = eight_bits(upright, reading)
-        clear = upright.has_transparency_data
-        alpha = upright.convert("RGBA").getchannel("A") if clear else None
-        colours = upright.convert("RGBA" if clear else "RGB").convert("RGB" if channels == 3 else "L")
-    if colours.mode != SPACES.get(upright.mode, upright.mode):
-        kept["icc_profile"] = None  # it is about other colours
-    return colours, alpha, {name: value for name, value in kept.items() if value}
-
-
-def _tensor(picture: Image.Image) -> Tensor:
-    """Return (1, C, H, W) in [-1, 1]."""
-    pixels = torch.from_numpy(np.array(picture, np.uint8))
-    return to_float(pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))[None]
-
-
-def _palette(logits: Tensor) -> Image.Image:
-    """Return the class of every pixel, as a palette image in the colours of reports."""
-    found = Image.fromarray(logits[0].argmax(0).to(torch.uint8).numpy()).convert("P")
-    found.putpalette(((class_colours(len(logits[0])) + 1) * 127.5).round().int().flatten().tolist())
-    return found
-
-
-def _picture(image: Tensor) -> Image.Image:
-    levels = ((image[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
-    return Image.fromarray(levels[0] if len(levels) == 1 else np.ascontiguousarray(levels.transpose(1, 2, 0)))

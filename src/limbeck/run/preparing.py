@@ -117,7 +117,10 @@ def setting_of(recipe: Recipe, store: Path, accelerator: str) -> Setting:
 
 def _probe(recipe: Recipe, setting: Setting) -> None:
     """Probe the arms that are not trained yet, and the networks whose weights come from elsewhere."""
-    groups = built(recipe, setting, None).arms()
+    everything = built(recipe, setting, None)
+    # Students before controls: a mistake that both have is told under the name that the recipe has for it.
+    groups = {name: group for name, group in everything.arms().items() if name not in everything.controls}
+    groups |= everything.controls
     if isinstance(recipe.features, FeatureArm):
         groups = {"features": [_features(recipe, recipe.features, setting)], **groups}
     for name, group in groups.items():

@@ -178,7 +178,7 @@ class Engine:
             "method": self.method.state_dict(),
             "weighting": self.weighting.state_dict(),
             "optimizers": {name: state_of(o) for name, o in self.optimizers.items()},
-            "student": self.student().state_dict(),
+            "student": (self.average or self.method.student).state_dict(),
             "history": self.history,
             "alarms": self.alarms,
             "best": None if self.validation is None else self.validation.best,

@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from multiprocessing import active_children, parent_process
@@ -89,7 +88,7 @@ def _train_part(fabric: Fabric, job: Job) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
     # What arrives here shares its memory with the other processes, which would all train the same numbers.
     method = copied(job.method) if isinstance(job.method, Method) else job.method
-    _train(Copies(fabric), replace(job, method=method, weighting=deepcopy(job.weighting)))
+    _train(Copies(fabric), replace(job, method=method, weighting=copied(job.weighting)))
 
 
 def _forward(number: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from limbeck.errors import WeightsError
-from limbeck.ground.progress import say
+from limbeck.ground.progress import say_once
 from limbeck.networks.given.fitting import averages_beside, fitting, some
 from limbeck.networks.given.reading import damaged, odd_values, read
 from limbeck.networks.roles import unwrap
@@ -37,8 +36,8 @@ def load_weights(network: nn.Module, path: str | Path, new_layers: Sequence[str]
         new_layers: Module paths that keep the weights they have, whatever the file says of them: a new head.
 
     Raises:
-        WeightsError: The file is missing, damaged, holds code, fits another network, or holds NaN, or infinity but in
-            a buffer.
+        WeightsError: The file is missing, damaged, holds code, fits another network, or holds NaN or an infinity that
+            the network does not have.
     """
     path, network = Path(path), unwrap(network)
     if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
@@ -48,19 +47,14 @@ def load_weights(network: nn.Module, path: str | Path, new_layers: Sequence[str]
     _check_numbers(path, network, chosen.tensors)
     network.load_state_dict(chosen.tensors, strict=False)  # what may be missing: see above
     if aside := [*averages_beside(held, chosen), *chosen.aside, *odd_values(held)]:
-        _say(f"{path}: took {chosen.where or 'its tensors'}; left aside {some(aside)}")
-
-
-@cache  # a network is loaded many times in a run
-def _say(line: str) -> None:
-    say(line)
+        say_once(f"{path}: took {chosen.where or 'its tensors'}; left aside {some(aside)}")
 
 
 def _check_numbers(path: Path, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse NaN, and infinity but in a buffer, where it can be meant: the mask of an attention holds -inf."""
-    buffers = {name for name, _ in network.named_buffers() if not name.endswith(("running_mean", "running_var"))}
+    """Refuse NaN and infinity, but for infinity that the network has by design: the mask of an attention holds -inf."""
+    own = network.state_dict()
     for name, tensor in tensors.items():
-        bad = tensor.isnan() if name in buffers else ~tensor.isfinite()
+        bad = ~tensor.isfinite() & tensor.ne(own[name].to(tensor))
         if bool(bad.any()):
             raise WeightsError(
                 f"{path}: {name} holds {int(bad.sum())} of {tensor.numel()} values that are NaN or infinite"

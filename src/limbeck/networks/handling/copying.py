@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from limbeck.errors import RecipeError, in_a_line
 
-M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
 LOCKS = {type(Lock()): Lock, type(RLock()): RLock}
 
 
-def copied(network: M) -> M:
-    """Return a copy of a network that shares nothing with it.
+def copied(network: T) -> T:
+    """Return a copy of a network, or of something with networks in it, that shares nothing with it.
 
     Tensors of a computation that it keeps, such as `self.features = x` in `forward`, or the weight of an old
     `weight_norm`, come as values without their history; locks are new ones. Hooks and other functions that refer to
@@ -61,7 +61,7 @@ class _Rebinding:
         self.cells: dict[int, CellType] = {}  # functions can share one
         self.functions: dict[int, FunctionType] = {}  # and refer to themselves
 
-    def inside(self, twin: nn.Module) -> None:
+    def inside(self, twin: Any) -> None:
         """Replace such functions wherever the copy holds them."""
         for holder in list(_reached(twin, bound=False)):
             if not isinstance(holder, type | ModuleType):
