@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.base import Data
+from limbeck.data.ranges import checked_range
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import LimbeckError, RecipeError, in_a_line
-from limbeck.networks.given.called_as.base import checked_range
 from limbeck.networks.given.weights import tensor_hash, weights_hash
 from limbeck.networks.handling.copying import copied
 from limbeck.networks.handling.precision import in_float32
@@ -49,7 +49,7 @@ def check_view(networks: Mapping[str, nn.Module], view: Mapping[str, Any]) -> tu
         )
     if plain and (view.get("mean") is not None or view.get("std") is not None):
         return 0.0, 1.0
-    return checked_range(view.get("image_range") or (-1.0, 1.0))
+    return checked_range("image_range", view.get("image_range") or (-1.0, 1.0))
 
 
 def _check_idle(networks: Iterable[nn.Module], view: Mapping[str, Any]) -> None:

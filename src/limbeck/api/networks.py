@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from limbeck.errors import RecipeError, require
 from limbeck.ground.progress import say
+from limbeck.networks.handling.bare import inside
 
 
 def bare(name: str, network: Any) -> nn.Module:
@@ -29,7 +29,7 @@ def bare(name: str, network: Any) -> nn.Module:
     require(f"distill: {name}", isinstance(network, nn.Module), "a torch.nn.Module", found, _instead(network))
     own: nn.Module = network
     around = []
-    while (inner := _inner(own)) is not None:
+    while (inner := inside(own)) is not None:
         around.append(type(own).__name__)
         own = inner
     if around:
@@ -46,12 +46,6 @@ def bare(name: str, network: Any) -> nn.Module:
                 " network on the CPU and load its weights"
             )
     return own
-
-
-def _inner(network: nn.Module) -> nn.Module | None:
-    """Return the network in one that only runs it elsewhere or faster."""
-    parallel = isinstance(network, DataParallel | DistributedDataParallel)
-    return dict(network.named_children()).get("module" if parallel else "_orig_mod")  # the latter of torch.compile
 
 
 def _instead(given: Any) -> str:

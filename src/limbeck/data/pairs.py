@@ -54,7 +54,7 @@ class LatentPairs(Data):
         name: str | None = None,
         image_range: tuple[float, float] = SIGNED,
     ) -> None:
-        self.image_range = checked_range("LatentPairs", image_range)
+        self.image_range = checked_range("LatentPairs.image_range", image_range)
         if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
             raise RecipeError(
                 "LatentPairs: expected parts in (0, 1) that leave some for training, found"

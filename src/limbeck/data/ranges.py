@@ -18,14 +18,14 @@ USUAL: tuple[Range, ...] = (  # from narrow to wide: 0..1, signed, then 8, 10, 1
 )  # fmt: skip
 
 
-def checked_range(owner: str, image_range: Sequence[float]) -> Range:
+def checked_range(key: str, image_range: Sequence[float]) -> Range:
     """Return a range as (low, high).
 
     Raises:
-        RecipeError: It is none; the message names the class `owner`.
+        RecipeError: It is none; the message begins with `key`.
     """
     good = len(image_range) == 2 and image_range[0] < image_range[1]
-    require(f"{owner}.image_range", good, "[low, high] with low < high", list(image_range))
+    require(key, good, "[low, high] with low < high", list(image_range))
     return float(image_range[0]), float(image_range[1])
 
 

@@ -53,7 +53,7 @@ class TensorImages(Data):
         image_range: tuple[float, float] = SIGNED,
         **beside: Tensor,
     ) -> None:
-        self.image_range = checked_range("TensorImages", image_range)
+        self.image_range = checked_range("TensorImages.image_range", image_range)
         _check_pixels("images", image)
         check_values("TensorImages.image", [image], self.image_range, WAY)
         count, *shape = image.shape

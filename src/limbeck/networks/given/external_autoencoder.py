@@ -10,9 +10,9 @@ from typing import Any, final
 import torch
 from torch import Tensor, full, nn
 
+from limbeck.data.ranges import checked_range
 from limbeck.errors import LimbeckError, RecipeError, in_a_line
 from limbeck.networks.given.answers import Answer, check_images
-from limbeck.networks.given.called_as.base import checked_range
 from limbeck.networks.given.imports import build
 from limbeck.networks.given.weights import load_weights
 from limbeck.networks.handling.precision import in_float32
@@ -34,7 +34,7 @@ class ExternalAutoencoder(Wrapper, VariationalAutoencoder):
         self, module: nn.Module, image_range: Sequence[float], image_shape: Sequence[int], scale: float
     ) -> None:
         super().__init__()
-        self.image_range, self.scale = checked_range(image_range), scale
+        self.image_range, self.scale = checked_range("image_range", image_range), scale
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise RecipeError(f"image_shape: expected [C, H, W] of at least 1 each, found {list(image_shape)}")
         if not (math.isfinite(scale) and scale > 0):

@@ -17,12 +17,12 @@ from types import ModuleType
 from typing import Any, get_type_hints
 
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from limbeck.errors import RecipeError, in_a_line, nearest
 from limbeck.ground.modules import as_a_program, check_trusted, module_in, module_named
 from limbeck.ground.sources import is_own
 from limbeck.networks.given.libraries import LIBRARIES, library_of
+from limbeck.networks.handling.bare import bare
 
 
 def build(target: str, arguments: Mapping[str, Any]) -> nn.Module:
@@ -53,14 +53,7 @@ def build(target: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise RecipeError(f"target {target!r}: cannot be built: {in_a_line(error)}{hint}") from error
     if not isinstance(module, nn.Module):
         raise RecipeError(f"target {target!r}: expected a torch.nn.Module, found {type(module).__name__}")
-    return _bare(module)
-
-
-def _bare(module: nn.Module) -> nn.Module:
-    """Return the network inside what spreads it over devices or compiles it: Limbeck does that itself if asked to."""
-    spread = isinstance(module, nn.DataParallel | DistributedDataParallel)
-    inner = module.module if spread else getattr(module, "_orig_mod", None)  # of what torch.compile returns
-    return _bare(inner) if isinstance(inner, nn.Module) else module
+    return bare(module)
 
 
 def _find(target: str) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ from limbeck.errors import WeightsError
 from limbeck.ground.progress import say_once
 from limbeck.networks.given.fitting import averages_beside, fitting, some
 from limbeck.networks.given.reading import damaged, odd_values, read
+from limbeck.networks.handling.bare import bare
 from limbeck.networks.roles import unwrap
 
 
@@ -39,9 +40,7 @@ def load_weights(network: nn.Module, path: str | Path, new_layers: Sequence[str]
         WeightsError: The file is missing, damaged, holds code, fits another network, or holds NaN or an infinity that
             the network does not have.
     """
-    path, network = Path(path), unwrap(network)
-    if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        network = network.module
+    path, network = Path(path), bare(unwrap(network))
     held = read(path)
     chosen = fitting(path, network, held, new_layers)
     _check_numbers(path, network, chosen.tensors)

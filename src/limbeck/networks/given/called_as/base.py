@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.data.ranges import checked_range
 from limbeck.errors import RecipeError, nearest
 from limbeck.networks.blocks.building import Standardize, Statistics, check_sizes
 from limbeck.networks.given.answers import Answer, check_images
@@ -46,7 +47,7 @@ class CalledAs(ABC):
         self, image_range: Sequence[float] = (-1.0, 1.0), image_shape: Sequence[int] | None = None, classes: int = 0
     ) -> None:
         check_sizes(self, at_least=0, classes=classes)
-        self.image_range = checked_range(image_range)
+        self.image_range = checked_range("image_range", image_range)
         self.image_shape = None if image_shape is None else tuple(image_shape)
         self.classes = classes
         self.standardize = Standardize(self, 0, Statistics())
@@ -211,17 +212,6 @@ def _below(base: type[CalledAs]) -> Iterator[type[CalledAs]]:
     for each in base.__subclasses__():
         yield each
         yield from _below(each)
-
-
-def checked_range(image_range: Sequence[float]) -> tuple[float, float]:
-    """Return (low, high) of the images that a module makes or takes.
-
-    Raises:
-        RecipeError: They are not two, or the first is not the smaller.
-    """
-    if len(image_range) != 2 or not image_range[0] < image_range[1]:
-        raise RecipeError(f"image_range: expected [low, high] with low < high, found {list(image_range)}")
-    return float(image_range[0]), float(image_range[1])
 
 
 def logits_of(output: Any) -> Any:
