@@ -128,9 +128,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Path) -> Iter
     for block in (block for page in PAGES for block in blocks(page) if block.kind == "file"):
         Path(block.says).write_text(block.code)
     draw = np.random.default_rng(0)
-    Path("photos").mkdir()
-    for i in range(PHOTOS):
-        Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(f"photos/{i}.png")
+    for name, side in (("photos", 32), ("photos-small", 16)):
+        Path(name).mkdir()
+        for i in range(PHOTOS):
+            Image.fromarray(draw.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(f"{name}/{i}.png")
     for kind in ("cat", "dog", "owl"):
         shutil.copytree("photos", f"pictures/{kind}")
     images, masks = torch.rand(100, 3, 32, 32), torch.arange(100 * 32 * 32).view(100, 32, 32) % 3

@@ -60,11 +60,12 @@ class Kind:
 
     Attributes:
         moves: "bilinear" for values of pixels (N, C, H, W), such as a depth; "nearest" for classes of pixels
-            (N, H, W), between which there is nothing; None for what is no picture, such as a label.
+            (N, H, W), between which there is nothing; "alike" for another view of the image (N, C, H, W), to which
+            all is done that is done to the image; None for what is no picture, such as a label.
         void: Under "nearest", the class of what comes in from outside of the image.
     """
 
-    moves: Literal["bilinear", "nearest"] | None = None
+    moves: Literal["bilinear", "nearest", "alike"] | None = None
     void: int = VOID
 
 

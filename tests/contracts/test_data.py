@@ -116,6 +116,14 @@ def crops(root: Path, seed: int, *, test: bool = True) -> Data:
     return PhotoCrops(str(root / "photos"), 8, test=str(root / "test") if test else 0.3, validation=0.2, stride=6)
 
 
+def degraded_crops(root: Path, seed: int) -> Data:
+    for i in range(20):
+        for folder, name, side in (("whole", f"{i}", 22), ("small", f"{i}x2", 11)):
+            (root / folder).mkdir(exist_ok=True)
+            Image.fromarray(noise(side, side, 3, seed=seed + i)).save(root / folder / f"{name}.png")
+    return PhotoCrops(str(root / "whole"), 8, degraded=str(root / "small"), test=0.3, validation=0.2, stride=6)
+
+
 def camvid(root: Path, seed: int) -> Data:
     write_camvid(root, seed, train=14)
     return CamVid(validation=5, size=(18, 24), root=str(root))
@@ -177,7 +185,11 @@ EXAMPLES: dict[type, dict[str, Callable[[Path, int], Data]]] = {
     },
     SideBySide: {"folder": side_by_side},
     LatentPairs: {"alone": pairs, "beside": lambda root, seed: pairs(root, seed, beside=True)},
-    PhotoCrops: {"own folders": crops, "held out": lambda root, seed: crops(root, seed, test=False)},
+    PhotoCrops: {
+        "own folders": crops,
+        "held out": lambda root, seed: crops(root, seed, test=False),
+        "degraded": degraded_crops,
+    },
     TensorImages: {"bytes": tensors, "floats": lambda root, seed: tensors(root, seed, as_float=True)},
 }
 ROWS = [

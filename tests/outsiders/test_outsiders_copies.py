@@ -254,8 +254,13 @@ def test_functions_that_know_nothing_of_it_stay_the_same() -> None:
 def test_what_has_no_copy_is_told_in_a_line() -> None:
     network = nn.Sequential(nn.Linear(4, 4))
     network.stream = (each for each in range(3))
-    with pytest.raises(LimbeckError, match=r"Sequential: expected a network that can be copied, .*generator"):
+    with pytest.raises(LimbeckError, match=r"Sequential: expected a network that can be copied, .*: stream: .*gen"):
         copied(network)
+    inside = nn.Sequential(nn.ReLU(), nn.ModuleDict({"own": network}))
+    with pytest.raises(
+        LimbeckError, match=r"what cannot: 1\.own\.stream: TypeError: cannot pickle 'generator' object; keep it"
+    ):
+        copied(inside)
     assert isinstance(copy.copy(network), nn.Sequential)
 
 

@@ -1,5 +1,7 @@
 """Other people's networks and weight files: in-place operations after a tap, and what lies beside weights in files."""
 
+import os
+import pickle
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from toys import ToyGan, toy_job, trained
 
-from limbeck.errors import CheckpointError, WeightsError
+from limbeck.errors import CheckpointError, LimbeckError, WeightsError
 from limbeck.networks.given.external import Wrapped
 from limbeck.networks.given.weights import load_weights
 from limbeck.networks.handling.tap import Tap, features_at
@@ -220,6 +222,49 @@ def test_files_are_known_by_their_content(tmp_path: Path, name: str, kind: str) 
     net = _net()
     load_weights(net, tmp_path / name)
     assert _same(net, RAW)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_arrays_that_pickle_has_written(tmp_path: Path, protocol: int) -> None:
+    """As Detectron2's files."""
+    arrays = {name: tensor.numpy() for name, tensor in RAW.items()}
+    first = next(name for name, array in arrays.items() if array.ndim)
+    arrays[first] = arrays[first].astype(arrays[first].dtype.newbyteorder(">"))  # of a machine of another kind
+    beside = {"model": arrays, "__author__": "third_party", "matching_heuristics": True, "lr": np.float64(0.1)}
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps(beside, protocol))
+    net = _net()
+    load_weights(net, tmp_path / "w.pkl")
+    assert _same(net, RAW)
+
+
+class _Runs:
+    """Makes a folder when it is unpickled, by a function that a pickle names."""
+
+    def __init__(self, maker: Any, *arguments: Any) -> None:
+        self.called = maker, arguments
+
+    def __reduce__(self) -> Any:
+        return self.called
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_bare_pickle_runs_nothing(tmp_path: Path, protocol: int, beside: bool) -> None:
+    mark = tmp_path / "ran"
+    for hostile in (_Runs(os.mkdir, str(mark)), _Runs(eval, f"open({str(mark)!r}, 'w')"), _Runs(getattr, "", "join")):
+        content = {"model": {"a": np.zeros(3)}, "extra": hostile} if beside else hostile
+        (tmp_path / "w.pkl").write_bytes(pickle.dumps(content, protocol))
+        with pytest.raises(LimbeckError, match="that is no tensor, which could run code"):
+            load_weights(_net(), tmp_path / "w.pkl")
+        assert not mark.exists()
+
+
+def test_a_bare_pickle_cut_off_anywhere_is_damaged(tmp_path: Path) -> None:
+    whole = pickle.dumps({"model": {name: tensor.numpy() for name, tensor in RAW.items()}}, 2)
+    for length in range(0, len(whole), 7):
+        (tmp_path / "w.pkl").write_bytes(whole[:length])
+        with pytest.raises(LimbeckError, match=r"w\.pkl: truncated, or not a weight file"):
+            load_weights(_net(), tmp_path / "w.pkl")
 
 
 def test_counters_saved_as_floats(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from toys import Streamed, ToyTask, differences, toy_images
 
-from limbeck.data.augmentations.augmentation import Flip
+from limbeck.data.augmentations.augmentation import AugmentationSequence, ColourJitter, Flip
 from limbeck.data.augmentations.warp import Crop
 from limbeck.data.base import Augmentation, Images, InMemory
 from limbeck.errors import DataError, RecipeError
@@ -148,9 +148,33 @@ def test_the_target_of_a_latent_stays() -> None:
 def test_a_target_of_another_size_cannot_be_moved() -> None:
     batch = Batch(image=torch.zeros(1, 3, 6, 6), target=torch.zeros(1, 3, 24, 24))
     with pytest.raises(
-        DataError, match=r"augmentation: expected targets of the images' size \(6, 6\), found \(24, 24\)"
+        DataError, match=r"augmentation: expected `target` in the images' size \(6, 6\), found \(24, 24\)"
     ):
-        augmented(batch, Flip(), {"flip": torch.zeros(1)})
+        augmented(batch, Crop(2), {"crop": torch.zeros(1, 2)})
+
+
+def test_what_is_no_matter_of_size_moves_targets_of_any_size() -> None:
+    image = torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    target = image.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    both = AugmentationSequence([Flip(), Flip(vertical=True, name="upside")])
+    drawn = {"flip": torch.tensor([0.1, 0.9, 0.4, 0.6]), "upside": torch.tensor([0.1, 0.1, 0.9, 0.9])}
+    result = augmented(Batch(image=image, target=target), both, drawn)
+    assert result.image is not None and result.target is not None
+    assert torch.equal(result.target[..., ::4, ::4], result.image) and not torch.equal(result.target, target)
+    assert not AugmentationSequence([Flip(), Crop(2)]).any_size
+
+
+def test_another_view_of_an_image_is_changed_as_the_image_is() -> None:
+    image = torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    views = Batch(image=image, view=image[..., :3, :3])
+    drawn = {"brightness": torch.tensor([0.1, 0.2, 0.3, 0.4])}
+    kinds = {**KINDS, "view": Kind("alike")}
+    with pytest.raises(DataError, match=r"`view` in the images' size \(6, 6\), found \(3, 3\)"):
+        augmented(views, Brighter(), drawn, kinds)
+    same = augmented(Batch(image=image, view=image), Brighter(), drawn, kinds)
+    assert torch.equal(same.fields["view"], same.fields["image"]) and not torch.equal(same.fields["view"], image)
+    smaller = augmented(views, ColourJitter(contrast=0), {"colour_jitter": torch.rand(4, 3)}, kinds)
+    assert torch.equal(smaller.fields["view"], smaller.fields["image"][..., :3, :3])
 
 
 def test_a_step_has_masks_over_its_images() -> None:

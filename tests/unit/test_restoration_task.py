@@ -12,12 +12,14 @@ from PIL import Image
 from torch import Tensor, nn
 from toys import ToyRestorer
 
-from limbeck.data.base import Degradation
+from limbeck.data.base import Degradation, to_float
 from limbeck.data.degradations.add_noise import AddNoise
+from limbeck.data.degradations.as_given import AsGiven
 from limbeck.data.degradations.blur import Blur
 from limbeck.data.degradations.downscale import Downscale
 from limbeck.data.degradations.holes import Holes
 from limbeck.data.degradations.jpeg import Jpeg
+from limbeck.data.photo_crops import PhotoCrops
 from limbeck.data.photo_set import PhotoSet
 from limbeck.data.tensors import TensorImages
 from limbeck.errors import RecipeError
@@ -151,6 +153,39 @@ def test_images_are_cut_to_a_multiple_of_the_scale() -> None:
 def test_images_without_a_mask_cannot_stand_for_those_with_holes() -> None:
     with pytest.raises(RecipeError, match=r"task\.unlabelled: expected false, as training images have no channel"):
         Restoration(Holes(), unlabelled=True)
+
+
+def test_what_is_given_is_restored_as_it_is_and_nothing_is_made(tmp_path: Path) -> None:
+    for folder in ("whole", "small"):
+        (tmp_path / folder).mkdir()
+    for number in range(10):
+        pixels = torch.from_numpy(np.random.default_rng(number).integers(0, 256, (3, 16, 24), dtype=np.uint8))
+        small = Downscale(2)(to_float(pixels)[None], torch.tensor([0]))[0]
+        for folder, image in (("whole", to_float(pixels)), ("small", small)):
+            levels = ((image + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+            Image.fromarray(levels).save(tmp_path / folder / f"{number}.png")
+    whole, small = str(tmp_path / "whole"), str(tmp_path / "small")
+    task, made = Restoration(AsGiven(2), samples=9), Restoration(Downscale(2), samples=9)
+    given = PhotoCrops(whole, 16, degraded=small, test=0.3, validation=0.3)
+    plain = PhotoCrops(whole, 16, test=0.3, validation=0.3)
+    found = task.evaluate(Enlarge(2), given, split="test", seed=0)
+    expected = made.evaluate(Enlarge(2), plain, split="test", seed=0)
+    assert found.keys() == expected.keys()
+    assert found["psnr_y"] == pytest.approx(expected["psnr_y"], abs=1.5)  # cut-outs differ at their edges alone
+    batch = given.split("train").read(torch.arange(2))
+    ready = task.prepare(batch.replace(drawn={"restoration.seed": torch.arange(2)}))
+    assert ready.image is not None and torch.equal(ready.image, batch.fields["degraded"])
+    assert ready.target is not None and batch.image is not None and torch.equal(ready.target, batch.image)
+    assert task.border == 2 and task.method_arguments(given) == {"size": (8, 8)}
+    assert task.example(given, 3)[0].shape == (3, 3, 8, 8)
+    sets = [PhotoSet(whole, small, name="pairs"), PhotoSet(whole, name="alone")]
+    both = (Restoration(degradation, sets[:1]) for degradation in (AsGiven(2), Downscale(2)))
+    taken, again = (each.evaluate(Enlarge(2), plain, split="test", seed=0) for each in both)
+    assert taken == pytest.approx(again)
+    with pytest.raises(RecipeError, match=r"task.sets: expected sets with a folder `degraded`, .* found \['alone'\]"):
+        Restoration(AsGiven(2), sets)
+    with pytest.raises(RecipeError, match=r"task.unlabelled: expected false, as AsGiven comes with whole images"):
+        Restoration(AsGiven(2), unlabelled=True)
 
 
 def test_sets_replace_the_split_that_is_referred_to(tmp_path: Path) -> None:

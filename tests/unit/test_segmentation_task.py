@@ -52,6 +52,24 @@ def evaluate(network: nn.Module, **options: object) -> dict[str, float]:
     return Segmentation(**options).evaluate(network, Halves(), split="test", seed=0)  # type: ignore[arg-type]
 
 
+class Nameless(Halves):
+    """Nobody said what is in these images."""
+
+    def split(self, name: Split) -> InMemory:
+        images = super().split(name)
+        return InMemory(images.image, None, torch.full_like(images.mask, VOID))  # type: ignore[arg-type]
+
+
+def test_masks_without_a_class_are_refused() -> None:
+    """Trained on them, a network learns nothing; measured on them, it has no figure."""
+    says = r"halves: expected classes in the {} masks, found void \(255\) alone"
+    with pytest.raises(DataError, match=says.format("train")):
+        Segmentation().example(Nameless(), 1)
+    with pytest.raises(DataError, match=says.format("test")):
+        Segmentation().evaluate(Fixed(3), Nameless(), split="test", seed=0)
+    assert Segmentation().example(Halves(), 1)[0].shape == (1, 1, SIDE, SIDE)
+
+
 def test_figures_by_hand() -> None:
     """Two of eight left columns are called right; of the second image one left column is void."""
     found = evaluate(Fixed(SIDE // 2 - 2))

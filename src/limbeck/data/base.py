@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Options = TypeVar("Options", bound="DataclassInstance")
+DEGRADED = "degraded"
+"""The field of a batch that holds the degraded images, where the data brings them."""
 Split = Literal["train", "validation", "test"]
 
 
@@ -184,9 +186,15 @@ def data_root(root: str | Path | None = None) -> Path:
 
 
 class Augmentation(Described, ABC):
-    """A random change of a whole batch, the same in one process or many: what it needs is drawn by the engine."""
+    """A random change of a whole batch, the same in one process or many: what it needs is drawn by the engine.
+
+    Attributes:
+        any_size: Whether it does the same to images of any size: a mirrored image is, one shifted by 3 pixels is not.
+    """
 
     room: ClassVar[str] = "augmentations"
+
+    any_size: bool = False
 
     def __init_subclass__(cls) -> None:
         """Refuse a class of before version 0.2, whose masks or targets would not move.
@@ -227,6 +235,7 @@ class Degradation(Described, ABC):
 
     Attributes:
         scale: How many times smaller an image becomes.
+        given: Whether it takes images that the data has degraded, and makes none.
         masks: Whether the result has one more channel: 1 where there is a hole, -1 elsewhere.
         main_metric: The PSNR by which the field compares what restores it: of all channels; "psnr_y", of the luminance;
             or "psnr_inside", in the holes.
@@ -235,8 +244,25 @@ class Degradation(Described, ABC):
     room: ClassVar[str] = "degradations"
 
     scale: int = 1
+    given: bool = False
     masks: bool = False
-    main_metric: ClassVar[str] = "psnr"
+    main_metric: str = "psnr"
+
+    def of(self, batch: Batch, whole: Tensor, seed: Tensor) -> Tensor:
+        """Return the degraded images of a batch; here they are made of the whole ones.
+
+        Args:
+            batch: What was read.
+            whole: Its images (N, C, H, W) in [-1, 1]; H and W are multiples of `scale`.
+            seed: (N,), int64, at least 0.
+
+        Raises:
+            RecipeError: The data brings degraded images, which would be left unused.
+        """
+        require(
+            "task.degradation", DEGRADED not in batch.fields, "AsGiven, as the data brings its degraded images", self
+        )
+        return self(whole, seed)
 
     @abstractmethod
     def __call__(self, image: Tensor, seed: Tensor) -> Tensor:

@@ -67,3 +67,44 @@ def _photograph(file: Path, channels: int, size: int, reading: Reading) -> Tenso
     if min(height, width) < size:
         raise DataError(f"{file}: expected at least {size}x{size} pixels, found {height}x{width}; remove it")
     return photograph
+
+
+class PairedCutouts(Images):
+    """The squares of photographs, each with the same place of the photograph's degraded form as the field `degraded`.
+
+    Args:
+        whole: The squares of the photographs.
+        degraded: Those of their degraded forms, of sides and steps that are `scale` times smaller.
+        files: The photographs, and their degraded forms, for messages.
+        scale: How many times smaller the degraded forms are; what is left of a photograph's sides is cut off.
+
+    Raises:
+        DataError: A degraded form has another size.
+    """
+
+    def __init__(
+        self, whole: Cutouts, degraded: Cutouts, files: tuple[Sequence[Path], Sequence[Path]], scale: int
+    ) -> None:
+        self.whole, self.degraded = whole, degraded
+        for one, other, file, small in zip(whole.photographs, degraded.photographs, *files, strict=True):
+            wanted, found = [side // scale for side in one.shape[1:]], [*other.shape[1:]]
+            if wanted != found:
+                raise DataError(
+                    f"{small}: expected {wanted[0]}x{wanted[1]} pixels, those of {file} divided by {scale}, found"
+                    f" {found[0]}x{found[1]}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def read(self, indices: Tensor) -> Batch:
+        """Return the squares at `indices` (N,), with their degraded forms (N, channels, size / scale, size / scale)."""
+        return self.whole.read(indices).replace(degraded=self.degraded.read(indices).image)
+
+    def labels(self) -> None:
+        """Return None: there are none."""
+
+    def fingerprint(self) -> str:
+        """Return a hash of both."""
+        both = self.whole.fingerprint() + self.degraded.fingerprint()
+        return hashlib.sha256(both.encode()).hexdigest()[:16]

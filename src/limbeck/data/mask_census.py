@@ -9,7 +9,7 @@ from torch import Tensor
 
 from limbeck.data.base import Images, InMemory
 from limbeck.ground.randomness import generator
-from limbeck.types import VOID
+from limbeck.types import VOID, Batch
 
 CHUNK = 16  # masks at a time
 
@@ -51,7 +51,6 @@ def _masks(images: Images) -> Iterator[Tensor]:
     order = torch.randperm(len(images), generator=generator("mask census"))
     for part in torch.split(order, CHUNK):
         if isinstance(images, InMemory):
-            assert images.mask is not None
-            yield images.mask[part]
+            yield Batch(mask=images.mask).need("mask", "masks")[part]
         else:
             yield images.read(part).need("mask", "masks")

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from limbeck.data.image_files import list_images
 from limbeck.errors import DataError
 
 
@@ -38,7 +39,14 @@ def by_stem(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
     return found
 
 
-def matched(own: Collection[Path], theirs: Mapping[Path, Path], folder: Path, suffix: str | None = None) -> Alike:
+def matched(
+    own: Collection[Path],
+    theirs: Mapping[Path, Path],
+    folder: Path,
+    suffix: str | None = None,
+    *,
+    choose: str = "choose one by `suffix`",
+) -> Alike:
     """Return which of their files belongs to each of our own, by names without endings.
 
     Names are equal, or theirs has more at its end, all of them the same: `0001.png` and `0001x4.png`. Where all of ours
@@ -49,6 +57,7 @@ def matched(own: Collection[Path], theirs: Mapping[Path, Path], folder: Path, su
         theirs: Their files, by their path without ending.
         folder: Where theirs lie, for messages.
         suffix: What theirs have more; files without it are left aside. None for what most of ours find there.
+        choose: The way out where several belong to each, for messages.
 
     Raises:
         DataError: They have files with different ends for each of ours.
@@ -58,12 +67,35 @@ def matched(own: Collection[Path], theirs: Mapping[Path, Path], folder: Path, su
     cut, ends = _ends(names, others, suffix)
     if len(ends) > 1 and "" not in ends:
         shown = ", ".join(f"{end}*" for end in ends)
-        raise DataError(f"{folder}: expected one file for each image, found {shown} for each; choose one by `suffix`")
+        raise DataError(f"{folder}: expected one file for each image, found {shown} for each; {choose}")
     end = "" if "" in ends else ends[0]
     wanted = {name.removesuffix(cut) + end: stem for name, stem in names.items()}
     files = {stem: others[name] for name, stem in wanted.items() if name in others}
     stray = [file for name, file in others.items() if name not in wanted and name.endswith(suffix or "")]
     return Alike(files, stray, end)
+
+
+def degraded_forms(files: Sequence[Path], folder: Path, degraded: Path) -> list[Path]:
+    """Return the degraded form of each photograph, such as its smaller copy.
+
+    Args:
+        files: The photographs, relative to `folder`.
+        folder: Where they lie.
+        degraded: The folder of their degraded forms, which lie in it as they do in theirs.
+
+    Raises:
+        DataError: A photograph has none, or several.
+    """
+    there = by_stem(list_images(degraded, degraded), degraded)
+    own = by_stem(files, folder)
+    found = matched(own, there, degraded, choose="leave one of them there")
+    bare = [file for stem, file in own.items() if stem not in found.files]
+    if bare:
+        raise DataError(
+            f"{folder / bare[0]}: expected its degraded form in {degraded}, under its name or a longer one, found"
+            f" none{more(bare)}"
+        )
+    return [degraded / found.files[stem] for stem in own]
 
 
 def more(files: Sequence[Path]) -> str:

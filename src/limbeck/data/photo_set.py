@@ -13,6 +13,7 @@ from torch import Tensor
 
 from limbeck.data.base import to_float
 from limbeck.data.image_files import existing, glimpse, list_images, opened, planes
+from limbeck.data.names_alike import degraded_forms
 from limbeck.data.pixels import Reading, check_depth
 from limbeck.data.splits import part_of
 from limbeck.errors import DataError
@@ -24,8 +25,8 @@ class PhotoSet:
 
     Args:
         path: The folder; a relative one is looked for here, then in the data root.
-        degraded: Another folder that holds them degraded, whose file names begin like theirs ("baby.png" and
-            "babyx4.png"); null where the task degrades them.
+        degraded: Another folder that holds them degraded, under names that are theirs or, all alike, longer
+            ("baby.png" and "babyx4.png"); null where the task degrades them.
         name: What metrics are filed under; null for the folder's name.
         channels: 3 for RGB, 1 for grey.
         reading: `bits`, `bands` and `largest`: see `Reading`.
@@ -44,10 +45,11 @@ class PhotoSet:
         self.path, self.degraded, self.channels, self.reading = path, degraded, channels, Reading(**reading)
         self.reading.check("PhotoSet.")
         folder = existing(path)
-        self._files = _files(folder)
+        files = _files(folder)
+        self._files = [folder / file for file in files]
         check_depth(self._files, self.reading)
         self.name = name or folder.resolve().name.lower()
-        self._given = None if degraded is None else _beside(self._files, _files(existing(degraded)))
+        self._given = None if degraded is None else degraded_forms(files, folder, existing(degraded))
 
     def __repr__(self) -> str:
         # Evaluations are remembered under it, and so it has to know what the files hold.
@@ -74,6 +76,7 @@ class PhotoSet:
 
 
 def _files(folder: Path) -> list[Path]:
+    """Return the photographs of a folder, relative to it, in order."""
     found = list_images(folder, folder)
     if not found:
         raise DataError(f"{folder}: expected photographs, found none")
@@ -82,20 +85,6 @@ def _files(folder: Path) -> list[Path]:
         raise DataError(
             f"{folder}: expected photographs of one split, found {', '.join(parts)}; give {folder / parts[0]}"
         )
-    return sorted(folder / file for file in found)
-
-
-def _beside(whole: list[Path], degraded: list[Path]) -> list[Path]:
-    """Return the degraded form of each photograph."""
-    found = []
-    for file in whole:
-        alike = [other for other in degraded if other.stem.startswith(file.stem)]
-        alike = [other for other in alike if other.stem == file.stem] or alike
-        if len(alike) != 1:
-            raise DataError(
-                f"{degraded[0].parent}: expected one file whose name begins with {file.stem!r}, found {len(alike)}"
-            )
-        found += alike
     return found
 
 

@@ -15,12 +15,13 @@ from limbeck.data.photo_set import PhotoSet
 from limbeck.errors import RecipeError, require
 from limbeck.ground.randomness import generator
 from limbeck.metrics.base import FeatureExtractor
-from limbeck.metrics.image import MOST, WINDOW, bounded_psnr, luminance, ssim
+from limbeck.metrics.image import luminance
 from limbeck.networks.given.external import Wrapped
 from limbeck.networks.handling.tiling import from_all_sides, tiled
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.perceptual_distance import PerceptualDistance
 from limbeck.tasks.real_images import images_of, of_size, some
+from limbeck.tasks.restored import alike, by_holes, means, named
 from limbeck.types import Batch, Draw
 
 SEED = "restoration.seed"
@@ -102,6 +103,10 @@ class Restoration(Task):
             "false, as training images have no channel that says where holes are",
             unlabelled,
         )
+        bare = [photos.name for photos in sets if photos.degraded is None]
+        given = degradation.given
+        require("task.sets", not (given and bare), "sets with a folder `degraded`, as AsGiven makes nothing", bare)
+        require("task.unlabelled", not (given and unlabelled), "false, as AsGiven comes with whole images", unlabelled)
         self.degradation, self.sets = degradation, list(sets)
         of_scale = degradation.scale if degradation.scale > 1 else 0
         self.border = of_scale if border is None else border
@@ -123,7 +128,7 @@ class Restoration(Task):
         if self.unlabelled:
             return batch
         whole = self._divisible(batch.image)
-        return batch.replace(image=self.degradation(whole, batch.drawn[SEED]), target=whole)
+        return batch.replace(image=self.degradation.of(batch, whole, batch.drawn[SEED]), target=whole)
 
     def gives(self, data: Data) -> tuple[str, ...]:
         """Return the fields of the data and, unless it stays unlabelled, the whole images as targets."""
@@ -167,13 +172,11 @@ class Restoration(Task):
     ) -> dict[str, float]:
         """Return the metrics named above; `extractor` is of no use here."""
         if split != data.reference_split or not self.sets:
-            return _means(
-                self._measured(network, teacher, *part) for part in self._of_split(data, split, seed, samples)
-            )
+            return means(self._measured(network, teacher, *part) for part in self._of_split(data, split, seed, samples))
         found: dict[str, float] = {}
         for photos in reversed(self.sets):  # the first in the table is the one that the verdict is about
-            means = _means(self._measured(network, teacher, *part) for part in self._of_set(photos, seed))
-            found |= {_named(name, photos.name): value for name, value in means.items()}
+            here = means(self._measured(network, teacher, *part) for part in self._of_set(photos, seed))
+            found |= {named(name, photos.name): value for name, value in here.items()}
         return found
 
     def per_image(self, network: nn.Module, photos: PhotoSet, seed: int = 0) -> dict[str, Tensor]:
@@ -217,16 +220,16 @@ class Restoration(Task):
             )
         edge = slice(self.border, -self.border or None)
         inner, goal = made[..., edge, edge], whole[..., edge, edge]
-        found = _alike("", inner, goal)
+        found = alike(inner, goal)
         grey = goal.shape[1] != 3
-        found |= _alike("_y", inner, goal) if grey else _alike("_y", luminance(inner), luminance(goal))
+        found |= alike(inner, goal, "_y") if grey else alike(luminance(inner), luminance(goal), "_y")
         if self.perceptual is not None:
             found[f"perceptual[{self.perceptual.name}]"] = self.perceptual(inner, goal)
         if self.degradation.masks:
-            found |= _by_holes(made, whole, degraded[:, -1:] > 0)
+            found |= by_holes(made, whole, degraded[:, -1:] > 0)
         if teacher is not None:
             theirs = self.restored(teacher, degraded)[..., edge, edge]
-            found |= {f"{name}_to_teacher": value for name, value in _alike("", inner, theirs).items()}
+            found |= {f"{name}_to_teacher": value for name, value in alike(inner, theirs).items()}
         return found
 
     def _of_split(self, data: Data, split: Split, seed: int, samples: int | None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -243,9 +246,10 @@ class Restoration(Task):
         """Return up to `count` images of a split, degraded and whole."""
         images = data.split(split)
         indices = some(count, len(images)) if split == "train" else some(min(count, len(images)), len(images))
-        whole = self._divisible(images_of(images.read(indices)))
+        batch = images.read(indices)
+        whole = self._divisible(images_of(batch))
         seeds = torch.randint(SEEDS, (len(whole),), generator=generator(seed, "degradation"))
-        return self.degradation(whole, seeds), whole
+        return self.degradation.of(batch, whole, seeds), whole
 
     def _divisible(self, whole: Tensor) -> Tensor:
         """Return images (N, C, H, W) cut to a multiple of the scale from the top left, as those of a `PhotoSet` are."""
@@ -270,31 +274,3 @@ class Restoration(Task):
 
 def _check_optional(name: str, value: int | None, least: int) -> None:
     require(f"task.{name}", value is None or value >= least, f"a whole number of at least {least}, or null", value)
-
-
-def _alike(suffix: str, image: Tensor, goal: Tensor) -> dict[str, Tensor]:
-    """Return PSNR and, where its window fits in, SSIM of each image."""
-    found = {f"psnr{suffix}": bounded_psnr(image, goal)}
-    return found | ({f"ssim{suffix}": ssim(image, goal)} if min(goal.shape[2:]) >= WINDOW else {})
-
-
-def _by_holes(image: Tensor, goal: Tensor, holes: Tensor) -> dict[str, Tensor]:
-    """Return PSNR in the holes (N, 1, H, W) of each image, and the mean absolute difference there and elsewhere."""
-    share, difference = holes.float().mean((1, 2, 3)), image - goal
-    square = (difference * holes).square().mean((1, 2, 3)) / share
-    apart = {"inside": (difference * holes, share), "outside": (difference * ~holes, (1 - share).clamp(min=1e-9))}
-    return {
-        "psnr_inside": (10 * torch.log10(4 / square)).clamp(max=MOST),
-        **{f"l1_{where}": d.abs().mean((1, 2, 3)) / part * 127.5 for where, (d, part) in apart.items()},
-    }
-
-
-def _named(metric: str, photos: str) -> str:
-    """Return the name of a metric of a set: "psnr[set5]", or "perceptual[vgg16-3, set5]"."""
-    return f"{metric[:-1]}, {photos}]" if metric.endswith("]") else f"{metric}[{photos}]"
-
-
-def _means(parts: Iterator[dict[str, Tensor]]) -> dict[str, float]:
-    """Return the mean of each metric over all images."""
-    found = list(parts)
-    return {name: float(torch.cat([part[name] for part in found]).mean()) for name in found[0]}

@@ -13,7 +13,7 @@ from limbeck.attacks.base import Attack, loss_and_gradient
 from limbeck.attacks.objectives import cross_entropy
 from limbeck.baselines.base import EdgeDetector, Fitted
 from limbeck.data.base import Data, Split
-from limbeck.data.mask_census import named
+from limbeck.data.mask_census import known, named, occurring
 from limbeck.errors import DataError, RecipeError
 from limbeck.ground.progress import say_once
 from limbeck.ground.randomness import generator
@@ -120,8 +120,13 @@ class Segmentation(Task):
         return (len(data.mask_classes), *inputs[0].shape[2:])
 
     def example(self, data: Data, count: int) -> tuple[Tensor, ...]:
-        """Return the first `count` training images."""
+        """Return the first `count` training images.
+
+        Raises:
+            DataError: No training mask has a pixel with a class.
+        """
         images = data.split("train")
+        _check_known(data, "train", known(occurring(images, known)))
         return (images_of(images.read(torch.arange(count) % len(images))),)
 
     def evaluate(
@@ -138,7 +143,7 @@ class Segmentation(Task):
         """Return the metrics named above; `extractor` is of no use here.
 
         Raises:
-            DataError: The data has no masks, or more classes than the network.
+            DataError: The data has no masks, none with a class, or more classes than the network.
         """
         count = min(samples or self.samples, self.samples)
         if isinstance(unwrap(network), EdgeDetector):
@@ -155,6 +160,7 @@ class Segmentation(Task):
             if teacher is not None:
                 alike = found == self._classes(teacher, image, mask, data)
                 same.append(alike.double().where(mask != VOID, torch.nan).nanmean((1, 2)))
+        _check_known(data, split, bool(confusion.any()))
         _tell_absent(confusion, data, split)
         metrics = {
             "miou": mean_iou(confusion),
@@ -246,6 +252,14 @@ class Segmentation(Task):
             changed = self.attack(lambda image, y=target: cross_entropy(network(image), y), x, drawn)  # type: ignore[misc]
             confusion += pixel_confusion(self._classes(network, changed.cpu(), mask, data), mask, classes)
         return mean_iou(confusion)
+
+
+def _check_known(data: Data, split: Split, seen: bool) -> None:
+    """Refuse masks of which no pixel has a class."""
+    if not seen:
+        raise DataError(
+            f"{data.name}: expected classes in the {split} masks, found void ({VOID}) alone; say what their values mean"
+        )
 
 
 def _tell_absent(confusion: Tensor, data: Data, split: Split) -> None:

@@ -133,7 +133,7 @@ def augmented(
         kinds: How each field moves with an image.
 
     Raises:
-        DataError: A field of no kind; or one of another size than the images, which what moves an image by whole
+        DataError: A field of no kind; or one of another size than the images, which an augmentation that counts in
             pixels cannot move.
     """
     if batch.image is None:
@@ -146,12 +146,13 @@ def augmented(
         if name == "image" or kinds[name].moves is None or of_latent:
             continue
         sizes = tuple(batch.image.shape[2:]), tuple(pixels.shape[-2:])
-        if sizes[0] != sizes[1]:
+        if sizes[0] != sizes[1] and not change.any_size:
             raise DataError(
-                f"augmentation: expected {name}s of the images' size {sizes[0]}, found {sizes[1]}; leave out the"
-                f" augmentation or the {name}s"
+                f"augmentation: expected `{name}` in the images' size {sizes[0]}, found {sizes[1]}; leave it out, or"
+                " augment by what does the same at any size (Flip, ColourJitter)"
             )
-        fields[name] = change.move(pixels, drawn, kinds[name])
+        twin = kinds[name].moves == "alike"
+        fields[name] = change(pixels, drawn) if twin else change.move(pixels, drawn, kinds[name])
     return Batch(drawn=batch.drawn, teacher_outputs=batch.teacher_outputs, **fields)
 
 

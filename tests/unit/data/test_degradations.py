@@ -13,11 +13,13 @@ from toys import every_module
 
 from limbeck.data.base import Degradation
 from limbeck.data.degradations.add_noise import AddNoise
+from limbeck.data.degradations.as_given import AsGiven
 from limbeck.data.degradations.blur import Blur
 from limbeck.data.degradations.downscale import Downscale
 from limbeck.data.degradations.holes import KINDS, Holes
 from limbeck.data.degradations.jpeg import Jpeg
-from limbeck.errors import RecipeError
+from limbeck.errors import DataError, RecipeError
+from limbeck.types import Batch
 
 EXAMPLES: dict[type[Degradation], dict[str, Callable[[], Degradation]]] = {
     AddNoise: {"fixed": AddNoise, "any": lambda: AddNoise(5, 50)},
@@ -42,7 +44,7 @@ def seeds(count: int = 4, first: int = 0) -> Tensor:
 def test_every_degradation_has_an_example() -> None:
     modules = [importlib.import_module(name) for name in every_module("data")]
     known = {c for m in modules for c in vars(m).values() if inspect.isclass(c) and issubclass(c, Degradation)}
-    assert {c for c in known if not inspect.isabstract(c)} == set(EXAMPLES)
+    assert {c for c in known if not inspect.isabstract(c)} == {*EXAMPLES, AsGiven}  # which makes none: see below
 
 
 @every_degradation
@@ -121,9 +123,35 @@ def test_half_of_a_single_pixel_is_that_pixel() -> None:
         assert (mask > 0).flatten(1).any(1).all()
 
 
+def test_what_is_given_is_taken_as_it_is() -> None:
+    whole, small = photographs(), photographs(size=(9, 12))
+    batch = Batch(image=whole, degraded=small)
+    assert torch.equal(AsGiven(4).of(batch, whole, seeds()), small)
+    assert [AsGiven(scale).main_metric for scale in (1, 2)] == ["psnr", "psnr_y"]
+    with pytest.raises(
+        DataError, match=r"AsGiven.scale: expected degraded images of \(12, 16\) pixels .*, found \(9, 12\)"
+    ):
+        AsGiven(3).of(batch, whole, seeds())
+    with pytest.raises(DataError, match="AsGiven: expected data with a degraded form of each image, found none; give"):
+        AsGiven(4).of(Batch(image=whole), whole, seeds())
+    with pytest.raises(RecipeError, match="found whole ones alone"):
+        AsGiven(4)(whole, seeds())
+
+
+@every_degradation
+def test_what_is_given_is_not_left_unused(degradation: Degradation) -> None:
+    whole = photographs()
+    assert torch.equal(degradation.of(Batch(image=whole), whole, seeds()), degradation(whole, seeds()))
+    with pytest.raises(
+        RecipeError, match=r"task\.degradation: expected AsGiven, as the data brings its degraded images"
+    ):
+        degradation.of(Batch(image=whole, degraded=whole), whole, seeds())
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
+        (lambda: AsGiven(0), "AsGiven.scale: expected a whole number of at least 1, found 0"),
         (lambda: Downscale(1), "Downscale.scale: expected a whole number of at least 2, found 1"),
         (lambda: Blur(0), "Blur.sigma: expected a number of pixels above 0, found 0"),
         (lambda: AddNoise(-1), "AddNoise: expected sigma above 0"),

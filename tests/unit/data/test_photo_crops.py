@@ -80,3 +80,29 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
     for options in ({"size": 0}, {"stride": 0}, {"channels": 2}, {"validation": 0.0}, {"test": 0.95}):
         with pytest.raises(RecipeError, match="PhotoCrops"):
             PhotoCrops(str(tmp_path / "photos"), **options)  # type: ignore[arg-type]
+
+
+def test_degraded_forms_are_of_the_same_places(tmp_path: Path) -> None:
+    for number in range(12):
+        height, width = 23 + number, 35  # no multiples of the scale: what is left is cut off
+        photograph(tmp_path / "whole" / f"{number}.png", height, width, number)
+        with Image.open(tmp_path / "whole" / f"{number}.png") as whole:
+            pixels = np.asarray(whole)[: height // 4 * 4 : 4, : width // 4 * 4 : 4]
+        (tmp_path / "small").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "small" / f"{number}x4.png")
+    data = PhotoCrops(str(tmp_path / "whole"), 16, degraded=str(tmp_path / "small"), stride=4, test=0.2, validation=0.2)
+    for name in ("train", "validation", "test"):
+        images = data.split(name)  # type: ignore[arg-type]
+        batch = images.read(torch.arange(len(images)))
+        assert batch.image is not None and batch.fields["degraded"].shape == (len(images), 3, 4, 4)
+        assert torch.equal(batch.fields["degraded"], batch.image[..., ::4, ::4])
+    assert len(data.split("train")) > 60 and data.gives() == ("image", "degraded", "index")
+    before = data.split("train").fingerprint()
+    for file in (tmp_path / "small").iterdir():  # other noise is other data
+        with Image.open(file) as image:
+            other = 255 - np.asarray(image)
+        Image.fromarray(other).save(file)
+    again = PhotoCrops(
+        str(tmp_path / "whole"), 16, degraded=str(tmp_path / "small"), stride=4, test=0.2, validation=0.2
+    )
+    assert again.split("train").fingerprint() != before

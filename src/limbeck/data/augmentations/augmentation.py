@@ -26,6 +26,8 @@ class Flip(Augmentation):
         name: Prefix of what is drawn, different for each augmentation of a sequence.
     """
 
+    any_size = True
+
     def __init__(self, probability: float = 0.5, *, vertical: bool = False, name: str = "flip") -> None:
         require("Flip.probability", 0 <= probability <= 1, "a number in [0, 1]", probability)
         self.probability, self.vertical, self.name = probability, vertical, name
@@ -94,6 +96,8 @@ class ColourJitter(Augmentation):
         name: Prefix of what is drawn, different for each augmentation of a sequence.
     """
 
+    any_size = True
+
     def __init__(
         self,
         brightness: float = 0.2,
@@ -141,6 +145,7 @@ class AugmentationSequence(Augmentation):
         twice = sorted({name for name in names if names.count(name) > 1})
         require("AugmentationSequence", not twice, "different names (give one of them another `name`)", twice)
         self.augmentations = list(augmentations)
+        self.any_size = all(augmentation.any_size for augmentation in self.augmentations)
 
     def draws(self) -> Mapping[str, Draw]:
         """Return what all of them draw."""

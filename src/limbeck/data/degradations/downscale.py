@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
 from torch import Tensor
 
@@ -25,7 +25,7 @@ class Downscale(Degradation):
         RecipeError: `scale` is below 2.
     """
 
-    main_metric: ClassVar[str] = "psnr_y"
+    main_metric = "psnr_y"
 
     def __init__(self, scale: int = 4, kernel: Literal["linear", "cubic", "lanczos3"] = "cubic") -> None:
         if scale < 2:

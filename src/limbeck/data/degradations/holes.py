@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ class Holes(Degradation):
     """
 
     masks = True
-    main_metric: ClassVar[str] = "psnr_inside"
+    main_metric = "psnr_inside"
 
     def __init__(self, kind: Literal["box", "strokes", "half", "random"] = "strokes", share: float = 0.25) -> None:
         if kind not in KINDS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ class Jpeg(Degradation):
         RecipeError: `quality` is out of its range.
     """
 
-    main_metric: ClassVar[str] = "psnr_y"
+    main_metric = "psnr_y"
 
     def __init__(self, quality: int = 10) -> None:
         if not 1 <= quality <= 95:

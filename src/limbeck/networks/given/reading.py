@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from limbeck.errors import WeightsError
+from limbeck.networks.given.pickled import unpickled
 
 # What trainings save beside weights, and what makes it: none of them runs anything. NumPy 2 renamed its modules.
 _MAKERS: tuple[Any, ...] = (np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0])
@@ -26,6 +27,8 @@ _BESIDE_WEIGHTS: list[Any] = [
     np.ndarray,
     Namespace,
 ]
+
+_MAGIC = torch.serialization.MAGIC_NUMBER  # the first object in files of torch.save before PyTorch 1.6
 
 
 def read(path: Path) -> Mapping[str, Any]:
@@ -51,7 +54,9 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _unpickled(path: Path) -> Mapping[str, Any]:
-    """Return what torch has saved, of which nothing but tensors, numbers and plain containers is read."""
+    """Return what torch or pickle has saved, of which nothing but tensors, numbers and plain containers is read."""
+    if not is_zipfile(path) and (found := unpickled(path)) != _MAGIC:
+        return found if isinstance(found, Mapping) else {}
     if is_zipfile(path) and any(name.endswith("/constants.pkl") for name in ZipFile(path).namelist()):
         raise WeightsError(
             f"{path}: a TorchScript program, expected weights alone; save them with"
@@ -84,9 +89,10 @@ def _no_tensors(path: Path, error: pickle.UnpicklingError) -> WeightsError:
 
 
 def _cut_off(code: str, path: Path) -> bool:
-    """Return whether the name of what a pickle asks for is cut off; a line break ends its module, and another it."""
+    """Return whether the name of what a pickle asks for is cut off; a line break ends it, or its length begins it."""
     module, _, name = code.rpartition(".")
-    return not is_zipfile(path) and f"{module}\n{name}\n".encode() not in path.read_bytes()
+    whole = f"{module}\n{name}\n".encode(), bytes((0x8C, len(name))) + name.encode()
+    return not is_zipfile(path) and not any(each in path.read_bytes() for each in whole)
 
 
 def damaged(path: Path) -> WeightsError:

@@ -44,9 +44,22 @@ def copied(network: T) -> T:
     except Exception as error:  # whatever an object of its owner raises
         raise RecipeError(
             f"{type(network).__name__}: expected a network that can be copied, found that it keeps what cannot:"
-            f" {in_a_line(error)}; keep it outside the network, or give its class a __deepcopy__"
+            f" {_uncopied(network, memo)}{in_a_line(error)}; keep it outside the network, or give its class a"
+            " __deepcopy__"
         ) from error
     return twin
+
+
+def _uncopied(network: Any, memo: dict[int, Any]) -> str:
+    """Return "blocks.0.stream: " for the first attribute of a module that has no copy, or "" where it is elsewhere."""
+    for path, module in network.named_modules() if isinstance(network, nn.Module) else ():
+        for name, value in vars(module).items():
+            try:
+                deepcopy(value, dict(memo))
+            except Exception:  # as above
+                if name != "_modules":  # whose own attributes are looked at by themselves
+                    return f"{path}.{name}: ".lstrip(".")
+    return ""
 
 
 class _Rebinding:
