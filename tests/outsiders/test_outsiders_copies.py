@@ -257,9 +257,7 @@ def test_what_has_no_copy_is_told_in_a_line() -> None:
     with pytest.raises(LimbeckError, match=r"Sequential: expected a network that can be copied, .*: stream: .*gen"):
         copied(network)
     inside = nn.Sequential(nn.ReLU(), nn.ModuleDict({"own": network}))
-    with pytest.raises(
-        LimbeckError, match=r"what cannot: 1\.own\.stream: TypeError: cannot pickle 'generator' object; keep it"
-    ):
+    with pytest.raises(LimbeckError, match=r"what cannot: 1\.own\.stream: TypeError: .* 'generator' object; keep it"):
         copied(inside)
     assert isinstance(copy.copy(network), nn.Sequential)
 
