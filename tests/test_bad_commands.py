@@ -284,7 +284,7 @@ WEIGHTS = [
         "evaluate", truncated_weights, "weights.safetensors: truncated, or not a weight file",
         flags=("--weights", "weights.safetensors"),
     ),
-    on("evaluate", weights_of_another_kind, "holds something that is no tensor", flags=("--weights", "weights.onnx")),
+    on("evaluate", weights_of_another_kind, "truncated, or not a weight file", flags=("--weights", "weights.onnx")),
     on(
         "run", good, "student.safetensors: made for another network than this DcganGenerator",
         "blocks.0.conv.weight expected (8, 8, 4, 4), found (8, 4, 4, 4)",
