@@ -663,6 +663,7 @@ def test_a_state_that_cannot_be_written(number: int, tmp_path: Path, monkeypatch
 
 BF16 = ("student.training.precision", "bf16")
 LAST = ("student.training.channels_last", "true")
+VIEWS = ("student.training.views", "2")
 TURNED = ("student.augmentation", "{class_path: Rotation, init_args: {degrees: 20}}")
 
 
@@ -670,8 +671,8 @@ TURNED = ("student.augmentation", "{class_path: Rotation, init_args: {degrees: 2
     "flags", [(BF16,), (LAST,), (BF16, LAST), (BF16, TURNED), (LAST, TURNED)], ids=lambda f: " ".join(k for k, _ in f)
 )
 def test_what_is_stored_is_what_the_training_would_compute(flags: tuple[tuple[str, str], ...], recipe: Path) -> None:
-    without = student(recipe, *flags).fit().state
-    within = student(recipe, *flags, ("student.training.teacher_cache", "2")).fit().state
+    without = student(recipe, *flags, VIEWS).fit().state
+    within = student(recipe, *flags, VIEWS, ("student.training.teacher_cache", "true")).fit().state
     for name, value in without["student"].items():
         torch.testing.assert_close(within["student"][name], value, rtol=1e-6, atol=1e-6)
     for one, other in zip(without["history"], within["history"], strict=True):
@@ -680,5 +681,5 @@ def test_what_is_stored_is_what_the_training_would_compute(flags: tuple[tuple[st
 
 def test_stored_outputs_are_known_by_the_arithmetic(recipe: Path) -> None:
     for flags in ((), (BF16,), (LAST,)):
-        student(recipe, *flags, ("student.training.teacher_cache", "1")).fit()
+        student(recipe, *flags, ("student.training.teacher_cache", "true")).fit()
     assert len(list((recipe.parent / "out/arms").glob("teacher-cache-*.safetensors"))) == 3

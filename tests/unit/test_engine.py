@@ -41,7 +41,7 @@ from limbeck.networks.handling.frozen import Frozen
 from limbeck.run.arm import Setting, Watcher
 from limbeck.tasks.generation import Generation
 from limbeck.training import launch
-from limbeck.training.checkpoint import load
+from limbeck.training.checkpoint import Checkpoints, load
 from limbeck.training.engine import Engine
 from limbeck.training.job import Job
 from limbeck.training.launch import Interrupted, fit
@@ -522,14 +522,26 @@ def test_finite_losses_with_an_infinite_sum(tmp_path: Path) -> None:
         fit(job)
 
 
-@pytest.mark.parametrize("clip", [None, 1.0])
-def test_a_gradient_that_is_not_finite_stops_before_it_moves_anything(tmp_path: Path, clip: float | None) -> None:
+def test_a_gradient_that_is_not_finite_is_not_clipped(tmp_path: Path) -> None:
     """The loss is 0, its gradient 0 * infinity."""
-    job = toy_job(tmp_path, breaks_at(7, lambda value: (value * 0).sqrt()), checkpoint_every=3, clip=clip)
+    job = toy_job(tmp_path, breaks_at(7, lambda value: (value * 0).sqrt()), checkpoint_every=3, clip=1.0)
     with pytest.raises(TrainingError, match=r"^the gradient of student is not finite at step 7; .*step-000000006\.saf"):
         fit(job)
     assert not job.place.final.exists()
     assert job.method.student.value.isfinite().all()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("bad", "last"), [(4, "step-000000003"), (5, "step-000000003"), (6, "step-000000006")])
+def test_what_an_infinite_gradient_did_is_told_at_the_next_step_and_never_saved(
+    tmp_path: Path, bad: int, last: str
+) -> None:
+    job = toy_job(tmp_path, breaks_at(bad, lambda value: (value * 0).sqrt()), checkpoint_every=3)
+    says = rf"what student has learned is not finite before step {bad + 1}; .*{last}"
+    if bad == 5:  # whose step is one after which the state is to be saved
+        says = r"step-000000006\.safetensors: not saved, /method/student.value holds NaN"
+    with pytest.raises((TrainingError, CheckpointError), match=says):
+        fit(job)
+    assert not job.place.final.exists() and Checkpoints(job.place.checkpoints, print).latest()["step"] == int(last[5:])  # type: ignore[index]
 
 
 def test_weights_with_nan_are_never_saved(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from limbeck.networks.classifiers.small_cnn import SmallCnn
 from limbeck.recipe.reader import read_recipe
 from limbeck.run.preparing import prepare
 from limbeck.training.teacher_cache import TeacherCache, kept
-from limbeck.types import Batch
 
 RECIPE = """
 name: cached
@@ -69,58 +68,81 @@ def runs_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 ROTATED = ["--student.augmentation", "{class_path: Rotation, init_args: {degrees: 20}}"]
+VIEWS = ["--student.training.views", "2"]
 
 
-@pytest.mark.parametrize("augmentation", [[], ROTATED], ids=["as they are", "augmented"])
+@pytest.mark.parametrize("augmentation", [[], [*ROTATED, *VIEWS]], ids=["as they are", "augmented"])
 def test_a_training_with_it_is_the_training_without(recipe: Path, augmentation: list[str]) -> None:
     without = student(recipe, *augmentation)
-    within = student(recipe, CACHED, "2", *augmentation)
+    within = student(recipe, CACHED, "true", *augmentation)
     assert without.keys() == within.keys()
     for name, value in without.items():
         torch.testing.assert_close(within[name], value, atol=1e-5, rtol=1e-5)
     file = next((recipe.parent / "out/arms").glob("teacher-cache-*"))
-    rows = {len(tensor) for tensor in load_file(file).values()}
-    assert rows == ({6 * 32} if augmentation else {96})  # two epochs of three steps each; every image once
+    assert {len(tensor) for tensor in load_file(file).values()} == {2 * 96 if augmentation else 96}
 
 
 def test_the_teacher_is_not_asked_again(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     student(recipe)
     sizes = runs_of(monkeypatch)
-    student(recipe, CACHED, "1")
+    student(recipe, CACHED, "true")
     filling = sum(sizes)
     assert filling >= 96
     sizes.clear()
-    student(recipe, CACHED, "1", "--student.training.steps", "20")
+    student(recipe, CACHED, "true", "--student.training.steps", "20")
     assert sum(sizes) == filling - 96  # the rest is what makes the method and says what it asks for
 
 
-def test_after_the_stored_epochs_the_teacher_runs(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    student(recipe, *ROTATED)
+def test_seeds_share_what_the_teacher_says_to_augmented_images(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher is trained once, and its cache is filled once for both seeds."""
+    flags = [CACHED, "true", *ROTATED, *VIEWS]
+    changes = [(flag.removeprefix("--"), value) for flag, value in zip(flags[::2], flags[1::2], strict=True)]
+    prepared = prepare(read_recipe(recipe, [*changes, ("seeds", "2")]), recipe.parent / "out")
+    (teacher,) = {id(arm.teacher): arm.teacher for arm in prepared.students["student"]}.values()
+    assert teacher is not None
+    teacher.fit()
     sizes = runs_of(monkeypatch)
-    student(recipe, CACHED, "1", *ROTATED)
-    once = [size for size in sizes if size == 32]
-    assert len(once) == 1 + 3 + 7  # a probe, three steps of the first epoch to fill it, seven of the others to train
+    one, other = (arm.fit().state["student"] for arm in prepared.students["student"])
+    assert sum(size for size in sizes if size == 96) == 2 * 96  # two views of all images
+    assert len(list((recipe.parent / "out/arms").glob("teacher-cache-*.safetensors"))) == 1
+    assert not all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-def test_rows_by_index_and_by_position() -> None:
+def test_rows_by_image_and_view() -> None:
     outputs = {"": torch.arange(6.0)[:, None], "blocks.0": torch.arange(6.0)[:, None, None] * 10}
-    batch = Batch(image=torch.zeros(2, 1, 4, 4), index=torch.tensor([5, 0]))
-    by_index = TeacherCache(outputs, by_index=True).of(batch, torch.tensor([100, 101]))
-    assert by_index[""].tolist() == [[5.0], [0.0]] and by_index["blocks.0"].tolist() == [[[50.0]], [[0.0]]]
-    by_position = TeacherCache(outputs, by_index=False)
-    assert by_position.of(batch, torch.tensor([4, 5]))[""].tolist() == [[4.0], [5.0]]
-    assert by_position.of(batch, torch.tensor([5, 6])) == {}
+    index, view = torch.tensor([2, 0]), torch.tensor([1, 0])
+    found = TeacherCache(outputs, 3).of(index, view)
+    assert found[""].tolist() == [[5.0], [0.0]] and found["blocks.0"].tolist() == [[[50.0]], [[0.0]]]
+    alone = TeacherCache(outputs, 6).of(torch.tensor([5, 1]), view)  # one view, which is that of all
+    assert alone[""].tolist() == [[5.0], [1.0]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (ROTATED, "training.views: expected a number of augmented views of each image, as the teacher_cache"),
+        (["--student.training.views", "0"], "training.views: expected at least 1, or null, found 0"),
+    ],
+)
+def test_what_cannot_be_stored_is_told_before_anything_is_trained(
+    recipe: Path, capsys: pytest.CaptureFixture[str], flags: list[str], says: str
+) -> None:
+    out = recipe.parent / "out"
+    assert main(["run", str(recipe), "--out", str(out), CACHED, "true", *flags]) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not list(out.rglob("*.safetensors"))
 
 
 def test_a_method_that_asks_for_nothing_is_refused(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gan = Path(__file__).parents[2] / "recipes/quickstart.yaml"
-    found = main(["train", str(gan), "--arm", "student", "--out", str(recipe.parent / "gan"), CACHED, "1",
+    found = main(["train", str(gan), "--arm", "student", "--out", str(recipe.parent / "gan"), CACHED, "true",
                   "--teacher.training.steps", "1", "--features.training.steps", "1"])  # fmt: skip
     assert found == 2
     assert "training.teacher_cache: expected a method whose teacher sees nothing but" in capsys.readouterr().err
+    assert not list((recipe.parent / "gan").rglob("*.safetensors"))
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "cache.safetensors").write_bytes(b"no")
-    with pytest.raises(CheckpointError, match=r"cache\.safetensors"):
-        kept(tmp_path / "cache.safetensors", lambda: TeacherCache({}, by_index=True))
+    with pytest.raises(CheckpointError, match=r"cache\.safetensors: .*; delete it, and the teacher is asked again"):
+        kept(tmp_path / "cache.safetensors", 3, lambda path: None)

@@ -84,7 +84,7 @@ class Method(nn.Module, ABC):
         """
         self._take({**players, **teachers}, trained=players)
         self.left_out: dict[str, str] = {}
-        self._terms = nn.ModuleDict()
+        self._terms, self.terms = nn.ModuleDict(), dict[str, Term]()
         given = {name: None if term is None else as_term(term) for name, term in (terms or {}).items()}
         for name in given:
             self._check_name(name)
@@ -130,12 +130,7 @@ class Method(nn.Module, ABC):
                 raise RecipeError(f"terms.{name}: {error}") from error
             self.left_out[name] = str(error)
         else:
-            self._terms[name.replace(".", "/")] = term
-
-    @property
-    def terms(self) -> Mapping[str, Term]:
-        """The terms by "player.term"."""
-        return {name.replace("/", "."): term for name, term in self._terms.items() if isinstance(term, Term)}
+            self._terms[name.replace(".", "/")] = self.terms[name] = term
 
     @classmethod
     def losses(cls, given: Iterable[str] = ()) -> dict[str, float]:

@@ -21,6 +21,7 @@ from limbeck.recipe.parts import Mistakes, Part
 from limbeck.recipe.plan import ArmRecipe, Recipe, losses_of
 from limbeck.tasks.base import Task
 from limbeck.training.feed import together
+from limbeck.training.teacher_cache import check_stored
 from limbeck.weighting.schedule import Schedule
 
 
@@ -93,6 +94,8 @@ class _Stage:
             arm.weigh()
             if method is not None:
                 self._weigh(name, arm, method, control=control)
+                if arm.training is not None and arm.training.teacher_cache and method.has("teacher"):
+                    check_stored(method, arm.training, augmentation)
         except LimbeckError as error:
             self.mistakes.add(name, str(error))
 

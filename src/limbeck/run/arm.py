@@ -8,7 +8,6 @@ is reused; a training that was interrupted goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -35,10 +34,10 @@ from limbeck.recipe.reader import ArmRecipe
 from limbeck.run.setting import Setting, Watcher
 from limbeck.training import checkpoint
 from limbeck.training.arithmetic import Arithmetic
-from limbeck.training.feed import Feed, Material
+from limbeck.training.feed import Material
 from limbeck.training.job import Job, Observation, Place
 from limbeck.training.launch import fit
-from limbeck.training.teacher_cache import TeacherCache, kept, of_images, of_steps
+from limbeck.training.teacher_cache import TeacherCache, check_stored, fill, kept
 
 
 @dataclass(frozen=True)
@@ -235,37 +234,24 @@ class Arm:
     def _material(self, cache: TeacherCache | None = None) -> Material:
         augmentation = self.recipe.augmentation.build() if self.recipe.augmentation else None
         data, task = self.setting.data, self.setting.task
-        return Material(data.split("train"), task, augmentation, cache, data.kinds)
+        views = None if self.recipe.training is None else self.recipe.training.views
+        return Material(data.split("train"), task, augmentation, cache, data.kinds, views)
 
     def _cache(self) -> TeacherCache | None:
         """Return what the teacher says to the training images, where the recipe wants it computed once."""
         training, teacher = self.recipe.training, self.teacher
-        if training is None or training.teacher_cache is None or teacher is None:
+        if training is None or not training.teacher_cache or teacher is None:
             return None
         method = self.method()
+        material, network = self._material(), teacher.network().to(self.setting.device)
+        check_stored(method, training, material.augmentation)
+        seen = None if self.recipe.augmentation is None else dict(self.recipe.augmentation.description)
+        sight = None if seen is None else [seen, content_of(seen), training.views]
         paths = list(method.teacher_paths())
-        if not paths:
-            raise RecipeError(
-                f"{self.name}: training.teacher_cache: expected a method whose teacher sees nothing but the data's"
-                f" images, found {type(method).__name__}; leave it out"
-            )
-        augmentation = self.recipe.augmentation
-        images, network = self.setting.data.split("train"), teacher.network().to(self.setting.device)
-        steps = min(training.steps, math.ceil(training.teacher_cache * len(images) / training.batch))
-        sight = None
-        if augmentation is not None:  # then the images of a step depend on the seed
-            seen = dict(augmentation.description)
-            sight = [seen, content_of(seen), self.seed, training.batch, steps]
         arithmetic = Arithmetic.of(training, method)
-        content = [teacher.hash, images.fingerprint(), paths, sight, asdict(arithmetic)]
-
-        def fill() -> TeacherCache:
-            if augmentation is None:
-                return of_images(images, network, paths, arithmetic)
-            feed = Feed(self._material(), {}, seed=self.seed, batch=training.batch)
-            return of_steps(feed, steps, network, paths, arithmetic)
-
-        return kept(self.setting.store / f"teacher-cache-{canonical(content)[:12]}.safetensors", fill)
+        content = [teacher.hash, material.images.fingerprint(), paths, sight, asdict(arithmetic)]
+        file = self.setting.store / f"teacher-cache-{canonical(content)[:12]}.safetensors"
+        return kept(file, len(material.images), lambda path: fill(path, material, network, paths, arithmetic))
 
     def method(self) -> Method:
         """Return the method with new networks, and the teacher's trained ones."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,6 +15,7 @@ from limbeck.training.options import Training
 from limbeck.types import Batch
 
 M = TypeVar("M", bound=nn.Module)
+AS_IT_IS = nullcontext()
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,14 @@ class Arithmetic:
         forward = method.differentiates == "forward"
         return cls(training.precision == "bf16" and not forward, training.channels_last, forward)
 
-    @contextmanager
-    def running(self, device: torch.device) -> Iterator[None]:
-        """Compute so on a device.
+    def running(self, device: str) -> AbstractContextManager[Any]:
+        """Compute so on a kind of device, such as "cpu"; it is entered at every update of a step.
 
         Leaving the context empties autocast's cache of cast weights, which an optimiser step has made stale.
         """
-        attention = sdpa_kernel(SDPBackend.MATH) if self.forward_mode else nullcontext()  # fused kernels know no such
-        with attention, torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            yield
+        if self.forward_mode:
+            return sdpa_kernel(SDPBackend.MATH)  # fused kernels know no such derivative
+        return torch.autocast(device, torch.bfloat16) if self.bf16 else AS_IT_IS
 
     def network(self, module: M) -> M:
         """Return the module with its weights laid out so."""

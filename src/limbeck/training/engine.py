@@ -30,6 +30,8 @@ from limbeck.training.replicas import Replicas
 from limbeck.training.watching import Validation
 from limbeck.types import Batch, Update
 
+LOOK = 10  # steps between two looks at the losses of a device that computes ahead
+
 
 class Engine:
     """The state of a training and the one step that moves it.
@@ -92,7 +94,10 @@ class Engine:
         self._seed_layers()
         row: dict[str, float] = {}
         size = len(batch) // self.training.micro_batches
-        parts = [self._place(batch[i : i + size]) for i in range(0, len(batch), size)]
+        whole = self.training.micro_batches == 1
+        parts = [
+            self._place(b) for b in ([batch] if whole else (batch[i : i + size] for i in range(0, len(batch), size)))
+        ]
         generators = [self.method.updates(part, self.step) for part in parts]
         while (player := self._backward(generators, row)) is not None:
             if player:
@@ -113,7 +118,7 @@ class Engine:
             parameter.grad = None  # of all players: a forward pass may have run through any of them
         moved: str | None = None
         for updates in generators:
-            with self.arithmetic.running(self.replicas.device):
+            with self.arithmetic.running(self.replicas.device.type):
                 update = next(updates, None)
                 if update is None:
                     return None
@@ -148,12 +153,8 @@ class Engine:
     def _move(self, player: str) -> None:
         """Average the gradients over processes, clip them, and take the player's optimiser step."""
         self.replicas.mean_gradients(self.parameters[player])
-        gradients = [p.grad for p in self.parameters[player] if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        if not math.isfinite(norm.item()):  # the loss can be finite all the same: √x at 0
-            raise self._stop(f"the gradient of {player}")
         if self.training.clip is not None:
-            nn.utils.clip_grads_with_norm_(self.parameters[player], self.training.clip, norm)
+            self._clip(player, self.training.clip)
         optimizer, count = self.optimizers[player], self.counts[player]
         for group, rate in zip(optimizer.param_groups, self.rates[player], strict=True):
             group["lr"] = rate * self.training.rate(count, self._progress)
@@ -163,6 +164,12 @@ class Engine:
         self.counts[player] += 1
         with torch.no_grad():
             self.method.moved(player, self.step)
+
+    def _clip(self, player: str, most: float) -> None:
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters[player] if p.grad is not None])
+        if not math.isfinite(norm.item()):  # the loss can be finite all the same: √x at 0
+            raise self._stop(f"the gradient of {player}")
+        nn.utils.clip_grads_with_norm_(self.parameters[player], most, norm)
 
     def student(self) -> nn.Module:
         """Return a copy of the student as it would be exported: averaged, in evaluation mode."""
@@ -231,16 +238,23 @@ class Engine:
         return optimizer_of(factory, groups, self.weighting.parameters_of(player))
 
     def _place(self, batch: Batch) -> Batch:
-        return self.arithmetic.batch(batch.to(self.replicas.device))
+        there = self.replicas.device
+        return self.arithmetic.batch(batch if there.type == "cpu" else batch.to(there))  # data comes on the CPU
 
     def _check(self, losses: Mapping[str, Tensor], total: Tensor) -> None:
-        if math.isfinite(total.item()):
+        """Stop where the loss is not finite; it is looked at from time to time, as to look makes a GPU wait."""
+        looks = self.replicas.device.type == "cpu" or self.step % LOOK == 0 or self.step == self.training.steps - 1
+        if not looks or math.isfinite(total.item()):
             return
+        if self.step > 0:  # a gradient can be infinite though no loss was: √x at 0
+            for player, own in self.own.items():
+                if not all(parameter.isfinite().all() for parameter in own):
+                    raise self._stop(f"what {player} has learned", "before")
         culprits = (name for name, loss in losses.items() if not math.isfinite(loss.item()))
         raise self._stop(next(culprits, "their weighted sum"))
 
-    def _stop(self, culprit: str) -> TrainingError:
-        what = f"{culprit} is not finite at step {self.step}"
+    def _stop(self, culprit: str, when: str = "at") -> TrainingError:
+        what = f"{culprit} is not finite {when} step {self.step}"
         if self.step == 0:
             return TrainingError(f"{what}, when nothing had learned yet; {self._cause()}")
         last = Checkpoints(self.job.place.checkpoints, warn=say).last()

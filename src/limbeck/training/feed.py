@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -12,16 +13,17 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from limbeck.data.base import Augmentation, Images
 from limbeck.errors import DataError, RecipeError
-from limbeck.ground.randomness import generator
+from limbeck.ground.randomness import generator, seed_of
 from limbeck.tasks.base import Task
+from limbeck.training.views import Views
 from limbeck.types import KINDS, Batch, Draw, Kind
 
 
 class Taught(Protocol):
     """Outputs of a teacher that were computed beforehand (see `teacher_cache`)."""
 
-    def of(self, batch: Batch, positions: Tensor) -> dict[str, Tensor]:
-        """Return the outputs for a batch whose samples have these positions in the training; {} where unknown."""
+    def of(self, index: Tensor, view: Tensor) -> dict[str, Tensor]:
+        """Return the outputs for images (N,) in these views (N,)."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Material:
         augmentation: Applied to `image`, and to what moves with it, or None.
         cache: What the teacher says, computed beforehand, or None.
         kinds: How the fields that the data brings beside those of `KINDS` move with an image.
+        views: Augmented views of each image, the same for every seed; None for new ones at every step.
     """
 
     images: Images
@@ -41,6 +44,25 @@ class Material:
     augmentation: Augmentation | None = None
     cache: Taught | None = None
     kinds: Mapping[str, Kind] = field(default_factory=dict)
+    views: int | None = None
+
+    @cached_property
+    def _views(self) -> Views:
+        return Views({} if self.augmentation is None else self.augmentation.draws(), len(self.images))
+
+    def seen(self, index: Tensor, view: Tensor) -> Batch:
+        """Return the images (N,) as they are in these views (N,)."""
+        return self.augmented(self.images.read(index), self._views.drawn(index, view))
+
+    def drawn(self, index: Tensor, view: Tensor) -> Mapping[str, Tensor]:
+        """Return what the augmentation draws for these views; {} where it draws anew at every step."""
+        return {} if self.views is None else self._views.drawn(index, view)
+
+    def augmented(self, batch: Batch, drawn: Mapping[str, Tensor]) -> Batch:
+        """Return the batch as the augmentation leaves it."""
+        return (
+            batch if self.augmentation is None else augmented(batch, self.augmentation, drawn, {**KINDS, **self.kinds})
+        )
 
 
 class Feed:
@@ -73,28 +95,35 @@ class Feed:
         size = len(material.images)
         if batch > size:
             raise DataError(f"training.batch: {batch} samples, but the data has only {size}; make it smaller")
-        self.images, self.task, self.augmentation = material.images, material.task, material.augmentation
-        self.cache, self.kinds = material.cache, {**KINDS, **material.kinds}
-        self.draws = together(self.task, draws, self.augmentation)
+        self.material, self.images, self.task = material, material.images, material.task
+        every = together(self.task, draws, material.augmentation)
+        fixed = set() if material.views is None or material.augmentation is None else set(material.augmentation.draws())
+        self.draws = {name: draw for name, draw in every.items() if name not in fixed}
         self.order = Order(size, batch, seed)
         self.seed, self.batch, self.workers = seed, batch, workers
         share = batch // processes
         self.part = slice(rank * share, (rank + 1) * share)
+        self._source = torch.Generator()
 
     def steps(self, first: int, last: int) -> Iterator[Batch]:
         """Yield the batches of steps `first` to `last` - 1, on the CPU."""
         for step, batch in zip(range(first, last), self._read(first, last), strict=True):
             drawn = {name: self._draw(name, draw, step) for name, draw in self.draws.items()}
-            if self.augmentation is not None:
-                batch = augmented(batch, self.augmentation, drawn, self.kinds)  # noqa: PLW2901
-            teacher_outputs = self.cache.of(batch, self._positions(step)) if self.cache else {}
-            yield self.task.prepare(batch.replace(drawn=drawn, teacher_outputs=teacher_outputs))
+            said: Mapping[str, Tensor] = {}
+            if self.material.views is not None or self.material.cache is not None:
+                index, view = batch.need("index", "training.views"), self._epochs(step) % (self.material.views or 1)
+                drawn |= self.material.drawn(index, view)
+                said = self.material.cache.of(index, view) if self.material.cache else {}
+            seen = self.material.augmented(batch, drawn)
+            yield self.task.prepare(seen.replace(drawn=drawn, teacher_outputs=said))
 
-    def _positions(self, step: int) -> Tensor:
-        return torch.arange(step * self.batch, (step + 1) * self.batch)[self.part]
+    def _epochs(self, step: int) -> Tensor:
+        """Return in which epoch each sample of this process's part of a step lies (N,)."""
+        return torch.arange(step * self.batch, (step + 1) * self.batch)[self.part] // len(self.images)
 
     def _draw(self, name: str, draw: Draw, step: int) -> Tensor:
-        return draw.sample(self.batch, generator(self.seed, step, name))[self.part]
+        self._source.manual_seed(seed_of(self.seed, step, name))  # to make a new one for each takes longer than a draw
+        return draw.sample(self.batch, self._source)[self.part]
 
     def _read(self, first: int, last: int) -> Iterator[Batch]:
         steps = _Steps(self.order, first, last, self.part)
@@ -179,7 +208,7 @@ class Order:
             start = max(positions[0] - epoch * self.size, 0)
             stop = min(positions[-1] + 1 - epoch * self.size, self.size)
             parts.append(self._of(epoch)[start:stop])
-        return torch.cat(parts)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _of(self, epoch: int) -> Tensor:
         if epoch != self._epoch:

@@ -39,9 +39,12 @@ class Training:
         checkpoint_every: Steps between two checkpoints.
         evaluate_every: Steps between two evaluations on the validation split; null evaluates only at the end.
         workers: Processes that read ahead when the data is streamed from files.
-        teacher_cache: Epochs for which the teacher's outputs are computed once, stored beside the arms and reused by
-            every arm with the same teacher and data, and the same `precision` and `channels_last`. Without augmentation
-            1 serves them all; null runs the teacher at every step.
+        views: How many augmented views of each image there are, gone through again and again and the same for every
+            seed and every arm; null augments anew at every step. As many as there are epochs differ from that in
+            nothing but that seeds share them; fewer make the data smaller.
+        teacher_cache: Compute the teacher's outputs once, store them beside the arms, and reuse them in every arm with
+            the same teacher and data, and the same `precision` and `channels_last`. With an augmentation it needs
+            `views`.
         freeze: Path of the student's module up to which, in the order of its `named_modules`, nothing is trained and
             batch-norm statistics stay; null trains all of it.
         rates: Factors of the student's learning rate by module path; of several that hold a parameter the longest path
@@ -64,7 +67,8 @@ class Training:
     checkpoint_every: int = 500
     evaluate_every: int | None = None
     workers: int = 0
-    teacher_cache: int | None = None
+    views: int | None = None
+    teacher_cache: bool = False
     freeze: str | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
 
@@ -85,8 +89,8 @@ class Training:
             )
         if self.ema is not None and not 0 <= self.ema < 1:
             raise RecipeError(f"training.ema: expected a number in [0, 1), found {self.ema}")
-        if self.teacher_cache is not None and self.teacher_cache < 1:
-            raise RecipeError(f"training.teacher_cache: expected at least 1 epoch, or null, found {self.teacher_cache}")
+        if self.views is not None and self.views < 1:
+            raise RecipeError(f"training.views: expected at least 1, or null, found {self.views}")
         if self.clip is not None and self.clip <= 0:
             raise RecipeError(f"training.clip: expected a number above 0, or null, found {self.clip}")
         if bool(self.milestones) != (self.schedule == "multistep"):

@@ -1,57 +1,74 @@
 """What the teacher says to the images of a training, computed once and stored.
 
 A teacher that only looks at the images of a step says the same to them in every run: its outputs are stored by the
-content of teacher and data. Images that are not augmented are known by their index, and one pass over them serves
-the whole training. Augmented ones are known by their position in it, which the seed decides, for as many epochs as
-are asked for; after them the teacher runs again. Either way the outputs are those that the teacher would give in the
-training's own arithmetic, and in the precision in which it would give them.
+content of teacher and data. Images that are augmented are stored in as many views as a training sees
+(`training.views`), which are the same for every seed and every student. The outputs are those that the teacher would
+give in the training's own arithmetic, and in the precision in which it would give them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.base import Images
-from limbeck.errors import CheckpointError
+from limbeck.data.base import Augmentation
+from limbeck.errors import CheckpointError, RecipeError
 from limbeck.ground.files import clear_half_written
 from limbeck.ground.locks import held
 from limbeck.ground.progress import Progress
+from limbeck.ground.rows import RowsWriter, read_rows
+from limbeck.methods.base import Method
 from limbeck.networks.handling.tap import Tap
-from limbeck.training import checkpoint
 from limbeck.training.arithmetic import Arithmetic
-from limbeck.training.feed import Feed
-from limbeck.types import Batch
+from limbeck.training.feed import Material
+from limbeck.training.options import Training
 
 CHUNK = 250
 
 
 @dataclass(frozen=True)
 class TeacherCache:
-    """Outputs of a teacher, a row a sample.
+    """Outputs of a teacher: a row for each image, and those of a view behind those of the view before it.
 
     Attributes:
-        outputs: (rows, ...) for each module path of the teacher; "" is its output.
-        by_index: Whether a row is a sample's index in the data, not its position in the training.
+        outputs: (views * images, ...) for each module path of the teacher; "" is its output.
+        size: Number of images.
     """
 
     outputs: Mapping[str, Tensor]
-    by_index: bool
+    size: int
 
-    def of(self, batch: Batch, positions: Tensor) -> dict[str, Tensor]:
-        """Return the outputs for a batch whose samples have these positions in the training; {} for later ones."""
-        rows = batch.index if self.by_index else positions
-        if rows is None or any(int(rows.max()) >= len(output) for output in self.outputs.values()):
-            return {}
+    def of(self, index: Tensor, view: Tensor) -> dict[str, Tensor]:
+        """Return the outputs for images (N,) in these views (N,); where one view is stored, it is that of all."""
+        views = len(next(iter(self.outputs.values()))) // self.size
+        rows = view % views * self.size + index
         return {path: output[rows] for path, output in self.outputs.items()}
 
 
-def kept(file: Path, fill: Callable[[], TeacherCache]) -> TeacherCache:
-    """Return the cache in a file, filled first where there is none.
+def check_stored(method: Method, training: Training, augmentation: Augmentation | None) -> None:
+    """Refuse to store what a teacher says where it depends on more than the data's images.
+
+    Raises:
+        RecipeError: The method's teacher sees something else, or augmented images that are new at every step.
+    """
+    if not method.teacher_paths():
+        raise RecipeError(
+            "training.teacher_cache: expected a method whose teacher sees nothing but the data's images, found"
+            f" {type(method).__name__}; leave it out"
+        )
+    if augmentation is not None and training.views is None:
+        raise RecipeError(
+            "training.views: expected a number of augmented views of each image, as the teacher_cache is to hold what"
+            " the teacher says to them, found null; give as many as there are epochs, or fewer"
+        )
+
+
+def kept(file: Path, size: int, fill: Callable[[Path], None]) -> TeacherCache:
+    """Return the cache of so many images in a file, filled first where there is none.
 
     Raises:
         CheckpointError: The file is damaged, or could not be written.
@@ -60,42 +77,34 @@ def kept(file: Path, fill: Callable[[], TeacherCache]) -> TeacherCache:
         with held(file.with_name(f".{file.stem}.lock"), "teacher's outputs"):
             if not file.exists():  # as somebody else may have filled it by now
                 clear_half_written(file.parent, file.name)
-                cache = fill()
-                checkpoint.save(file, {"outputs": dict(cache.outputs), "by_index": cache.by_index})
+                try:
+                    fill(file)
+                except OSError as error:
+                    raise CheckpointError(
+                        f"{file}: could not be written ({error.strerror}); free space, or leave out teacher_cache"
+                    ) from error
     try:
-        state = checkpoint.load(file)
+        return TeacherCache(read_rows(file), size)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; delete it, and the teacher is asked again") from error
-    return TeacherCache(state["outputs"], state["by_index"])
-
-
-def of_images(images: Images, teacher: nn.Module, paths: Sequence[str], arithmetic: Arithmetic) -> TeacherCache:
-    """Return the teacher's outputs for all images as they are; runs on the teacher's device."""
-    parts = torch.split(torch.arange(len(images)), CHUNK)
-    batches = (images.read(part) for part in parts)
-    return TeacherCache(_outputs(batches, len(parts), teacher, paths, arithmetic), by_index=True)
-
-
-def of_steps(feed: Feed, steps: int, teacher: nn.Module, paths: Sequence[str], arithmetic: Arithmetic) -> TeacherCache:
-    """Return the teacher's outputs for the augmented images of the first steps; runs on the teacher's device."""
-    return TeacherCache(_outputs(feed.steps(0, steps), steps, teacher, paths, arithmetic), by_index=False)
 
 
 @torch.no_grad()
-def _outputs(
-    batches: Iterator[Batch], count: int, teacher: nn.Module, paths: Sequence[str], arithmetic: Arithmetic
-) -> dict[str, Tensor]:
+def fill(file: Path, material: Material, teacher: nn.Module, paths: Sequence[str], arithmetic: Arithmetic) -> None:
+    """Write what the teacher says to every view of every image; runs on the teacher's device."""
     device = next(iter(teacher.parameters()), torch.empty(0)).device
-    inner = [path for path in paths if path]
-    found: dict[str, list[Tensor]] = {path: [] for path in paths}
+    size, views = len(material.images), material.views or 1
+    parts = [(view, part) for view in range(views) for part in torch.split(torch.arange(size), CHUNK)]
     arithmetic.network(teacher.eval())
-    with Tap(teacher, inner) as tap, Progress("teacher's outputs", count) as progress:
-        for number, batch in enumerate(batches, 1):
-            image = arithmetic.batch(batch.to(device)).image
+    with (
+        Tap(teacher, [path for path in paths if path]) as tap,
+        RowsWriter(file, views * size) as rows,
+        Progress("teacher's outputs", len(parts)) as progress,
+    ):
+        for number, (view, part) in enumerate(parts, 1):
+            image = arithmetic.batch(material.seen(part, torch.full_like(part, view)).to(device)).image
             assert image is not None
-            with arithmetic.running(device):
+            with arithmetic.running(device.type):
                 output = teacher(image)
-            for path, parts in found.items():
-                parts.append((tap[path] if path else output).cpu())
+            rows.add({path: (tap[path] if path else output).cpu() for path in paths})
             progress.update(number, {})
-    return {path: torch.cat(parts) for path, parts in found.items()}

@@ -24,4 +24,7 @@ class Scheduled(Weighting):
 
     def combine(self, losses: Mapping[str, Tensor], progress: float, shared: Sequence[Parameter]) -> Tensor:
         """Return the weighted sum of the losses."""
+        if len(losses) == 1:
+            ((name, only),) = losses.items()
+            return self.weight(name, progress) * only
         return torch.stack([self.weight(name, progress) * loss for name, loss in losses.items()]).sum()

@@ -27,7 +27,7 @@ task: {{class_path: test_own_fields.Watched}}
 method: {{class_path: Supervised}}
 augmentation: {{class_path: Flip}}
 teacher: {{network: {NETWORK}, training: {{steps: 3, batch: 4}}}}
-student: {{network: {NETWORK}, training: {{steps: 3, batch: 4, teacher_cache: 1}}}}
+student: {{network: {NETWORK}, training: {{steps: 3, batch: 4, teacher_cache: true}}}}
 """
 
 
