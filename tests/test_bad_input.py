@@ -215,7 +215,7 @@ ARMS = [
         "teacher.training.schedule: expected 'constant' or 'cosine'",
         "mean 'cosine'",
     ),
-    flag("teacher.training.precision", "16", "teacher.training.precision: expected '32' or 'bf16', found 16"),
+    flag("teacher.training.precision", "16", "teacher.training.precision: expected '32' or 'bf16' or 'auto', found"),
     flag("teacher.training.optimizers.studnt", "Adam", "optimizers.studnt: no such player (did you mean 'student'?)"),
     flag(
         "teacher.training.optimizers.student",

@@ -40,7 +40,7 @@ from limbeck.methods.base import Method
 from limbeck.networks.handling.frozen import Frozen
 from limbeck.run.arm import Setting, Watcher
 from limbeck.tasks.generation import Generation
-from limbeck.training import launch
+from limbeck.training import arithmetic, launch
 from limbeck.training.checkpoint import Checkpoints, load
 from limbeck.training.engine import Engine
 from limbeck.training.job import Job
@@ -359,9 +359,26 @@ def test_bf16_reaches_the_layers_and_not_the_weights(tmp_path: Path) -> None:
 def test_a_cpu_that_imitates_bf16_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], native: bool, precision: str
 ) -> None:
-    monkeypatch.setattr(launch, "native_bf16", lambda: native)
+    monkeypatch.setattr(launch, "native_bf16", lambda device: native)
     fit(toy_job(tmp_path, ToyGan(penalty=False), precision=precision, steps=1))
     assert ("has no bfloat16 arithmetic" in capsys.readouterr().err) == (not native and precision == "bf16")
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_is_what_the_machine_is_fast_in_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], native: bool
+) -> None:
+    for module in (launch, arithmetic):
+        monkeypatch.setattr(module, "native_bf16", lambda device: native)
+    weights = []
+    for folder, options in (("auto", {"precision": "auto"}), ("said", {"precision": "bf16" if native else "32"})):
+        last = {"channels_last": True} if folder == "said" else {}
+        job = toy_job(tmp_path / folder, ToyGan(penalty=False), steps=3, **options, **last)
+        fit(job)
+        weights.append(load(job.place.final)["method"])
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    said = "bf16" if native else "32, as this cpu has no bfloat16 arithmetic"
+    assert f"precision auto is {said}; channels last" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -248,7 +248,7 @@ class Arm:
         seen = None if self.recipe.augmentation is None else dict(self.recipe.augmentation.description)
         sight = None if seen is None else [seen, content_of(seen), training.views]
         paths = list(method.teacher_paths())
-        arithmetic = Arithmetic.of(training, method)
+        arithmetic = Arithmetic.of(training, method, self.setting.device.type)
         content = [teacher.hash, material.images.fingerprint(), paths, sight, asdict(arithmetic)]
         file = self.setting.store / f"teacher-cache-{canonical(content)[:12]}.safetensors"
         return kept(file, len(material.images), lambda path: fill(path, material, network, paths, arithmetic))

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from limbeck.ground.hardware import native_bf16
 from limbeck.methods.base import Method
 from limbeck.training.options import Training
 from limbeck.types import Batch
@@ -33,10 +34,14 @@ class Arithmetic:
     forward_mode: bool = False
 
     @classmethod
-    def of(cls, training: Training, method: Method) -> Arithmetic:
-        """Return how a method's steps compute with these options; in forward mode there is no autocast."""
-        forward = method.differentiates == "forward"
-        return cls(training.precision == "bf16" and not forward, training.channels_last, forward)
+    def of(cls, training: Training, method: Method, device: str) -> Arithmetic:
+        """Return how a method's steps compute with these options on a kind of device, such as "cpu".
+
+        In forward mode there is no autocast.
+        """
+        forward, fast = method.differentiates == "forward", training.precision == "auto"
+        bf16 = training.precision == "bf16" or (fast and native_bf16(device))
+        return cls(bf16 and not forward, training.channels_last or fast, forward)
 
     def running(self, device: str) -> AbstractContextManager[Any]:
         """Compute so on a kind of device, such as "cpu"; it is entered at every update of a step.

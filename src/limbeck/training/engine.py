@@ -47,7 +47,7 @@ class Engine:
     def __init__(self, replicas: Replicas, job: Job) -> None:
         self.replicas, self.job, self.training = replicas, job, job.training
         method = job.method if isinstance(job.method, Method) else job.method()
-        self.arithmetic = Arithmetic.of(self.training, method)
+        self.arithmetic = Arithmetic.of(self.training, method, replicas.device.type)
         self.method = self.arithmetic.network(replicas.place(method).train())
         hold_frozen(self.method)
         self.weighting = replicas.place(job.weighting)

@@ -18,6 +18,7 @@ import torch
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from limbeck.errors import LimbeckError, MissingExtra, TrainingError
+from limbeck.ground.hardware import native_bf16
 from limbeck.ground.locks import joined
 from limbeck.ground.progress import say
 from limbeck.methods.base import Method
@@ -26,7 +27,7 @@ from limbeck.training.checkpoint import Checkpoints, masks, save
 from limbeck.training.engine import Engine
 from limbeck.training.job import Job
 from limbeck.training.listeners import telling
-from limbeck.training.options import device_of, native_bf16
+from limbeck.training.options import device_of
 from limbeck.training.replicas import Copies, One, Replicas
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ def fit(job: Job) -> None:
         CheckpointError: A checkpoint cannot be read or written.
     """
     device = device_of(job.place.accelerator).type
-    if job.training.precision == "bf16" and device == "cpu" and not native_bf16():
-        slow = "this CPU has no bfloat16 arithmetic, so that precision bf16 is slower here than 32"
-        say(f"{job.observation.title}: {slow}")
+    _tell_precision(job, device)
     if job.training.processes == 1:
         _train(One(device), job)
         return
@@ -69,6 +68,17 @@ def fit(job: Job) -> None:
             if not job.place.final.exists():
                 raise _died(error, job) from error
             say(f"{job.observation.title}: {_end(error)} when everything was saved")
+
+
+def _tell_precision(job: Job, device: str) -> None:
+    """Say what `auto` comes to on this machine, and where bf16 is a loss of time."""
+    precision, native = job.training.precision, native_bf16(device)
+    if precision == "auto":
+        found = "bf16" if native else f"32, as this {device} has no bfloat16 arithmetic"
+        say(f"{job.observation.title}: precision auto is {found}; channels last")
+    if precision == "bf16" and not native:
+        slow = f"this {device} has no bfloat16 arithmetic, so that precision bf16 is slower here than 32"
+        say(f"{job.observation.title}: {slow}")
 
 
 def _one_of_several(fabric: Fabric, job: Job) -> None:

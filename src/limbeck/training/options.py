@@ -30,8 +30,9 @@ class Training:
         milestones: Parts of the training in (0, 1), rising; only for "multistep".
         clip: Largest norm of a player's gradient; null does not clip.
         ema: Decay of the average of the student's weights that is evaluated and exported; null keeps no average.
-        precision: "32" or "bf16" (autocast; penalties on gradients stay in float32), which is fast on GPUs and on CPUs
-            that compute in it (AVX-512, AMX), and several times slower than "32" on others.
+        precision: "32"; "bf16" (autocast; penalties on gradients stay in float32), which is fast on GPUs and on CPUs
+            that have it (AVX512-BF16, AMX, Arm's BF16), and several times slower than "32" on others; or "auto": bf16
+            where the machine has it, else 32, and in either case `channels_last`.
         channels_last: Memory layout of images and convolution weights.
         compile: Compile the networks with torch.compile.
         micro_batches: Parts into which a process splits its batch to save memory.
@@ -59,7 +60,7 @@ class Training:
     milestones: tuple[float, ...] = ()
     clip: float | None = None
     ema: float | None = None
-    precision: Literal["32", "bf16"] = "32"
+    precision: Literal["32", "bf16", "auto"] = "32"
     channels_last: bool = False
     compile: bool = False
     micro_batches: int = 1
@@ -139,8 +140,3 @@ def device_of(accelerator: str) -> torch.device:
         there = ", ".join(name for name, found in present.items() if found)
         raise RecipeError(f"accelerator: expected one that PyTorch finds here ({there}), found {accelerator!r}")
     return torch.device(accelerator)
-
-
-def native_bf16() -> bool:
-    """Return whether oneDNN computes in bfloat16 on this CPU; without, autocast imitates it, several times slower."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
