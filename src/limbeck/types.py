@@ -116,8 +116,10 @@ class Batch:
         teacher_outputs: Mapping[str, Tensor] | None = None,
         **fields: Tensor | None,
     ) -> None:
-        if taken := sorted(name for name in fields if hasattr(Batch, name)):
-            raise TypeError(f"Batch: expected names of fields that it does not have itself, found {', '.join(taken)}")
+        if taken := fields.keys() & OWN:
+            raise TypeError(
+                f"Batch: expected names of fields that it does not have itself, found {', '.join(sorted(taken))}"
+            )
         self.fields: Final[Mapping[str, Tensor]] = {name: t for name, t in fields.items() if t is not None}
         self.drawn: Final[Mapping[str, Tensor]] = drawn or {}
         self.teacher_outputs: Final[Mapping[str, Tensor]] = teacher_outputs or {}
@@ -182,6 +184,9 @@ class Batch:
     def __repr__(self) -> str:
         """Return names and shapes."""
         return f"Batch({', '.join(f'{name}={tuple(t.shape)}' for name, t in self.fields.items())})"
+
+
+OWN = frozenset(dir(Batch))
 
 
 def plural(fields: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from limbeck.errors import RecipeError
 
 def precise(tensor: Tensor) -> Tensor:
     """Return `tensor` as float32 if it is narrower (bf16, fp16), else as it is."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return tensor if tensor.dtype == torch.float32 else tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def related(features: Tensor, what: str) -> None:

@@ -53,7 +53,7 @@ class Method(nn.Module, ABC):
         scene: The kind of scene that its terms look at.
         needs: The fields of a batch that it cannot do without.
         moved_arguments: How arguments of earlier versions are spelt now, below `terms`.
-        terms: The terms by "player.term".
+        terms: The terms by "player.term"; `terms_of` has them by player, and then by their own names.
         left_out: Why default terms are not there, by name.
         student: The network that the method is about: it is averaged (EMA), evaluated and exported.
     """
@@ -65,6 +65,8 @@ class Method(nn.Module, ABC):
     needs: ClassVar[tuple[str, ...]] = ("image",)
     moved_arguments: ClassVar[Mapping[str, str]] = {}
     student: nn.Module
+    terms: Mapping[str, Term] = {}
+    terms_of: Mapping[str, Mapping[str, Term]] = {}
 
     def cast(
         self,
@@ -84,7 +86,8 @@ class Method(nn.Module, ABC):
         """
         self._take({**players, **teachers}, trained=players)
         self.left_out: dict[str, str] = {}
-        self._terms, self.terms = nn.ModuleDict(), dict[str, Term]()
+        self._terms = nn.ModuleDict()
+        self.terms, self.terms_of = {}, {player: {} for player in self.of_players}
         given = {name: None if term is None else as_term(term) for name, term in (terms or {}).items()}
         for name in given:
             self._check_name(name)
@@ -130,7 +133,9 @@ class Method(nn.Module, ABC):
                 raise RecipeError(f"terms.{name}: {error}") from error
             self.left_out[name] = str(error)
         else:
-            self._terms[name.replace(".", "/")] = self.terms[name] = term
+            self._terms[name.replace(".", "/")] = term
+            self.terms = {**self.terms, name: term}
+            self.terms_of = {**self.terms_of, player: {**self.terms_of[player], name.partition(".")[2]: term}}
 
     @classmethod
     def losses(cls, given: Iterable[str] = ()) -> dict[str, float]:
@@ -179,7 +184,7 @@ class Method(nn.Module, ABC):
         return {player: self._with_terms(player) for player in self.of_players}
 
     def _with_terms(self, player: str) -> nn.Module:
-        own = [term for name, term in self.terms.items() if name.partition(".")[0] == player and _owns(term)]
+        own = [term for term in self.terms_of[player].values() if _owns(term)]
         return nn.ModuleList([getattr(self, player), *own]) if own else getattr(self, player)
 
     @abstractmethod
@@ -201,9 +206,8 @@ class Method(nn.Module, ABC):
         losses of an update are switched off; gradients are not recorded. A target that follows the student (EMA), or
         a bank of what it has seen, is brought up to date here and kept in buffers, so that it is checkpointed.
         """
-        for name, term in self.terms.items():
-            if name.partition(".")[0] == player:
-                term.moved(step)
+        for term in self.terms_of.get(player, {}).values():
+            term.moved(step)
 
     def enter(self, batch: Batch, step: int, learners: Collection[str] = ("student",)) -> Scene:
         """Return the scene of a step.
@@ -222,8 +226,8 @@ class Method(nn.Module, ABC):
 
     def update_of(self, player: str, scene: Scene) -> Update:
         """Return the update of a player: those of its terms that have anything to say in this step."""
-        seen = {name: (term, scene.seen_by(name)) for name, term in self.terms.items() if name.startswith(f"{player}.")}
-        return Update(player, {n.partition(".")[2]: partial(t, s) for n, (t, s) in seen.items() if t.due(s)})
+        seen = {name: (term, scene.seen_by(f"{player}.{name}")) for name, term in self.terms_of[player].items()}
+        return Update(player, {name: partial(term, s) for name, (term, s) in seen.items() if term.due(s)})
 
     def network(self, who: str) -> nn.Module:
         """Return a network by the name of the constructor's argument."""
@@ -254,7 +258,7 @@ class Method(nn.Module, ABC):
     def judge(self, critic: nn.Module, batch: Batch, image: Tensor) -> Tensor:
         """Return a discriminator's scores as one row, (N,) or (N * patches,), of images as it trains on them."""
         score: Tensor = critic(*self.shown(critic, batch, image))
-        return score.flatten()
+        return score if score.ndim == 1 else score.flatten()
 
     def truth(self, batch: Batch) -> Tensor | None:
         """Return the classes of images (N,), or of pixels (N, H, W); None where there are none."""

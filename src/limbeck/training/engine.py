@@ -125,7 +125,8 @@ class Engine:
                 losses = self._evaluate(update)
             moved = update.player if losses else ""
             if losses:
-                total = self.weighting.combine(losses, self._progress, self.own[update.player]) / len(generators)
+                total = self.weighting.combine(losses, self._progress, self.own[update.player])
+                total = total if len(generators) == 1 else total / len(generators)
                 self._check(losses, total)
                 # Only with respect to the parameters that move: through a discriminator that judges the student,
                 # say, the gradient flows but is not wanted for its own weights.

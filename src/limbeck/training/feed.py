@@ -203,12 +203,15 @@ class Order:
     def indices(self, step: int) -> Tensor:
         """Return the indices (batch,) of the global batch of `step`; a batch may straddle two epochs."""
         positions = range(step * self.batch, (step + 1) * self.batch)
+        begun = positions[0] % self.size
+        if begun + self.batch <= self.size:
+            return self._of(positions[0] // self.size)[begun : begun + self.batch]
         parts = []
         for epoch in range(positions[0] // self.size, positions[-1] // self.size + 1):
             start = max(positions[0] - epoch * self.size, 0)
             stop = min(positions[-1] + 1 - epoch * self.size, self.size)
             parts.append(self._of(epoch)[start:stop])
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return torch.cat(parts)
 
     def _of(self, epoch: int) -> Tensor:
         if epoch != self._epoch:

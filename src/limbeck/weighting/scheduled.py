@@ -26,5 +26,6 @@ class Scheduled(Weighting):
         """Return the weighted sum of the losses."""
         if len(losses) == 1:
             ((name, only),) = losses.items()
-            return self.weight(name, progress) * only
+            weight = self.weight(name, progress)
+            return only if weight == 1 else weight * only
         return torch.stack([self.weight(name, progress) * loss for name, loss in losses.items()]).sum()
