@@ -177,6 +177,10 @@ class Batch:
         """Return the batch on `device`."""
         return self.map(lambda t: t.to(device, non_blocking=True))
 
+    def pin_memory(self) -> Batch:
+        """Return the batch in memory that a GPU can read by itself; the loader of batches calls it."""
+        return self.map(lambda t: t.pin_memory())
+
     def __getitem__(self, part: slice) -> Batch:
         """Return some of the samples, e.g. `batch[:8]`."""
         return self.map(lambda t: t[part])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from itertools import islice
 
 import pytest
@@ -16,7 +17,7 @@ from limbeck.data.augmentations.augmentation import AugmentationSequence, Colour
 from limbeck.data.augmentations.warp import Crop
 from limbeck.data.base import Augmentation, Images, InMemory
 from limbeck.errors import DataError, RecipeError
-from limbeck.training.feed import Feed, Material, Order, augmented
+from limbeck.training.feed import Feed, Material, Order, Waiting, augmented, workers_for
 from limbeck.types import KINDS, Batch, Draw, Kind
 
 
@@ -243,3 +244,32 @@ def test_a_field_of_no_kind_is_refused() -> None:
     with pytest.raises(DataError, match=r"augmentation: expected a kind of `depth`, found none; add it to the data's"):
         next(Feed(Material(Scene(), Plain(), Flip()), {}, seed=0, batch=8).steps(0, 1))
     assert next(Feed(Material(Scene(), Plain()), {}, seed=0, batch=8).steps(0, 1)).depth is not None
+
+
+def test_processes_that_make_batches_ahead_change_nothing() -> None:
+    images = toy_images(40)
+    expected, found = list(feed(images).steps(2, 9)), list(feed(images, workers=2).steps(2, 9))
+    assert len(found) == 7
+    for a, b in zip(expected, found, strict=True):
+        assert not differences(plain(a), plain(b))
+
+
+def test_processes_make_batches_ahead_where_that_helps() -> None:
+    memory, files = toy_images(), Streamed(toy_images().image)
+    assert workers_for(3, memory, "cpu") == workers_for(3, files, "cuda") == 3
+    assert workers_for(0, files, "cuda") == workers_for(None, memory, "cpu") == 0
+    assert workers_for(None, files, "cpu") >= 1 and workers_for(None, memory, "cuda") >= 1
+    assert workers_for(None, files, "cpu", processes=1000) == 1
+
+
+def test_the_part_of_the_time_that_is_waited_is_known() -> None:
+    def slow() -> Iterator[Batch]:
+        for _ in range(5):
+            time.sleep(0.03)
+            yield Batch(index=torch.arange(2))
+
+    waiting = Waiting(slow())
+    for _ in waiting:
+        time.sleep(0.01)
+    assert 0.6 < waiting.share < 0.85 and 0.15 < waiting.whole < 1
+    assert Waiting([]).share == 0

@@ -22,7 +22,7 @@ from limbeck.networks.handling.frozen import Frozen
 from limbeck.training.arithmetic import Arithmetic
 from limbeck.training.average import Average, averaged
 from limbeck.training.checkpoint import Checkpoints
-from limbeck.training.feed import Feed
+from limbeck.training.feed import Feed, workers_for
 from limbeck.training.fine_tuning import grouped, hold_frozen
 from limbeck.training.job import Job
 from limbeck.training.optimizers import load_state, optimizer_of, refuse_idle, refuse_untrained, state_of
@@ -74,7 +74,7 @@ class Engine:
             batch=self.training.batch,
             rank=replicas.rank,
             processes=replicas.count,
-            workers=self.training.workers,
+            workers=workers_for(self.training.workers, job.material.images, replicas.device.type, replicas.count),
         )
         self.step = 0
         self.counts = dict.fromkeys(self.players, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,14 +11,16 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from limbeck.data.base import Augmentation, Images
 from limbeck.errors import DataError, RecipeError
-from limbeck.ground.randomness import generator, seed_of
+from limbeck.ground.randomness import generator
 from limbeck.tasks.base import Task
 from limbeck.training.views import Views
 from limbeck.types import KINDS, Batch, Draw, Kind
+
+MOST_WORKERS = 8
 
 
 class Taught(Protocol):
@@ -65,7 +69,7 @@ class Material:
         )
 
 
-class Feed:
+class Feed(Dataset[Batch]):
     """Gives this process its part of the batch of every step.
 
     Args:
@@ -75,7 +79,7 @@ class Feed:
         batch: Samples a step, over all processes.
         rank: Number of this process.
         processes: Number of processes.
-        workers: Processes that read ahead, for streaming images.
+        workers: Processes that make batches ahead of the step.
 
     Raises:
         DataError: The batch is larger than the data.
@@ -95,7 +99,7 @@ class Feed:
         size = len(material.images)
         if batch > size:
             raise DataError(f"training.batch: {batch} samples, but the data has only {size}; make it smaller")
-        self.material, self.images, self.task = material, material.images, material.task
+        self.material, self.task = material, material.task
         every = together(self.task, draws, material.augmentation)
         fixed = set() if material.views is None or material.augmentation is None else set(material.augmentation.draws())
         self.draws = {name: draw for name, draw in every.items() if name not in fixed}
@@ -103,34 +107,72 @@ class Feed:
         self.seed, self.batch, self.workers = seed, batch, workers
         share = batch // processes
         self.part = slice(rank * share, (rank + 1) * share)
-        self._source = torch.Generator()
 
     def steps(self, first: int, last: int) -> Iterator[Batch]:
         """Yield the batches of steps `first` to `last` - 1, on the CPU."""
-        for step, batch in zip(range(first, last), self._read(first, last), strict=True):
-            drawn = {name: self._draw(name, draw, step) for name, draw in self.draws.items()}
-            said: Mapping[str, Tensor] = {}
-            if self.material.views is not None or self.material.cache is not None:
-                index, view = batch.need("index", "training.views"), self._epochs(step) % (self.material.views or 1)
-                drawn |= self.material.drawn(index, view)
-                said = self.material.cache.of(index, view) if self.material.cache else {}
-            seen = self.material.augmented(batch, drawn)
-            yield self.task.prepare(seen.replace(drawn=drawn, teacher_outputs=said))
+        steps = range(first, last)
+        if self.workers == 0:
+            return map(self.__getitem__, steps)
+        pinned = torch.cuda.is_available()  # from where a GPU takes them while it computes
+        return _told(DataLoader(self, None, sampler=steps, num_workers=self.workers, pin_memory=pinned))
+
+    def __getitem__(self, step: int) -> Batch:
+        """Return this process's part of the batch of a step."""
+        material = self.material
+        batch = material.images.read(self.order.indices(step)[self.part])
+        drawn = {name: self._draw(name, draw, step) for name, draw in self.draws.items()}
+        said: Mapping[str, Tensor] = {}
+        if material.views is not None or material.cache is not None:
+            index, view = batch.need("index", "training.views"), self._epochs(step) % (material.views or 1)
+            drawn |= material.drawn(index, view)
+            said = material.cache.of(index, view) if material.cache else {}
+        seen = material.augmented(batch, drawn)
+        return self.task.prepare(seen.replace(drawn=drawn, teacher_outputs=said))
 
     def _epochs(self, step: int) -> Tensor:
         """Return in which epoch each sample of this process's part of a step lies (N,)."""
-        return torch.arange(step * self.batch, (step + 1) * self.batch)[self.part] // len(self.images)
+        return torch.arange(step * self.batch, (step + 1) * self.batch)[self.part] // self.order.size
 
     def _draw(self, name: str, draw: Draw, step: int) -> Tensor:
-        self._source.manual_seed(seed_of(self.seed, step, name))  # to make a new one for each takes longer than a draw
-        return draw.sample(self.batch, self._source)[self.part]
+        return draw.sample(self.batch, generator(self.seed, step, name))[self.part]
 
-    def _read(self, first: int, last: int) -> Iterator[Batch]:
-        steps = _Steps(self.order, first, last, self.part)
-        if not self.images.streaming:
-            return map(self.images.read, steps)
-        loader = DataLoader(_Reader(self.images), sampler=steps, batch_size=None, num_workers=self.workers)
-        return _told(loader)
+
+class Waiting:
+    """Yields batches, and knows which part of the time went by until they came.
+
+    Args:
+        batches: The batches.
+    """
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self.batches, self.waited, self.whole = batches, 0.0, 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        begun = asked = time.perf_counter()
+        for batch in self.batches:
+            self.waited += time.perf_counter() - asked
+            yield batch
+            asked = time.perf_counter()
+            self.whole = asked - begun
+
+    @property
+    def share(self) -> float:
+        """The part of the time, in [0, 1]."""
+        return self.waited / self.whole if self.whole else 0.0
+
+
+def workers_for(asked: int | None, images: Images, device: str, processes: int = 1) -> int:
+    """Return how many processes make batches ahead: as many as asked for, or what is best on this machine.
+
+    That is some where files are decoded, or where a GPU computes meanwhile. Where the processor trains on what is in
+    memory, they would take from the step what they give to it.
+    """
+    if asked is not None:
+        return asked
+    if device == "cpu" and not images.streaming:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_WORKERS, max(1, cores // (2 * processes)))
 
 
 def together(task: Task, draws: Mapping[str, Draw], augmentation: Augmentation | None) -> dict[str, Draw]:
@@ -218,26 +260,3 @@ class Order:
             draw = generator(self.seed, epoch, "order")
             self._epoch, self._permutation = epoch, torch.randperm(self.size, generator=draw)
         return self._permutation
-
-
-class _Steps(Sampler[Tensor]):
-    """The indices of this process's part of every step: a sampler that can start anywhere."""
-
-    def __init__(self, order: Order, first: int, last: int, part: slice) -> None:
-        self.order, self.first, self.last, self.part = order, first, last, part
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self.order.indices(step)[self.part] for step in range(self.first, self.last))
-
-    def __len__(self) -> int:
-        return self.last - self.first
-
-
-class _Reader(Dataset[Batch]):
-    """Reads a whole batch at once, so that a worker process does the decoding."""
-
-    def __init__(self, images: Images) -> None:
-        self.images = images
-
-    def __getitem__(self, indices: Tensor) -> Batch:
-        return self.images.read(indices)

@@ -25,6 +25,7 @@ from limbeck.methods.base import Method
 from limbeck.networks.handling.copying import copied
 from limbeck.training.checkpoint import Checkpoints, masks, save
 from limbeck.training.engine import Engine
+from limbeck.training.feed import Waiting
 from limbeck.training.job import Job
 from limbeck.training.listeners import telling
 from limbeck.training.options import device_of
@@ -33,6 +34,7 @@ from limbeck.training.replicas import Copies, One, Replicas
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+LONG, WAITED = 10, 0.05  # seconds of a training, and the part of them spent waiting for data, from which on it is said
 FLAG_INTERVAL = 10  # steps between two looks at the other processes' signals
 for _chatter in ("lightning_fabric.utilities.distributed", "lightning_fabric.utilities.rank_zero"):
     logging.getLogger(_chatter).setLevel(logging.WARNING)  # which process is which helps nobody
@@ -142,7 +144,8 @@ def _train(replicas: Replicas, job: Job) -> None:
     known = {name: value for row in engine.history for name, value in row.items() if name != "step"}
     with _signals(asked.append), telling(listeners, job.observation.title, job.training.steps, engine.step, known):
         started = time.perf_counter()
-        for batch in engine.feed.steps(engine.step, job.training.steps):
+        waiting = Waiting(engine.feed.steps(engine.step, job.training.steps))
+        for batch in waiting:
             row = engine.advance(batch)
             for listener in listeners:
                 listener.stepped(engine.step, row)
@@ -165,6 +168,9 @@ def _train(replicas: Replicas, job: Job) -> None:
             replicas.wait()
             raise Interrupted(f"stopped after step {engine.step}, the last; the same command goes on from there")
     replicas.wait()
+    if replicas.rank == 0 and waiting.whole > LONG and waiting.share > WAITED:
+        advice = "more training.workers may help, or images that are made smaller beforehand"
+        say(f"{job.observation.title}: waited for data {waiting.share:.0%} of its time; {advice}")
 
 
 @contextmanager

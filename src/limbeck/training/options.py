@@ -39,7 +39,8 @@ class Training:
         processes: Number of processes on this machine.
         checkpoint_every: Steps between two checkpoints.
         evaluate_every: Steps between two evaluations on the validation split; null evaluates only at the end.
-        workers: Processes that read ahead when the data is streamed from files.
+        workers: Processes that read, augment and batch ahead of the step; null for some where files are decoded or a
+            GPU computes, else none. Nothing that is trained depends on it.
         views: How many augmented views of each image there are, gone through again and again and the same for every
             seed and every arm; null augments anew at every step. As many as there are epochs differ from that in
             nothing but that seeds share them; fewer make the data smaller.
@@ -67,7 +68,7 @@ class Training:
     processes: int = 1
     checkpoint_every: int = 500
     evaluate_every: int | None = None
-    workers: int = 0
+    workers: int | None = None
     views: int | None = None
     teacher_cache: bool = False
     freeze: str | None = None
@@ -80,7 +81,7 @@ class Training:
                 raise RecipeError(f"training.{name}: expected a whole number of at least 1, found {value}")
         for name in ("warmup", "workers"):
             value = getattr(self, name)
-            if value < 0:
+            if value is not None and value < 0:
                 raise RecipeError(f"training.{name}: expected a whole number of at least 0, found {value}")
         parts = self.micro_batches * self.processes
         if self.batch % parts:
