@@ -25,7 +25,7 @@ from limbeck.tasks.classification import Classification
 from limbeck.training.engine import Engine
 from limbeck.training.feed import Material
 from limbeck.training.job import Job, Place
-from limbeck.training.options import device_of
+from limbeck.training.options import Training, device_of
 from limbeck.training.replicas import One
 
 STEPS = 4  # the first warms up, the others are timed
@@ -51,6 +51,8 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
             teacher_networks = None if teacher is None else _networks(teacher)
             method = arm.assemble(_networks(arm), teacher_networks)
             _caution(name, method, arm.training.micro_batches)
+            if arm.training.teacher_cache and teacher is not None:
+                _weigh_storing(name, arm.training, len(images), len(recipe.seeds))
             training = replace(arm.training, processes=1, compile=False)
             augmentation = arm.augmentation.build() if arm.augmentation else None
             with tempfile.TemporaryDirectory() as folder:
@@ -73,6 +75,16 @@ def _caution(name: str, method: Method, micro_batches: int) -> None:
             f"{name}: with micro_batches: {micro_batches} the gradient is not that of the whole batch, as these losses"
             f" are no means over its samples: {', '.join(coupling)}"
         )
+
+
+def _weigh_storing(name: str, training: Training, images: int, seeds: int) -> None:
+    """Say whether it pays to store what the teacher says."""
+    stored, asked = (training.views or 1) * images, training.steps * training.batch * seeds
+    pays = "pays" if stored < asked else "does not pay by itself: take fewer views, or leave it out"
+    say(
+        f"{name}: teacher_cache {pays}; the teacher is asked about {stored:,} images instead of {asked:,}, and less if"
+        " other arms need the same"
+    )
 
 
 def _networks(arm: ArmRecipe) -> dict[str, nn.Module]:

@@ -22,17 +22,20 @@ class Average:
         self._live = [t.detach() for t in network.state_dict(keep_vars=True).values()]
         self._names = list(network.state_dict())
         self.values = [t.clone() for t in self._live]
-        self._follows = [t.is_floating_point() and not bool(t.isinf().any()) for t in self._live]
+        follows = [t.is_floating_point() and not bool(t.isinf().any()) for t in self._live]
+        pairs = list(zip(self.values, self._live, strict=True))
+        followed = [pair for pair, f in zip(pairs, follows, strict=True) if f]
+        self._followed = [average for average, _ in followed], [live for _, live in followed]
+        self._copied = [pair for pair, f in zip(pairs, follows, strict=True) if not f]
 
     @torch.no_grad()
     def update(self, count: int) -> None:
         """Take in the weights after update number `count` (from 0)."""
         weight = 1 - min(self.decay, (1 + count) / (10 + count))
-        for average, live, follows in zip(self.values, self._live, self._follows, strict=True):
-            if follows:
-                average.lerp_(live, weight)
-            else:
-                average.copy_(live)
+        if self._followed[0]:
+            torch._foreach_lerp_(*self._followed, weight)  # one call: on a GPU each would be a kernel of its own
+        for average, live in self._copied:
+            average.copy_(live)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the averaged weights, under the network's own names."""
