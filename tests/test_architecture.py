@@ -40,6 +40,7 @@ LEVELS = (
     "run",
     "commands flags",
     "cli api federated app",
+    "__main__",
 )
 LEVEL = {room: number for number, level in enumerate(LEVELS) for room in level.split()}
 # Their modules are parts of one thing, or built on one another; circles there are none all the same.
@@ -48,7 +49,7 @@ FABRIC = {"training.launch", "training.replicas"}
 FORBIDDEN = {"torchvision", "timm", "lpips", "piq", "cleanfid", "open_clip", "torch_fidelity"}
 LATE = {
     "torch", "pydantic", "lightning_fabric", "matplotlib", "skimage", "scipy", "onnx", "onnxruntime", "transformers",
-    "diffusers", "pyautoattack",
+    "diffusers", "pyautoattack", "torch._dynamo", "jsonschema",
 }  # fmt: skip
 
 
@@ -239,9 +240,15 @@ def test_class_names_are_unique() -> None:
     assert ambiguous(sources() | {"networks.new": "class Gan: ..."}) == ["Gan"]
 
 
-def test_importing_limbeck_and_asking_for_help_is_light(tmp_path: Path) -> None:
-    helped = "from limbeck.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass"
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["run", "--help"], ["list", "--room"], ["run", "my.yaml", "--task", "Gan"]]
+)
+def test_importing_limbeck_and_asking_for_help_is_light(words: list[str], tmp_path: Path) -> None:
+    helped = f"from limbeck.cli import main\ntry:\n    main({words})\nexcept SystemExit: pass"
     assert loaded(f"import limbeck\n{helped}", tmp_path) == set()
+
+
+def test_what_is_loaded_is_seen(tmp_path: Path) -> None:
     (tmp_path / "lightning_fabric.py").touch()
     assert loaded("import limbeck, lightning_fabric", tmp_path) == {"lightning_fabric"}
 

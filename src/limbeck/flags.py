@@ -25,12 +25,12 @@ def meant(word: str, known: Iterable[str], *, reads_recipe: bool = False) -> str
 
 def _of_the_recipe(name: str) -> list[str]:
     """Return the flag with dots that changes what a recipe calls so."""
-    from limbeck.recipe.sections import TrainingSection  # noqa: PLC0415 (torch is heavy)
-
     if "." in name:
         return [f"--{name}"]
     if name in ("data", "task", "method", "augmentation", "weighting"):
         return [f"--{name}.class_path"]
     if name in ("teacher", "student"):
         return [f"--{name}.network.class_path"]
+    from limbeck.recipe.sections import TrainingSection  # noqa: PLC0415 (torch is heavy)
+
     return [f"--student.training.{name}"] if name in TrainingSection.names() else []

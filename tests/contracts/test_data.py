@@ -261,6 +261,9 @@ class TestData:
                 assert torch.equal(value, getattr(again, field))
                 assert torch.equal(value, torch.cat([getattr(one, field) for one in single]))
 
+    def test_a_split_is_loaded_once(self, data: Data) -> None:
+        assert all(data.split(split) is data.split(split) for split in SPLITS)
+
     def test_what_was_read_can_be_changed_without_changing_the_data(self, data: Data) -> None:
         images, index = data.split("test"), torch.tensor([0])
         first = images.read(index).image

@@ -49,6 +49,17 @@ def test_bases_of_methods_are_not_offered() -> None:
     assert not [cls for cls in catalogue(Method) if not getattr(cls, "__final__", False)]
 
 
+def test_the_package_runs_as_the_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    def ended(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "limbeck", *words], capture_output=True, text=True, check=False)
+
+    main(["list", "methods"])
+    assert ended("list", "methods").stdout == capsys.readouterr().out
+    refused = ended("lst")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("limbeck: invalid choice: 'lst' (did you mean 'list'?)")
+
+
 def test_output_that_nobody_reads_to_its_end_is_no_error() -> None:
     code = "from limbeck.cli import main; raise SystemExit(main(['schema']))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

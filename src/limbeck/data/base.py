@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import DataError, require
+from limbeck.ground.arrays import hash_bytes
 from limbeck.ground.described import Described
+from limbeck.ground.fingerprinted import Fingerprinted
 from limbeck.types import Batch, Draw, Kind
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ DEGRADED = "degraded"
 Split = Literal["train", "validation", "test"]
 
 
-class Images(ABC):
+class Images(Fingerprinted):
     """The samples of one split, read by index.
 
     Attributes:
@@ -51,7 +53,10 @@ class Images(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Return a short hash of the content: two splits with the same hash are the same data."""
+        """Return a short hash of the content: two splits with the same hash are the same data.
+
+        It is computed when it is first asked for, and remembered: the samples of a split do not change.
+        """
 
 
 class InMemory(Images):
@@ -94,7 +99,7 @@ class InMemory(Images):
         for tensor in (self.image, self.label, self.mask, self.target):
             if tensor is not None:
                 digest.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode())
-                digest.update(tensor.contiguous().numpy().tobytes())
+                hash_bytes(digest, tensor)
         return digest.hexdigest()[:16]
 
 

@@ -13,6 +13,7 @@ from limbeck.data.base import Images, to_float
 from limbeck.data.image_files import opened, planes
 from limbeck.data.pixels import PLAIN, Reading
 from limbeck.errors import DataError
+from limbeck.ground.arrays import hash_bytes
 from limbeck.types import Batch
 
 
@@ -56,7 +57,8 @@ class Cutouts(Images):
         """Return a hash of the photographs and of the grid."""
         digest = hashlib.sha256(repr((self.size, self.step)).encode())
         for photograph in self.photographs:
-            digest.update(repr(tuple(photograph.shape)).encode() + photograph.numpy().tobytes())
+            digest.update(repr(tuple(photograph.shape)).encode())
+            hash_bytes(digest, photograph)
         return digest.hexdigest()[:16]
 
 

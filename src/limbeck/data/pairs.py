@@ -12,7 +12,7 @@ from torch import Tensor
 from limbeck.data.base import Data, Images, Split, data_root, to_float
 from limbeck.data.ranges import SIGNED, Range, check_values, checked_range, signed
 from limbeck.errors import DataError, RecipeError, nearest
-from limbeck.ground.arrays import ENDINGS, Shape, read_arrays, read_shapes
+from limbeck.ground.arrays import ENDINGS, Shape, hash_bytes, read_arrays, read_shapes
 from limbeck.ground.randomness import generator
 from limbeck.types import Batch
 
@@ -154,7 +154,7 @@ class PairImages(Images):
         digest = hashlib.sha256(self.real.fingerprint().encode() if self.real else b"")
         for name, tensor in self.pairs.items():
             digest.update(repr((name, tuple(tensor.shape), str(tensor.dtype))).encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
+            hash_bytes(digest, tensor)
         return digest.hexdigest()[:16]
 
 

@@ -76,6 +76,7 @@ class TensorImages(Data):
         self._label = None if label is None else label.detach().cpu().long()
         self._mask = None if mask is None else mask.detach().cpu().to(torch.uint8)
         self._parts = _parts(count, validation, test)
+        self._splits: dict[Split, InMemory] = {}
 
     def gives(self) -> tuple[str, ...]:
         """Return the fields of its batches, the targets among them."""
@@ -83,8 +84,12 @@ class TensorImages(Data):
         return found if self._target is None else (*found, "target")
 
     def split(self, name: Split) -> InMemory:
-        """Return the samples of a split, in the order in which they were given."""
-        part = self._parts[name]
+        """Return the samples of a split, in the order in which they were given; they are gathered on the first call."""
+        if name not in self._splits:
+            self._splits[name] = self._gathered(self._parts[name])
+        return self._splits[name]
+
+    def _gathered(self, part: Tensor) -> InMemory:
         tensors = (self._image, self._label, self._mask, self._target)
         image, label, mask, target = (None if tensor is None else tensor[part] for tensor in tensors)
         assert image is not None

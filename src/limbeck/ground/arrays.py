@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from limbeck.errors import DataError
 from limbeck.ground.files import write_atomically
 
 ENDINGS = (".safetensors", ".npz")
+AT_ONCE = 2**20  # bytes that are copied at a time, of arrays that do not lie in memory as they are hashed
 Shape = tuple[int, ...]
 
 
@@ -61,6 +63,13 @@ def write_arrays(file: Path, arrays: Mapping[str, Tensor]) -> None:
         write_atomically(file, save({name: tensor.contiguous() for name, tensor in arrays.items()}))
     except OSError as error:
         raise DataError(f"{file}: cannot be written ({error.strerror}); free space or choose another place") from error
+
+
+def hash_bytes(digest: hashlib._Hash, tensor: Tensor) -> None:
+    """Put the bytes of a tensor (N, ...) into a digest, in the order of its indices, without a copy of the whole."""
+    scattered = not tensor.is_contiguous()
+    for part in tensor.split(max(1, AT_ONCE * len(tensor) // tensor.nbytes)) if scattered else [tensor]:
+        digest.update(part.contiguous().flatten().view(torch.uint8).numpy())
 
 
 def _npy_shape(archive: zipfile.ZipFile, name: str) -> Shape:

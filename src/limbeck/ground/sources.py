@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from importlib.machinery import all_suffixes
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,6 +125,8 @@ def code_of(module: str, file: Path | None = None) -> str:
 
 @cache
 def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 (half the time of `limbeck --help`)
+
     try:
         return version(package)
     except PackageNotFoundError:  # a package whose distribution has another name; its file tells

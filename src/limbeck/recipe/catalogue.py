@@ -9,7 +9,7 @@ import importlib
 import inspect
 import pkgutil
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, get_type_hints
@@ -255,11 +255,11 @@ def _names(package: str) -> tuple[str, ...]:
     return tuple(info.name for info in walk if not info.ispkg and "._" not in info.name)
 
 
-def _classes(module: types.ModuleType) -> Iterator[type]:
-    for name, value in vars(module).items():
-        own = inspect.isclass(value) and value.__module__ == module.__name__
-        if own and not name.startswith("_") and not inspect.isabstract(value):
-            yield value
+@cache
+def _classes(module: types.ModuleType) -> tuple[type, ...]:
+    """Return the public classes of a module that can be built."""
+    own = (c for name, c in vars(module).items() if inspect.isclass(c) and not name.startswith("_"))
+    return tuple(c for c in own if c.__module__ == module.__name__ and not inspect.isabstract(c))
 
 
 def _imported(path: str, wanted: str) -> Any:
