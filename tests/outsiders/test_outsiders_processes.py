@@ -29,6 +29,7 @@ from limbeck.errors import CheckpointError, LimbeckError, TrainingError
 from limbeck.ground import progress
 from limbeck.ground.locks import held, joined
 from limbeck.ground.progress import Progress
+from limbeck.ground.rows import RowsWriter
 from limbeck.losses.kd import Kd
 from limbeck.methods.supervised import Supervised
 from limbeck.networks.classifiers.small_cnn import SmallCnn
@@ -42,7 +43,7 @@ from limbeck.tasks.classification import Classification
 from limbeck.training import launch
 from limbeck.training.checkpoint import Checkpoints
 from limbeck.training.launch import fit
-from limbeck.training.teacher_cache import TeacherCache, kept
+from limbeck.training.teacher_cache import kept
 from limbeck.training.watching import Watched
 from limbeck.types import Batch, Update
 
@@ -390,12 +391,22 @@ def test_what_a_kill_left_half_written_goes_when_the_arm_is_taken_up(name: str, 
     assert left.exists() != goes
 
 
+def rows_of(outputs: torch.Tensor) -> Callable[[Path], None]:
+    """Return what fills a teacher's cache with these."""
+
+    def fill(path: Path) -> None:
+        with RowsWriter(path, len(outputs)) as rows:
+            rows.add({"": outputs})
+
+    return fill
+
+
 @pytest.mark.parametrize(
     ("name", "goes"), [(".cache.safetensors.abc.part", True), (".other.safetensors.abc.part", False)]
 )
 def test_what_a_kill_left_of_a_teachers_outputs_goes(name: str, goes: bool, tmp_path: Path) -> None:
     (tmp_path / name).touch()
-    kept(tmp_path / "cache.safetensors", lambda: TeacherCache({"": torch.zeros(2)}, by_index=True))
+    kept(tmp_path / "cache.safetensors", 2, rows_of(torch.zeros(2, 1)))
     assert (tmp_path / name).exists() != goes
 
 
@@ -626,13 +637,13 @@ def test_a_damaged_final_state_can_be_made_again(damage: Callable[[Path], object
 @pytest.mark.parametrize("damage", [_cut, lambda path: path.write_bytes(b"no")], ids=["cut", "another file"])
 def test_damaged_outputs_of_a_teacher_can_be_made_again(damage: Callable[[Path], object], tmp_path: Path) -> None:
     file = tmp_path / "cache.safetensors"
-    cache = TeacherCache({"": torch.arange(3.0)}, by_index=True)
-    kept(file, lambda: cache)
+    outputs = torch.arange(3.0)[:, None]
+    kept(file, 3, rows_of(outputs))
     damage(file)
     with pytest.raises(CheckpointError, match=r"cache\.safetensors.*; delete it, and the teacher is asked again"):
-        kept(file, lambda: cache)
+        kept(file, 3, rows_of(outputs))
     file.unlink()
-    assert torch.equal(kept(file, lambda: cache).outputs[""], cache.outputs[""])
+    assert torch.equal(kept(file, 3, rows_of(outputs)).outputs[""], outputs)
 
 
 def test_a_folder_that_is_deleted_while_it_trains_is_made_again(tmp_path: Path) -> None:

@@ -101,9 +101,9 @@ def distill(
             by its arguments, such as `discriminator` or `teacher_discriminator`; they see images in [-1, 1]. Further
             arguments of the method, such as `critic_steps`. Attributes of `Training`: `schedule`, `warmup`,
             `milestones` and `rates` of the learning rate, `optimizers`, `clip`, `ema`, `precision`, `channels_last`,
-            `compile`, `micro_batches`, `processes`, `workers`, `checkpoint_every`, `evaluate_every`, `teacher_cache`,
-            `freeze`. Without a task also `latent`, the shape of one latent, such as (128,), drawn from a standard
-            normal, and what else `Generation` takes, such as `samples`.
+            `compile`, `micro_batches`, `processes`, `workers`, `checkpoint_every`, `evaluate_every`, `views`,
+            `teacher_cache`, `freeze`. Without a task also `latent`, the shape of one latent, such as (128,), drawn
+            from a standard normal, and what else `Generation` takes, such as `samples`.
 
     Raises:
         RecipeError: Shapes, names or values that do not fit.

@@ -95,7 +95,7 @@ class _Stage:
             if method is not None:
                 self._weigh(name, arm, method, control=control)
                 if arm.training is not None and arm.training.teacher_cache and method.has("teacher"):
-                    check_stored(method, arm.training, augmentation)
+                    check_stored(method, self.task, arm.training, augmentation)
         except LimbeckError as error:
             self.mistakes.add(name, str(error))
 

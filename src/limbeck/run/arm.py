@@ -244,7 +244,7 @@ class Arm:
             return None
         method = self.method()
         material, network = self._material(), teacher.network().to(self.setting.device)
-        check_stored(method, training, material.augmentation)
+        check_stored(method, material.task, training, material.augmentation)
         seen = None if self.recipe.augmentation is None else dict(self.recipe.augmentation.description)
         sight = None if seen is None else [seen, content_of(seen), training.views]
         paths = list(method.teacher_paths())

@@ -55,8 +55,8 @@ class Material:
         return Views({} if self.augmentation is None else self.augmentation.draws(), len(self.images))
 
     def seen(self, index: Tensor, view: Tensor) -> Batch:
-        """Return the images (N,) as they are in these views (N,)."""
-        return self.augmented(self.images.read(index), self._views.drawn(index, view))
+        """Return the images (N,) in these views (N,), as a task that draws nothing gives them to a method."""
+        return self.task.prepare(self.augmented(self.images.read(index), self._views.drawn(index, view)))
 
     def drawn(self, index: Tensor, view: Tensor) -> Mapping[str, Tensor]:
         """Return what the augmentation draws for these views; {} where it draws anew at every step."""

@@ -23,6 +23,7 @@ from limbeck.ground.progress import Progress
 from limbeck.ground.rows import RowsWriter, read_rows
 from limbeck.methods.base import Method
 from limbeck.networks.handling.tap import Tap
+from limbeck.tasks.base import Task
 from limbeck.training.arithmetic import Arithmetic
 from limbeck.training.feed import Material
 from limbeck.training.options import Training
@@ -49,17 +50,18 @@ class TeacherCache:
         return {path: output[rows] for path, output in self.outputs.items()}
 
 
-def check_stored(method: Method, training: Training, augmentation: Augmentation | None) -> None:
+def check_stored(method: Method, task: Task, training: Training, augmentation: Augmentation | None) -> None:
     """Refuse to store what a teacher says where it depends on more than the data's images.
 
     Raises:
         RecipeError: The method's teacher sees something else, or augmented images that are new at every step.
     """
-    if not method.teacher_paths():
-        raise RecipeError(
-            "training.teacher_cache: expected a method whose teacher sees nothing but the data's images, found"
-            f" {type(method).__name__}; leave it out"
-        )
+    for what, alone in ((method, method.teacher_paths()), (task, not task.draws())):
+        if not alone:
+            raise RecipeError(
+                "training.teacher_cache: expected a method whose teacher sees nothing but the data's images, found"
+                f" {type(what).__name__}; leave it out"
+            )
     if augmentation is not None and training.views is None:
         raise RecipeError(
             "training.views: expected a number of augmented views of each image, as the teacher_cache is to hold what"

@@ -27,7 +27,7 @@ task: {{class_path: test_own_fields.Watched}}
 method: {{class_path: Supervised}}
 augmentation: {{class_path: Flip}}
 teacher: {{network: {NETWORK}, training: {{steps: 3, batch: 4}}}}
-student: {{network: {NETWORK}, training: {{steps: 3, batch: 4, teacher_cache: true}}}}
+student: {{network: {NETWORK}, training: {{steps: 3, batch: 4, views: 1, teacher_cache: true}}}}
 """
 
 
@@ -105,8 +105,8 @@ def test_own_fields_move_by_their_kind_in_every_training(recipe: Recipe, tmp_pat
     Watched.seen.clear()  # in a probe of each arm
     for group in arms.values():
         group[0].fit()
-    # Three steps of four images each: teacher, control, what the teacher says to the student's images, student.
-    assert len(Watched.seen) == 4 * 3 * 4 and 0 < sum(Watched.seen) < 4 * 3 * 4
+    # Three steps of four images each for teacher, control and student, and what the teacher says to a view of all 20.
+    assert len(Watched.seen) == 3 * 3 * 4 + 20 and 0 < sum(Watched.seen) < len(Watched.seen)
 
 
 def test_an_estimate_sees_them_move(recipe: Recipe) -> None:
