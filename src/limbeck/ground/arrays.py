@@ -68,8 +68,9 @@ def write_arrays(file: Path, arrays: Mapping[str, Tensor]) -> None:
 def hash_bytes(digest: hashlib._Hash, tensor: Tensor) -> None:
     """Put the bytes of a tensor (N, ...) into a digest, in the order of its indices, without a copy of the whole."""
     scattered = not tensor.is_contiguous()
-    for part in tensor.split(max(1, AT_ONCE * len(tensor) // tensor.nbytes)) if scattered else [tensor]:
-        digest.update(part.contiguous().flatten().view(torch.uint8).numpy())
+    rows = max(1, AT_ONCE * len(tensor) // tensor.nbytes) if scattered else len(tensor)
+    for part in torch.split(tensor, rows):
+        digest.update(part.contiguous().flatten().view(torch.uint8).numpy().data)
 
 
 def _npy_shape(archive: zipfile.ZipFile, name: str) -> Shape:

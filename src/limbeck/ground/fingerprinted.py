@@ -17,7 +17,7 @@ class Fingerprinted(ABC):
         """Wrap the fingerprint that the class defines."""
         super().__init_subclass__()
         if "fingerprint" in vars(cls):
-            cls.fingerprint = _once(cls, cls.fingerprint)  # type: ignore[method-assign]
+            cls.fingerprint = _once(cls, cls.fingerprint)  # type: ignore[method-assign, assignment]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes that a copy takes, which may be given other content then."""
