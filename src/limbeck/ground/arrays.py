@@ -68,8 +68,8 @@ def write_arrays(file: Path, arrays: Mapping[str, Tensor]) -> None:
 def hash_bytes(digest: hashlib._Hash, tensor: Tensor) -> None:
     """Put the bytes of a tensor (N, ...) into a digest, in the order of its indices, without a copy of the whole."""
     scattered = not tensor.is_contiguous()
-    rows = max(1, AT_ONCE * len(tensor) // tensor.nbytes) if scattered else len(tensor)
-    for part in torch.split(tensor, rows):
+    parts = torch.split(tensor, max(1, AT_ONCE * len(tensor) // tensor.nbytes)) if scattered else (tensor,)
+    for part in parts:
         digest.update(part.contiguous().flatten().view(torch.uint8).numpy().data)
 
 
