@@ -125,9 +125,9 @@ class Look:
         require("Glyphs.scale", 0.1 <= low <= high <= 1, "the smallest and the largest, both in [0.1, 1]", self.scale)
         require("Glyphs.shift", 0 <= self.shift <= 1, "a number in [0, 1]", self.shift)
 
-    def files(self) -> list[str]:
+    def files(self) -> tuple[str, ...]:
         """Return the file names of the faces."""
-        return [file for file, has in FACES.items() if set(self.faces.split()) <= set(has)]
+        return _faces(self.faces)
 
     def draw(self, character: str, draw: Callable[[], float]) -> Glyph:
         """Return a glyph of the character, whose look is decided by numbers that `draw` gives, each in [0, 1)."""
@@ -150,6 +150,11 @@ class Look:
         )
 
 
+@cache
+def _faces(words: str) -> tuple[str, ...]:
+    return tuple(file for file, has in FACES.items() if set(words.split()) <= set(has))
+
+
 def coverage(glyph: Glyph, side: int) -> Image.Image:
     """Return how much of each pixel the glyph covers: a grey image of side x side pixels, 0..255."""
     left, top, right, bottom = _ink(glyph.face, glyph.character)
@@ -158,18 +163,29 @@ def coverage(glyph: Glyph, side: int) -> Image.Image:
     across = abs(width * math.cos(turn)) + abs(height * math.sin(turn))
     down = abs(width * math.sin(turn)) + abs(height * math.cos(turn))
     size = max(1, round(EM * glyph.scale * side / max(across, down)))
-    zoom = size / EM
-    half = math.ceil(zoom * math.hypot(width, height) / 2) + 2
-    patch = Image.new("L", (2 * half, 2 * half))
-    origin = (half - zoom * (left + right) / 2, half - zoom * (top + bottom) / 2)
-    ImageDraw.Draw(patch).text(origin, glyph.character, fill=255, font=_font(glyph.face, size))
+    patch = (_remembered if size <= EM else _upright)(glyph.face, glyph.character, size)
     if glyph.angle:
         patch = patch.rotate(glyph.angle, Image.Resampling.BILINEAR)
+    zoom = size / EM
     boxes = zip((zoom * across, zoom * down), glyph.place, strict=True)
-    x, y = (round(box / 2 + (side - box) * place) - half for box, place in boxes)
+    x, y = (round(box / 2 + (side - box) * place) - patch.width // 2 for box, place in boxes)
     canvas = Image.new("L", (side, side))
     canvas.paste(patch, (x, y))
     return canvas
+
+
+def _upright(face: str, character: str, size: int) -> Image.Image:
+    """Return a character at `size` pixels an em, its ink in the middle of a square in which it can be turned."""
+    left, top, right, bottom = _ink(face, character)
+    zoom = size / EM
+    half = math.ceil(zoom * math.hypot(right - left, bottom - top) / 2) + 2
+    patch = Image.new("L", (2 * half, 2 * half))
+    origin = (half - zoom * (left + right) / 2, half - zoom * (top + bottom) / 2)
+    ImageDraw.Draw(patch).text(origin, character, fill=255, font=_font(face, size))
+    return patch
+
+
+_remembered = lru_cache(maxsize=1024)(_upright)  # of small ones: at most 70 kB each
 
 
 def contrast(one: Rgb, other: Rgb) -> float:
@@ -200,14 +216,21 @@ def _ink(face: str, character: str) -> tuple[int, int, int, int]:
     return left - margin, top - margin, right - margin, bottom - margin
 
 
-def painted(cover: Image.Image, glyph: Glyph, channels: int) -> NDArray[np.float32]:
-    """Return the glyph's colour over the background's, (channels, H, W), 0..255, rounded."""
-    share = np.asarray(cover, np.float32) / 255
-    ink, paper = np.array([glyph.foreground[1], glyph.background[1]], np.float32)[..., None, None]
+def painted(cover: NDArray[np.uint8], glyph: Glyph, channels: int) -> NDArray[np.uint8]:
+    """Return the glyph's colour over the background's, (channels, H, W), where it covers each pixel (H, W) 0..255."""
+    return np.take(_mixed(glyph.foreground[1], glyph.background[1], channels), cover, 1)
+
+
+@lru_cache(maxsize=512)
+def _mixed(foreground: Rgb, background: Rgb, channels: int) -> NDArray[np.uint8]:
+    """Return the colour of a pixel (channels, 256) by how much of it is covered, 0..255."""
+    share = np.arange(256, dtype=np.float32) / 255
+    ink, paper = np.array([foreground, background], np.float32)[..., None]
     colour: NDArray[np.float32] = paper + share * (ink - paper)
-    return np.rint(colour if channels == 3 else np.tensordot(LUMA, colour, 1)[None])
+    return np.rint(colour if channels == 3 else np.tensordot(LUMA, colour, 1)[None]).astype(np.uint8)
 
 
+@lru_cache(maxsize=512)
 def _luminance(rgb: Rgb) -> float:
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in rgb))
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -105,10 +105,10 @@ class Glyphs(Data):
         for i in tracked(range(count), f"rendering glyphs ({split})"):
             glyph = self.glyph(i, split)
             fine = coverage(glyph, ZOOM * size)
-            coarse = fine.reduce(ZOOM)
+            coarse = np.asarray(fine.reduce(ZOOM))
             image[i] = painted(coarse, glyph, channels)
-            mask[i] = (np.asarray(coarse) >= 128) * (1 + i % len(self.classes))
+            mask[i] = (coarse >= 128) * (1 + i % len(self.classes))
             if twin is not None:
-                twin[i] = painted(fine, glyph, channels)
+                twin[i] = painted(np.asarray(fine), glyph, channels)
         target = None if twin is None else torch.from_numpy(twin)
         return InMemory(torch.from_numpy(image), label, torch.from_numpy(mask), target)

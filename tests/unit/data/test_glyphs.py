@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -10,9 +13,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from matplotlib.ft2font import FT2Font
+from PIL import Image, ImageDraw, ImageFont
 
 from limbeck.data.base import InMemory
-from limbeck.data.glyph_drawing import CONTRAST, FACES, Glyph, contrast, coverage
+from limbeck.data.glyph_drawing import CONTRAST, FACES, LUMA, Glyph, contrast, coverage
 from limbeck.data.glyphs import CHARACTERS, Glyphs
 from limbeck.errors import RecipeError
 
@@ -49,6 +53,63 @@ def test_no_two_characters_of_a_face_look_alike() -> None:
 def test_an_item_does_not_depend_on_how_many_there_are(train: InMemory) -> None:
     few = Glyphs(train=10, target=True).split("train")
     assert torch.equal(few.image, train.image[:10]) and torch.equal(few.mask, train.mask[:10])  # type: ignore[index,arg-type]
+
+
+def drawn_afresh(glyph: Glyph, side: int) -> Image.Image:
+    """Return how much of each pixel a glyph covers, of a character that nothing remembers."""
+    font = partial(ImageFont.truetype, Path(matplotlib.get_data_path(), "fonts/ttf", glyph.face))
+    basic = ImageFont.Layout.BASIC
+    page = Image.new("L", (400, 400))
+    ImageDraw.Draw(page).text((100, 100), glyph.character, fill=255, font=font(200, layout_engine=basic))
+    left, top, right, bottom = (place - 100 for place in page.getbbox() or ())
+    width, height, turn = right - left, bottom - top, math.radians(glyph.angle)
+    across = abs(width * math.cos(turn)) + abs(height * math.sin(turn))
+    down = abs(width * math.sin(turn)) + abs(height * math.cos(turn))
+    size = round(200 * glyph.scale * side / max(across, down))
+    zoom = size / 200
+    half = math.ceil(zoom * math.hypot(width, height) / 2) + 2
+    patch = Image.new("L", (2 * half, 2 * half))
+    origin = (half - zoom * (left + right) / 2, half - zoom * (top + bottom) / 2)
+    ImageDraw.Draw(patch).text(origin, glyph.character, fill=255, font=font(size, layout_engine=basic))
+    if glyph.angle:
+        patch = patch.rotate(glyph.angle, Image.Resampling.BILINEAR)
+    x, y = (
+        round(zoom * box / 2 + (side - zoom * box) * place) - half
+        for box, place in zip((across, down), glyph.place, strict=True)
+    )
+    canvas = Image.new("L", (side, side))
+    canvas.paste(patch, (x, y))
+    return canvas
+
+
+def coloured(cover: Image.Image, glyph: Glyph, channels: int) -> np.ndarray:
+    """Return the colour of every pixel by its own sum."""
+    share = np.asarray(cover, np.float32) / 255
+    ink, paper = np.array([glyph.foreground[1], glyph.background[1]], np.float32)[..., None, None]
+    colour = paper + share * (ink - paper)
+    return np.rint(colour if channels == 3 else np.tensordot(LUMA, colour, 1)[None]).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "look"),
+    [
+        (32, 1, {"classes": "AB", "faces": "bold serif", "colours": "few", "rotation": 0, "scale": (0.85, 0.95)}),
+        (28, 3, {"colours": "grey", "shift": 0.3}),
+        (13, 1, {"colours": "many", "rotation": 180}),
+        (70, 3, {"scale": (0.9, 1.0), "classes": "QI"}),  # larger than what is remembered
+    ],
+)
+def test_what_is_remembered_changes_no_pixel(size: int, channels: int, look: dict[str, Any]) -> None:
+    data = Glyphs(size, train=60, validation=1, test=1, channels=channels, target=True, **look)
+    train = data.split("train")
+    assert train.target is not None and train.mask is not None
+    for i in range(60):
+        glyph = data.glyph(i)
+        fine = drawn_afresh(glyph, 4 * size)
+        coarse = fine.reduce(4)
+        assert np.array_equal(train.target[i], coloured(fine, glyph, channels))
+        assert np.array_equal(train.image[i], coloured(coarse, glyph, channels))
+        assert np.array_equal(train.mask[i] > 0, np.asarray(coarse) >= 128)
 
 
 def test_labels_go_round_and_masks_hold_them(train: InMemory) -> None:
