@@ -19,6 +19,7 @@ from torch.nn.utils import parametrize
 from toys import every_module
 
 from limbeck.errors import RecipeError
+from limbeck.metrics.features import ClassifierFeatures
 from limbeck.networks.roles import Classifier, Discriminator, Generator
 
 ROLES = (Generator, Discriminator, Classifier)
@@ -303,3 +304,17 @@ def test_other_sizes(network: type[Any], size: int) -> None:
         assert built(value, *label).shape == (N, 3, size, size) == (N, *built.image_shape)
     else:
         assert built(torch.zeros(N, 3, size, size), *label).shape == case.output_shape()
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if issubclass(c.network, Classifier)], ids=str)
+def test_classifier_features_take_one_pass_for_what_two_give(case: Case) -> None:
+    network = case.build().eval()
+    extractor = ClassifierFeatures(network, "own")
+    image, passes = case.inputs()[0], []
+    with torch.no_grad():
+        expected = network.features(image), network(image)
+        first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+        first.register_forward_hook(lambda *_: passes.append(1))
+        found = extractor(image)
+    assert len(passes) == 1
+    assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])

@@ -6,7 +6,8 @@ import torch
 from scipy.linalg import sqrtm
 from scipy.spatial import cKDTree
 
-from limbeck.metrics.distribution import density_coverage, fid, inception_score, kid, mmd2, precision_recall
+from limbeck.metrics.distribution import fid, inception_score, kid, mmd2
+from limbeck.metrics.neighbours import density_coverage, precision_recall
 
 
 def correlated(count, dimension, seed, shift=0.0, rank=None):

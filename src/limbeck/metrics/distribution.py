@@ -1,4 +1,7 @@
-"""How close generated images are to real ones as a whole: pure functions of their features, in float64.
+"""How close generated images are to real ones as a whole: pure functions of their features.
+
+What is small against the numbers that it is a difference of is summed in float64; of float32 features only the products
+of all pairs, for KID, are in float32.
 
 These are ours rather than torchmetrics': its versions own the feature network and accumulate state, and it has
 neither precision and recall nor density and coverage.
@@ -7,15 +10,17 @@ neither precision and recall nor density and coverage.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from limbeck.errors import DataError, RecipeError
 from limbeck.metrics.base import FeatureExtractor
+from limbeck.metrics.samples import checked, finite
 
-ROWS = 1024  # rows of a distance matrix held at once: 80 MB against 10,000 columns
+ROWS = 256  # rows of pairs, or in float64, at once
 
 
 @torch.no_grad()
@@ -55,7 +60,7 @@ def fid(features_a: Tensor, features_b: Tensor) -> float:
     Raises:
         DataError: Features that are not finite, of different dimensions, or fewer than two.
     """
-    a, b = _checked(features_a, features_b, 2, 2)
+    a, b = (x.double() for x in checked(features_a, features_b, 2, 2))
     return frechet_distance(a.mean(dim=0), _covariance(a), b.mean(dim=0), _covariance(b))
 
 
@@ -72,8 +77,10 @@ def frechet_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covar
         covariance_b: (D, D), symmetric, positive semi-definite.
     """
     mean_a, covariance_a, mean_b, covariance_b = (t.double() for t in (mean_a, covariance_a, mean_b, covariance_b))
-    values, vectors = torch.linalg.eigh(covariance_a)
-    root = vectors * values.clamp(min=0).sqrt()
+    root, singular = torch.linalg.cholesky_ex(covariance_a)  # a tenth of the time of eigenvectors
+    if singular:
+        values, vectors = torch.linalg.eigh(covariance_a)
+        root = vectors * values.clamp(min=0).sqrt()
     cross = torch.linalg.eigvalsh(root.T @ covariance_b @ root).clamp(min=0).sqrt().sum()
     distance = (mean_a - mean_b).square().sum() + covariance_a.trace() + covariance_b.trace() - 2 * cross
     return max(float(distance), 0.0)  # rounding may leave -1e-15 for equal sets
@@ -100,14 +107,15 @@ def kid(
     """
     if subsets < 1 or subset_size < 2:
         raise RecipeError(f"kid: expected subsets >= 1 and subset_size >= 2, found {subsets} and {subset_size}")
-    a, b = _checked(features_a, features_b, 2, 2)
+    a, b = checked(features_a, features_b, 2, 2)
     size = min(subset_size, len(a), len(b))
+    centre = _centre(a, b)
+    a_about, b_about = _About.of(a, centre), _About.of(b, centre)
 
-    def draw(features: Tensor) -> Tensor:
-        chosen = torch.randperm(len(features), generator=generator)[:size]
-        return features[chosen.to(features.device)]
+    def draw(about: _About) -> _About:
+        return about.of_rows(torch.randperm(len(about.lean), generator=generator)[:size])
 
-    return math.fsum(mmd2(draw(a), draw(b)) for _ in range(subsets)) / subsets
+    return math.fsum(_mmd2(draw(a_about), draw(b_about), centre) for _ in range(subsets)) / subsets
 
 
 def mmd2(features_a: Tensor, features_b: Tensor) -> float:
@@ -122,16 +130,9 @@ def mmd2(features_a: Tensor, features_b: Tensor) -> float:
     Raises:
         DataError: Features that are not finite, of different dimensions, or fewer than two.
     """
-    a, b = _checked(features_a, features_b, 2, 2)
-
-    def kernel(x: Tensor, y: Tensor) -> Tensor:
-        return (x @ y.T).div_(x.shape[1]).add_(1).pow_(3)
-
-    def mean_of_others(x: Tensor) -> Tensor:
-        k = kernel(x, x)
-        return (k.sum() - k.trace()) / (len(x) * (len(x) - 1))
-
-    return (mean_of_others(a) + mean_of_others(b) - 2 * kernel(a, b).mean()).item()
+    a, b = checked(features_a, features_b, 2, 2)
+    centre = _centre(a, b)
+    return _mmd2(_About.of(a, centre), _About.of(b, centre), centre)
 
 
 def inception_score(logits: Tensor, splits: int = 10) -> float:
@@ -149,7 +150,7 @@ def inception_score(logits: Tensor, splits: int = 10) -> float:
     """
     if splits < 1:
         raise RecipeError(f"inception_score: expected splits >= 1, found {splits}")
-    log_p = _finite(logits, "logits", least=splits).log_softmax(dim=1)
+    log_p = finite(logits, "logits", least=splits).double().log_softmax(dim=1)
     scores = []
     for part in log_p.tensor_split(splits):
         log_marginal = part.logsumexp(dim=0) - math.log(len(part))
@@ -157,107 +158,68 @@ def inception_score(logits: Tensor, splits: int = 10) -> float:
     return float(torch.stack(scores).mean())
 
 
-def precision_recall(real: Tensor, generated: Tensor, k: int = 3) -> tuple[float, float]:
-    """Return improved precision and recall (Kynkäänniemi et al. 2019, Eq. 1-3).
+class _About(NamedTuple):
+    """Features x as they lie about a point c: x·y / D is |c|² / D + e, e = offset_x·offset_y + lean_x + lean_y.
 
-    Precision is the share of generated samples within the k-nearest-neighbour ball of any real one (fidelity),
-    recall the share of real samples within that of any generated one (diversity). One outlier makes a large ball:
-    `density_coverage` suffers less. Distances mean little when there are only a few samples in many dimensions.
-
-    Args:
-        real: (N, D), N > k.
-        generated: (M, D), M > k.
-        k: Which neighbour's distance is the radius.
-
-    Returns:
-        Precision and recall, in [0, 1].
-
-    Raises:
-        DataError: Features that are not finite, of different dimensions, or not more than k.
-        RecipeError: k below 1.
+    Attributes:
+        row: (offset, lean, 1), (N, D + 2), with offset (x - c) / √D and lean c·(x - c) / D; and
+        column: (offset, 1, lean): e is the product of the two. Both in the precision of the features.
+        lean: (N,), in float64.
     """
-    real, generated = _neighbours_checked(real, generated, k, least_generated=k + 1)
-    real_radius, generated_radius = _radius(real, k), _radius(generated, k)
-    precise = torch.zeros(len(generated), dtype=torch.bool, device=real.device)
-    recalled = []
-    for rows, distance in _distances(real, generated):
-        precise |= (distance <= real_radius[rows, None]).any(dim=0)
-        recalled.append((distance <= generated_radius).any(dim=1))
-    return precise.double().mean().item(), torch.cat(recalled).double().mean().item()
+
+    row: Tensor
+    column: Tensor
+    lean: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, centre: Tensor) -> Self:
+        root = features.shape[1] ** 0.5
+        offset = (features - centre).div_(root)
+        lean = torch.cat([part.double() @ centre.double() for part in offset.split(ROWS)]) / root
+        near, one = lean.to(offset)[:, None], torch.ones_like(offset[:, :1])
+        return cls(torch.cat([offset, near, one], 1), torch.cat([offset, one, near], 1), lean)
+
+    def of_rows(self, rows: Tensor) -> _About:
+        rows = rows.to(self.lean.device)
+        return _About(self.row[rows], self.column[rows], self.lean[rows])
+
+    @property
+    def offset(self) -> Tensor:
+        return self.row[:, :-2]
 
 
-def density_coverage(real: Tensor, generated: Tensor, k: int = 5) -> tuple[float, float]:
-    """Return density and coverage (Naeem et al. 2020, Eq. 3 and 4).
+def _centre(a: Tensor, b: Tensor) -> Tensor:
+    return (a.mean(0) + b.mean(0)) / 2
 
-    Density counts in how many k-nearest-neighbour balls of real samples a generated one lies, over k; coverage is
-    the share of real samples whose ball holds a generated one. The balls are open, as in the authors' code, so a
-    set against itself has a density of exactly 1.
 
-    Args:
-        real: (N, D), N > k.
-        generated: (M, D).
-        k: Which neighbour's distance is the radius.
+def _mmd2(a: _About, b: _About, centre: Tensor) -> float:
+    middle = float(centre.double().square().mean()) + 1
+    return float(_kernel_mean(a, a, middle) + _kernel_mean(b, b, middle) - 2 * _kernel_mean(a, b, middle))
 
-    Returns:
-        Density, from 0 and possibly above 1, and coverage, in [0, 1].
 
-    Raises:
-        DataError: Features that are not finite, of different dimensions, or too few.
-        RecipeError: k below 1.
+def _kernel_mean(x: _About, y: _About, middle: float) -> Tensor:
+    """Return the mean of (m + e)³ = m³ + 3 m² e + (3 m + e) e² over all pairs, m being its root at the centre.
+
+    A discrepancy is a small difference of large means. What is large in them is sums over samples, which cost nothing
+    in float64; only the last part is over pairs, whose products may be in float32. Of a set with itself, pairs of a
+    sample with itself are left out.
     """
-    real, generated = _neighbours_checked(real, generated, k, least_generated=1)
-    radius = _radius(real, k)
-    inside, covered = 0, 0
-    for rows, distance in _distances(real, generated):
-        within = distance < radius[rows, None]
-        inside += int(within.count_nonzero())
-        covered += int(within.any(dim=1).count_nonzero())
-    return inside / (k * len(generated)), covered / len(real)
+    itself, pairs = x is y, len(x.lean) * (len(y.lean) - (x is y))
+    linear = x.offset.sum(0, dtype=torch.float64) @ y.offset.sum(0, dtype=torch.float64)
+    linear += x.lean.sum() * len(y.lean) + y.lean.sum() * len(x.lean)
+    if itself:
+        linear -= x.offset.double().square().sum() + 2 * x.lean.sum()
+    rest = torch.zeros_like(linear)
+    for start in range(0, len(x.row), ROWS):
+        part = x.row[start : start + ROWS]
+        e = part @ y.column[start if itself else 0 :].T  # symmetric: the other half need not be computed
+        cubic = (e + 3 * middle).mul_(e).mul_(e)
+        rest += cubic.sum(1).double().sum()
+        if itself:
+            rest += cubic[:, len(part) :].sum(1).double().sum() - cubic.diagonal().double().sum()
+    return middle**3 + (3 * middle**2 * linear + rest) / pairs
 
 
 def _covariance(features: Tensor) -> Tensor:
     centred = features - features.mean(dim=0)
     return centred.T @ centred / (len(features) - 1)
-
-
-def _radius(features: Tensor, k: int) -> Tensor:
-    """Return the squared distance of each sample to its k-th nearest other one, (N,)."""
-    # The nearest of all, at distance 0, is the sample itself: hence k + 1.
-    return torch.cat([d.topk(k + 1, largest=False).values[:, -1] for _, d in _distances(features, features)])
-
-
-def _distances(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield some rows at a time of the squared distances (N, M), as |a|² + |b|² - 2 a·b; valid until the next ones."""
-    centre = a.mean(dim=0)  # distances do not change, and the three terms cancel less
-    a, b = a - centre, b - centre
-    b_square = b.square().sum(dim=1)
-    memory = a.new_empty(min(ROWS, len(a)), len(b))  # used again and again: fresh pages cost more than the products
-    for start in range(0, len(a), ROWS):
-        part = a[start : start + ROWS]
-        distance = torch.addmm(b_square.expand(len(part), -1), part, b.T, alpha=-2, out=memory[: len(part)])
-        yield slice(start, start + ROWS), distance.add_(part.square().sum(dim=1, keepdim=True)).clamp_(min=0)
-
-
-def _neighbours_checked(real: Tensor, generated: Tensor, k: int, least_generated: int) -> tuple[Tensor, Tensor]:
-    if k < 1:
-        raise RecipeError(f"nearest neighbours: expected k >= 1, found {k}")
-    return _checked(real, generated, k + 1, least_generated)
-
-
-def _checked(a: Tensor, b: Tensor, least_a: int, least_b: int) -> tuple[Tensor, Tensor]:
-    a, b = _finite(a, "features", least_a), _finite(b, "features", least_b)
-    if a.shape[1] != b.shape[1]:
-        raise DataError(f"features to compare: expected one dimension, found {a.shape[1]} and {b.shape[1]}")
-    return a, b.to(a.device)
-
-
-def _finite(values: Tensor, what: str, least: int) -> Tensor:
-    if values.ndim != 2 or len(values) < least:
-        raise DataError(f"{what}: expected two axes (N, D) with N >= {least}, found {tuple(values.shape)}")
-    bad = int((~values.isfinite().all(dim=1)).sum())
-    if bad:
-        raise DataError(
-            f"{what}: expected finite numbers, found NaN or infinity in {bad} of {len(values)} samples;"
-            " the images or the weights they come from are damaged"
-        )
-    return values.detach().double()

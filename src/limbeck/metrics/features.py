@@ -44,6 +44,8 @@ class _FrozenNetwork(FeatureExtractor, ABC):
 class ClassifierFeatures(_FrozenNetwork):
     """The features and logits of a classifier, e.g. one trained on the data that is measured.
 
+    Both come from one pass if the features are what a module of the network is given, as a last linear layer is.
+
     Args:
         classifier: A network in the role of `roles.Classifier`: `image_shape`, `features(image)` and a forward that
             returns logits.
@@ -54,15 +56,52 @@ class ClassifierFeatures(_FrozenNetwork):
         super().__init__(classifier)
         self.name = name
         self.image_shape = tuple(cast(Any, classifier).image_shape)
-        place = next((p.device for p in classifier.parameters()), torch.device("cpu"))
-        with torch.no_grad():
-            self.dimension = cast(Any, classifier).features(torch.zeros(1, *self.image_shape, device=place)).shape[1]
+        self._given: str | None
+        self._given, self.dimension = _given_features(classifier, self.image_shape)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (N, D) and logits (N, K) of images (N, C, H, W) in [-1, 1] of the classifier's shape."""
         if tuple(image.shape[1:]) != self.image_shape:
             raise DataError(f"features {self.name!r}: expected images {self.image_shape}, found {(*image.shape[1:],)}")
-        return cast(Any, self.network).features(image), self.network(image)
+        if self._given is None:
+            return cast(Any, self.network).features(image), self.network(image)
+        seen: list[Tensor] = []
+        last = self.network.get_submodule(self._given)
+        handle = last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        try:
+            logits = self.network(image)
+        finally:
+            handle.remove()
+        return seen[0], logits
+
+
+@torch.no_grad()
+def _given_features(classifier: nn.Module, image_shape: tuple[int, ...]) -> tuple[str | None, int]:
+    """Return the path of a module that is given the features and nothing else, once a pass, and their number D.
+
+    Found by a pass of two random images; None where there is no such module.
+    """
+    place = next((p.device for p in classifier.parameters()), torch.device("cpu"))
+    image = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0)).mul_(2).sub_(1).to(place)
+    seen: dict[str, list[Any]] = {}
+
+    def note(path: str) -> Any:
+        return lambda module, inputs: seen.setdefault(path, []).append(inputs)
+
+    handles = [m.register_forward_pre_hook(note(path)) for path, m in classifier.named_modules() if path]
+    try:
+        classifier(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    features: Tensor = cast(Any, classifier).features(image)
+    # Compared after the pass: a module may have written into what it was given.
+    given = [path for path, calls in seen.items() if len(calls) == 1 and _is(calls[0], features)]
+    return given[0] if given else None, features.shape[1]
+
+
+def _is(inputs: tuple[Any, ...], features: Tensor) -> bool:
+    return len(inputs) == 1 and isinstance(inputs[0], Tensor) and torch.equal(inputs[0], features)
 
 
 class MapFeatures(_FrozenNetwork):

@@ -9,7 +9,8 @@ from torch import Tensor
 from limbeck.data.base import Data, Split
 from limbeck.ground.randomness import generator
 from limbeck.metrics.base import FeatureExtractor
-from limbeck.metrics.distribution import density_coverage, extract, fid, inception_score, kid, precision_recall
+from limbeck.metrics.distribution import extract, fid, inception_score, kid
+from limbeck.metrics.neighbours import neighbours
 from limbeck.types import Batch
 
 CHUNK = 250  # images at a time while evaluating
@@ -41,16 +42,11 @@ class RealImages:
         """Return FID and its kin of images (N, C, H, W), each named with the features; IS where those know classes."""
         ours, logits = extract(extractor, images)
         real = self._features(data, split, extractor)
-        precision, recall = precision_recall(real, ours)
-        density, coverage = density_coverage(real, ours)
         named = {
             "fid": fid(real, ours),
             "kid": kid(real, ours, generator(0, "kid")),
             **({"is": inception_score(logits)} if logits.shape[1] else {}),
-            "precision": precision,
-            "recall": recall,
-            "density": density,
-            "coverage": coverage,
+            **neighbours(real, ours)._asdict(),
         }
         return {f"{name}[{extractor.name}]": float(value) for name, value in named.items()}
 

@@ -7,15 +7,14 @@ from torch import nn
 from limbeck.errors import DataError, RecipeError
 from limbeck.metrics.base import FeatureExtractor
 from limbeck.metrics.distribution import (
-    density_coverage,
     extract,
     fid,
     frechet_distance,
     inception_score,
     kid,
     mmd2,
-    precision_recall,
 )
+from limbeck.metrics.neighbours import density_coverage, neighbours, precision_recall
 
 
 def normal(count, dimension, seed=0):
@@ -136,6 +135,43 @@ def test_a_set_against_itself():
     density, coverage = density_coverage(a, a)
     assert density == pytest.approx(1.0)
     assert coverage == 1.0
+
+
+def test_a_set_against_itself_has_exact_counts_in_float32():
+    """Every k-th neighbour lies on the surface of a ball; far from the origin no float32 distance would tell."""
+    a = (normal(1500, 5) + 300).float()
+    assert neighbours(a, a) == (1.0, 1.0, 1.0, 1.0)
+    assert neighbours(a, a.flip(0)) == (1.0, 1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("dimension", [3, 40, 300])
+@pytest.mark.parametrize("spread", [1.0, 1e-3], ids=["one cloud", "small clouds far apart"])
+def test_counts_of_float32_features_are_those_of_float64(dimension, spread):
+    clouds = 5 * normal(4, dimension, seed=9).repeat(150, 1)
+    real, generated = ((clouds + spread * normal(600, dimension, seed=i)).float() for i in (1, 2))
+    generated[:300] = real[::2]  # ties
+    apart, radius = torch.cdist(real.double(), generated.double(), compute_mode="donot_use_mm_for_euclid_dist"), {}
+    for name, samples in (("real", real), ("generated", generated)):
+        inner = torch.cdist(samples.double(), samples.double(), compute_mode="donot_use_mm_for_euclid_dist")
+        radius[name] = inner.sort(dim=1).values
+    near = apart < radius["real"][:, 5:6]
+    expected = (
+        (apart <= radius["real"][:, 3:4]).any(0).double().mean(),
+        (apart <= radius["generated"][:, 3]).any(1).double().mean(),
+        near.double().sum() / (5 * 600),
+        near.any(1).double().mean(),
+    )
+    found = neighbours(real, generated)
+    assert found == pytest.approx([float(value) for value in expected], abs=1e-9)
+    assert found[:2] == precision_recall(real, generated)
+    assert found[2:] == density_coverage(real, generated)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3])
+def test_kid_of_float32_features_is_that_of_float64(shift):
+    a, b = ((normal(1500, 64, seed) + 1 + shift * seed).relu().float() for seed in (0, 1))
+    expected = kid(a.double(), b.double(), seeded(), subsets=10, subset_size=500)
+    assert kid(a, b, seeded(), subsets=10, subset_size=500) == pytest.approx(expected, rel=1e-6)
 
 
 def test_collapse_loses_recall_and_coverage_but_not_precision():

@@ -7,6 +7,7 @@ from torch import nn
 from limbeck.errors import DataError, RecipeError, WeightsError
 from limbeck.metrics.features import ClassifierFeatures, InceptionFeatures, MapFeatures, resize_like_tensorflow1
 from limbeck.metrics.inception import InceptionV3
+from limbeck.networks.given.external import Wrapped
 
 
 class Flat(nn.Module):
@@ -30,6 +31,31 @@ def test_classifier_features_are_what_the_last_layer_sees():
     features, logits = extractor(torch.randn(6, 1, 4, 4))
     assert (extractor.name, extractor.dimension) == ("flat", 5)
     torch.testing.assert_close(network.last(features), logits)
+
+
+class Maps(nn.Module):
+    """A foreign classifier; its last layer may be given something else than the features that are asked for."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.passes, self.scale = 0, scale
+        self.body, self.pool, self.fc = nn.Conv2d(1, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Linear(5, 3)
+
+    def forward(self, image):
+        self.passes += 1
+        return self.fc(self.pool(self.body(image)).flatten(1) * self.scale)
+
+
+@pytest.mark.parametrize(("scale", "passes"), [(1, 1), (2, 2)])
+def test_wrapped_classifiers_take_one_pass_if_their_last_layer_is_given_the_features(scale, passes):
+    module = Maps(scale)
+    network = Wrapped(module, "classifier", image_shape=(1, 6, 6), features="pool").eval()
+    extractor, image = ClassifierFeatures(network, "maps"), torch.randn(4, 1, 6, 6)
+    expected = network.features(image), network(image)
+    module.passes = 0
+    features, logits = extractor(image)
+    assert module.passes == passes
+    assert torch.equal(features, expected[0]) and torch.equal(logits, expected[1])
 
 
 def test_classifier_features_refuse_other_images():
