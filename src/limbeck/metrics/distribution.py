@@ -175,7 +175,7 @@ class _About(NamedTuple):
     def of(cls, features: Tensor, centre: Tensor) -> Self:
         root = features.shape[1] ** 0.5
         offset = (features - centre).div_(root)
-        lean = torch.cat([part.double() @ centre.double() for part in offset.split(ROWS)]) / root
+        lean = torch.cat([part.double() @ centre.double() for part in torch.split(offset, ROWS)]) / root
         near, one = lean.to(offset)[:, None], torch.ones_like(offset[:, :1])
         return cls(torch.cat([offset, near, one], 1), torch.cat([offset, one, near], 1), lean)
 

@@ -171,7 +171,7 @@ class _Balls:
         unsure = (compare(distance, self.reach[ball]) ^ inside).nonzero().flatten()
         if distance.dtype == torch.float32 and len(unsure) > MOST * len(others) * ROWS:
             raise _TooClose
-        for pairs in unsure.split(PAIRS):
+        for pairs in torch.split(unsure, PAIRS):
             exact = _apart(self.nearest.samples[ball[pairs]], others[other[pairs]])
             inside[pairs] = compare(exact, self._exact_radius(ball[pairs]))
         return inside
@@ -193,7 +193,8 @@ def _slack(samples: Tensor, radius: Tensor) -> Tensor:
     Comput. 41). Of a pair about a radius r apart |b|² is at most 2 |a|² + 2 r; and the radius is as far off.
     """
     square = (samples - samples.mean(0)).square().sum(1)
-    return (16 + samples.shape[1] ** 0.5) * torch.finfo(samples.dtype).eps * (3 * square + 2 * radius)
+    unit: float = (16 + samples.shape[1] ** 0.5) * torch.finfo(samples.dtype).eps
+    return unit * (3 * square + 2 * radius)
 
 
 def _apart(a: Tensor, b: Tensor) -> Tensor:
