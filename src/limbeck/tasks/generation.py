@@ -146,15 +146,16 @@ class Generation(Task):
         fidelity is measured on the latents that the split holds.
         """
         inputs = self._inputs(data, split, samples or self.samples, seed, "evaluate")
-        images = list(_generate(network, inputs))
-        metrics = self._distribution(torch.cat(images), data, split, extractor)
+        images, fidelity = _generate(network, inputs), _Fidelity()
         if teacher is not None:
-            metrics |= _fidelity(zip(images, _generate(teacher, inputs), strict=True))
-            if self._disagreement is not None:
-                metrics |= self._worst(network, teacher, inputs, self._disagreement)
-        elif (given := self._given(data, split, len(inputs[0]))) is not None:
-            own, theirs = given
-            metrics |= _fidelity(zip(_generate(network, own), torch.split(theirs, CHUNK), strict=True))
+            images = fidelity.watch(zip(images, _generate(teacher, inputs), strict=True))
+        metrics = self._distribution(images, data, split, extractor)
+        if teacher is None:
+            for _ in fidelity.watch(self._given(network, data, split, len(inputs[0]))):
+                pass
+        metrics |= fidelity.found()
+        if teacher is not None and self._disagreement is not None:
+            metrics |= self._worst(network, teacher, inputs, self._disagreement)
         return metrics
 
     def references(self, data: Data, seed: int) -> Mapping[str, list[Picture]]:
@@ -183,7 +184,8 @@ class Generation(Task):
     def floor(self, data: Data, *, extractor: FeatureExtractor | None = None) -> dict[str, float]:
         """Return the metrics of as many real training images, drawn at random, against the reference split."""
         train = data.split("train")
-        images = images_of(train.read(some(min(self.samples, len(train)), len(train))))
+        parts = torch.split(some(min(self.samples, len(train)), len(train)), CHUNK)
+        images = (images_of(train.read(part)) for part in parts)
         return self._distribution(images, data, data.reference_split, extractor)
 
     def alarm(self, network: nn.Module, data: Data) -> str | None:
@@ -214,23 +216,37 @@ class Generation(Task):
         return disagreement.measure(network, teacher, latent, *label, place=on_shell)
 
     def _distribution(
-        self, images: Tensor, data: Data, split: Split, extractor: FeatureExtractor | None
+        self, images: Iterable[Tensor], data: Data, split: Split, extractor: FeatureExtractor | None
     ) -> dict[str, float]:
-        metrics = {"entropy": float(entropy(images).mean()), "diversity": diversity(images[:WATCHED])}
-        if extractor is None:
-            return metrics
-        return self._real.compare(images, data, split, extractor) | metrics
+        """Return what is measured of parts of many images, of which no more than a part and a few are ever held."""
+        entropies, few = [], []
 
-    def _given(self, data: Data, split: Split, count: int) -> tuple[tuple[Tensor, ...], Tensor] | None:
-        """Return inputs that a split holds and the teacher's images of them, or None where it holds none."""
+        def watched() -> Iterator[Tensor]:
+            for image in images:
+                entropies.append(entropy(image))
+                few.append(image[: max(WATCHED - sum(map(len, few)), 0)].clone())
+                yield image
+
+        metrics = {}
+        if extractor is not None:
+            metrics = self._real.compare(watched(), data, split, extractor)
+        else:
+            for _ in watched():
+                pass
+        return metrics | {"entropy": float(torch.cat(entropies).mean()), "diversity": diversity(torch.cat(few))}
+
+    def _given(self, network: nn.Module, data: Data, split: Split, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images of the inputs that a split holds with the teacher's of the same; nothing where it holds none."""
         images = data.split(split)
         first = images.read(torch.arange(1))
         if first.latent is None or first.target is None:
-            return None
-        parts = [images.read(part) for part in torch.split(torch.arange(min(count, len(images))), CHUNK)]
-        names = ["latent", "label", "target"] if self.conditional else ["latent", "target"]
-        *own, theirs = (torch.cat([getattr(part, name) for part in parts]) for name in names)
-        return tuple(own), theirs
+            return
+        for part in torch.split(torch.arange(min(count, len(images))), CHUNK):
+            batch = images.read(part)
+            latent, target = batch.need("latent", "generation"), batch.need("target", "generation")
+            label = (batch.need("label", "task.conditional"),) if self.conditional else ()
+            for image in _generate(network, (latent, *label)):
+                yield image, target
 
     def _inputs(self, data: Data, split: Split, count: int, seed: int, purpose: str) -> tuple[Tensor, ...]:
         """Return latents and, if conditional, the labels of real images drawn at random: the same mix of classes."""
@@ -238,10 +254,11 @@ class Generation(Task):
         if not self.conditional:
             return (latent,)
         images = data.split(split)
-        label = images.read(some(count, len(images))).label
-        if label is None:
+        labels = [images.read(part).label for part in torch.split(some(count, len(images)), CHUNK)]
+        known = [label for label in labels if label is not None]
+        if len(known) < len(labels):
             raise RecipeError(f"task.conditional: {data.name} has no labels; set conditional: false")
-        return latent, label
+        return latent, torch.cat(known)
 
 
 @torch.no_grad()
@@ -252,12 +269,20 @@ def _generate(network: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[Tensor
         yield network(*(p.to(device) for p in part)).float().cpu()
 
 
-def _fidelity(pairs: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """Return how near images are to the teacher's on the same latents, from parts of both; SSIM where it fits in."""
-    measures = {"psnr_to_teacher": bounded_psnr, "ssim_to_teacher": ssim}
-    found: dict[str, list[Tensor]] = {}
-    for ours, theirs in pairs:
-        for name, measure in measures.items():
-            if measure is bounded_psnr or min(theirs.shape[-2:]) >= WINDOW:
-                found.setdefault(name, []).append(measure(ours, theirs))
-    return {name: float(torch.cat(values).mean()) for name, values in found.items()}
+class _Fidelity:
+    """How near images are to the teacher's of the same latents, as they go by; SSIM where its window fits in."""
+
+    def __init__(self) -> None:
+        self._each: dict[str, list[Tensor]] = {}
+
+    def watch(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+        """Yield the first of each pair of parts, ours and the teacher's."""
+        for ours, theirs in pairs:
+            self._each.setdefault("psnr_to_teacher", []).append(bounded_psnr(ours, theirs))
+            if min(theirs.shape[-2:]) >= WINDOW:
+                self._each.setdefault("ssim_to_teacher", []).append(ssim(ours, theirs))
+            yield ours
+
+    def found(self) -> dict[str, float]:
+        """Return the means over all that went by."""
+        return {name: float(torch.cat(values).mean()) for name, values in self._each.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,6 +17,8 @@ from limbeck.types import Batch
 
 CHUNK = 250  # images at a time while evaluating
 WATCHED = 256  # samples whose diversity is watched
+
+Images = Tensor | Iterable[Tensor]
 
 DIRECTIONS = {
     "fid": "lower",
@@ -38,8 +42,11 @@ class RealImages:
         self.samples = samples
         self._known: dict[tuple[str, str], Tensor] = {}
 
-    def compare(self, images: Tensor, data: Data, split: Split, extractor: FeatureExtractor) -> dict[str, float]:
-        """Return FID and its kin of images (N, C, H, W), each named with the features; IS where those know classes."""
+    def compare(self, images: Images, data: Data, split: Split, extractor: FeatureExtractor) -> dict[str, float]:
+        """Return FID and its kin of images (N, C, H, W), each named with the features; IS where those know classes.
+
+        The images may come in parts, each of which is only held until its features are known.
+        """
         ours, logits = extract(extractor, images)
         real = self._features(data, split, extractor)
         named = {
@@ -50,7 +57,7 @@ class RealImages:
         }
         return {f"{name}[{extractor.name}]": float(value) for name, value in named.items()}
 
-    def fid(self, images: Tensor, data: Data, split: Split, extractor: FeatureExtractor) -> float:
+    def fid(self, images: Images, data: Data, split: Split, extractor: FeatureExtractor) -> float:
         """Return the FID of images (N, C, H, W) alone."""
         return float(fid(self._features(data, split, extractor), extract(extractor, images)[0]))
 
@@ -59,7 +66,7 @@ class RealImages:
         key = (real.fingerprint(), extractor.fingerprint())
         if key not in self._known:
             parts = torch.split(some(min(self.samples, len(real)), len(real)), CHUNK)
-            self._known[key] = torch.cat([extract(extractor, images_of(real.read(part)))[0] for part in parts])
+            self._known[key] = extract(extractor, (images_of(real.read(part)) for part in parts))[0]
         return self._known[key]
 
 

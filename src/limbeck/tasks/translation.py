@@ -108,22 +108,34 @@ class ImageTranslation(Task):
         samples: int | None = None,
     ) -> dict[str, float]:
         """Return the metrics named above, those of distributions over the features of `extractor`; nothing is drawn."""
-        made, measured = [], []
-        batches = list(self._batches(data, split, samples or self.samples))
-        for image, target in map(_pair, batches):
-            made.append(_translated(network, image, target))
-            measured.append(_alike(made[-1], target))
+        each: dict[str, list[Tensor]] = {}
+        sets = _Sets(extractor)
+        confusions = []
+        for batch in self._batches(data, split, samples or self.samples):
+            image, target = _pair(batch)
+            made = _translated(network, image, target)
+            found = _alike(made, target)
             if teacher is not None:
-                measured[-1] |= _to_teacher(made[-1], _translated(teacher, image, target))
-        found = {name: float(torch.cat([part[name] for part in measured]).mean()) for name in measured[0]}
-        return _distances(torch.cat(made), _true(batches), extractor) | found | self._score(made, batches)
+                found |= _to_teacher(made, _translated(teacher, image, target))
+            for name, value in found.items():
+                each.setdefault(name, []).append(value)
+            sets.add(made, target)
+            confusions.append(self._confusion(made, batch))
+        means = {name: float(torch.cat(values).mean()) for name, values in each.items()}
+        return sets.distances() | means | _score(confusions)
 
     def floor(self, data: Data, *, extractor: FeatureExtractor | None = None) -> dict[str, float]:
         """Return the distances of real training images against the reference split, as many of both, and its `miou`."""
-        batches = list(self._batches(data, data.reference_split, self.samples))
-        true, train = _true(batches), data.split("train")
-        real = _true([train.read(part) for part in torch.split(some(len(true), len(train)), CHUNK)])
-        return _distances(real, true, extractor) | self._score(torch.split(true, CHUNK), batches)
+        sets, confusions = _Sets(extractor), []
+        reference, train = data.split(data.reference_split), data.split("train")
+        count = min(self.samples, len(reference))
+        for part, batch in zip(
+            torch.split(some(count, len(train)), CHUNK), self._batches(data, data.reference_split, count), strict=True
+        ):
+            true = _pair(batch)[1]
+            sets.add(_pair(train.read(part))[1], true)
+            confusions.append(self._confusion(true, batch))
+        return sets.distances() | _score(confusions)
 
     def preview(self, network: nn.Module, data: Data, seed: int) -> list[Picture]:
         """Return what the network makes of images of the reference split."""
@@ -143,17 +155,42 @@ class ImageTranslation(Task):
         return map(images.read, torch.split(some(min(count, len(images)), len(images)), CHUNK))
 
     @torch.no_grad()
-    def _score(self, made: Sequence[Tensor], batches: Sequence[Batch]) -> dict[str, float]:
-        """Return the mean IoU of the classes in chunks of images with the masks; nothing without a segmenter."""
+    def _confusion(self, image: Tensor, batch: Batch) -> Tensor | None:
+        """Return the confusion of the classes in images with the masks (K, K); nothing without a segmenter."""
         if self._segmenter is None:
+            return None
+        if batch.mask is None:
+            raise DataError("translation.segmenter: expected data with masks, found none; leave out the segmenter")
+        logits = self._segmenter(image.to(_device(self._segmenter))).cpu()
+        return pixel_confusion(logits.argmax(1), batch.mask, logits.shape[1])
+
+
+class _Sets:
+    """Two sets of images (N, C, H, W), what is made and what is true, of which only the features are kept."""
+
+    def __init__(self, extractor: FeatureExtractor | None) -> None:
+        self._extractor = extractor
+        self._ours: list[Tensor] = []
+        self._theirs: list[Tensor] = []
+
+    def add(self, made: Tensor, true: Tensor) -> None:
+        if self._extractor is not None:
+            self._ours.append(extract(self._extractor, made, CHUNK)[0])
+            self._theirs.append(extract(self._extractor, true, CHUNK)[0])
+
+    def distances(self) -> dict[str, float]:
+        """Return KID and FID between the two, named with the features; nothing without any."""
+        if self._extractor is None:
             return {}
-        confusions = []
-        for image, batch in zip(made, batches, strict=True):
-            if batch.mask is None:
-                raise DataError("translation.segmenter: expected data with masks, found none; leave out the segmenter")
-            logits = self._segmenter(image.to(_device(self._segmenter))).cpu()
-            confusions.append(pixel_confusion(logits.argmax(1), batch.mask, logits.shape[1]))
-        return {"miou": mean_iou(torch.stack(confusions).sum(0))}
+        ours, theirs = torch.cat(self._ours), torch.cat(self._theirs)
+        found = {"kid": kid(theirs, ours, generator(0, "kid")), "fid": fid(theirs, ours)}
+        return {f"{name}[{self._extractor.name}]": value for name, value in found.items()}
+
+
+def _score(confusions: Sequence[Tensor | None]) -> dict[str, float]:
+    """Return the mean IoU over all images; nothing where nobody told classes."""
+    seen = [confusion for confusion in confusions if confusion is not None]
+    return {"miou": mean_iou(torch.stack(seen).sum(0))} if seen else {}
 
 
 def _pair(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -182,21 +219,8 @@ def _to_teacher(image: Tensor, goal: Tensor) -> dict[str, Tensor]:
     return {f"{name}_to_teacher": value for name, value in _alike(image, goal).items() if name != "l1"}
 
 
-def _true(batches: Sequence[Batch]) -> Tensor:
-    return torch.cat([_pair(batch)[1] for batch in batches])
-
-
 def _device(network: nn.Module) -> torch.device:
     return next(iter(network.parameters()), torch.empty(0)).device
-
-
-def _distances(made: Tensor, true: Tensor, extractor: FeatureExtractor | None) -> dict[str, float]:
-    """Return KID and FID between two sets of images (N, C, H, W), named with the features; nothing without any."""
-    if extractor is None:
-        return {}
-    ours, theirs = (extract(extractor, images, CHUNK)[0] for images in (made, true))
-    found = {"kid": kid(theirs, ours, generator(0, "kid")), "fid": fid(theirs, ours)}
-    return {f"{name}[{extractor.name}]": value for name, value in found.items()}
 
 
 def _picture(images: Tensor) -> Picture:
