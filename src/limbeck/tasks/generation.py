@@ -219,7 +219,8 @@ class Generation(Task):
         self, images: Iterable[Tensor], data: Data, split: Split, extractor: FeatureExtractor | None
     ) -> dict[str, float]:
         """Return what is measured of parts of many images, of which no more than a part and a few are ever held."""
-        entropies, few = [], []
+        entropies: list[Tensor] = []
+        few: list[Tensor] = []
 
         def watched() -> Iterator[Tensor]:
             for image in images:
