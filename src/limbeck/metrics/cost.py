@@ -29,7 +29,7 @@ class Cost:
 
 
 def costs(
-    modules: Mapping[str, nn.Module], inputs_of: Callable[[int], Inputs], batch: int = 64, seconds: float = 1.0
+    modules: Mapping[str, nn.Module], inputs_of: Callable[[int], Inputs], batch: int = 64, seconds: float = 0.5
 ) -> dict[str, Cost]:
     """Return what each of `modules` costs, on the device where they and their inputs are.
 

@@ -39,7 +39,7 @@ class Spread:
         return cls(median, low, high)
 
 
-def latencies_ms(modules: Mapping[str, nn.Module], inputs: Inputs, seconds: float = 1.0) -> dict[str, Spread]:
+def latencies_ms(modules: Mapping[str, nn.Module], inputs: Inputs, seconds: float = 0.5) -> dict[str, Spread]:
     """Return the times of one forward of each module in milliseconds, of each turn the median.
 
     Args:
@@ -52,7 +52,7 @@ def latencies_ms(modules: Mapping[str, nn.Module], inputs: Inputs, seconds: floa
 
 
 def throughputs(
-    modules: Mapping[str, nn.Module], inputs: Mapping[str, Inputs], seconds: float = 1.0
+    modules: Mapping[str, nn.Module], inputs: Mapping[str, Inputs], seconds: float = 0.5
 ) -> dict[str, tuple[Spread, float]]:
     """Return images per second of each module and the process's use of the CPU meanwhile, taken in turns.
 

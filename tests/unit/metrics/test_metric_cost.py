@@ -147,6 +147,21 @@ def test_networks_are_timed_in_turns(monkeypatch):
     assert all((one.median, one.low, one.high) == expected for one in found.values())
 
 
+def test_a_timing_takes_half_a_second_of_each_by_default(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("limbeck.metrics.timing.time", clock)
+
+    class Quick(nn.Module):
+        def forward(self, x):
+            clock.now += 0.001
+            return x
+
+    for timing in (latencies_ms, lambda modules, one: throughputs(modules, dict.fromkeys(modules, one))):
+        before = clock.now
+        timing({"a": Quick(), "b": Quick()}, (torch.zeros(1),))
+        assert clock.now - before == pytest.approx(2 * 0.5, abs=0.03)
+
+
 def test_costs_that_are_medians_have_their_quartiles():
     found = costs({"it": Sleeper(0.002)}, lambda count: (torch.zeros(count, 1),), batch=4, seconds=0.05)["it"]
     assert set(found.spread) == {"latency_ms_batch1", "images_per_second"}
