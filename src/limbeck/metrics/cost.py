@@ -39,7 +39,8 @@ def costs(
         inputs_of: Makes the inputs for a batch of the given size.
         batch: Size of the large batch that measures throughput; smaller where its timing would take more than 20
             seconds or a forward more than 2 GiB, as they do for large images.
-        seconds: How long each of the two timings of a network runs, at least.
+        seconds: How long the latency of a network is timed, at least; its throughput takes twice that, as its spread
+            does not come down sooner.
 
     Returns:
         For every name parameters; macs, latency_ms_batch1 and peak_memory_bytes for one sample; file_bytes;
@@ -67,7 +68,7 @@ def costs(
         }
         found[name] = Cost(values, {"latency_ms_batch1": (latency[name].low, latency[name].high)})
     inputs = {size: inputs_of(size) for size in set(large.values())}
-    speeds = throughputs(modules, {name: inputs[size] for name, size in large.items()}, seconds)
+    speeds = throughputs(modules, {name: inputs[size] for name, size in large.items()}, 2 * seconds)
     for name, (speed, cpu) in speeds.items():
         found[name].values.update(images_per_second=speed.median, cpu_percent=cpu)
         found[name].spread["images_per_second"] = (speed.low, speed.high)

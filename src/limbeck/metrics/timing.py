@@ -52,7 +52,7 @@ def latencies_ms(modules: Mapping[str, nn.Module], inputs: Inputs, seconds: floa
 
 
 def throughputs(
-    modules: Mapping[str, nn.Module], inputs: Mapping[str, Inputs], seconds: float = 0.5
+    modules: Mapping[str, nn.Module], inputs: Mapping[str, Inputs], seconds: float = 1.0
 ) -> dict[str, tuple[Spread, float]]:
     """Return images per second of each module and the process's use of the CPU meanwhile, taken in turns.
 
