@@ -40,11 +40,34 @@ def extract(extractor: FeatureExtractor, images: Tensor | Iterable[Tensor], chun
     """
     device = next((p.device for p in extractor.parameters()), torch.device("cpu"))
     batches = [images] if isinstance(images, Tensor) else images
-    pairs = [extractor(part.to(device)) for batch in batches for part in batch.split(chunk) if len(part)]
-    if not pairs:
+    features, logits = _Rows(), _Rows()
+    for batch in batches:
+        for part in batch.split(chunk):
+            if len(part):
+                for rows, found in zip((features, logits), extractor(part.to(device)), strict=True):
+                    rows.add(found)
+    if not features.count:
         raise DataError("features of images: expected at least one image, found none")
-    features, logits = zip(*((f.cpu(), k.cpu()) for f, k in pairs), strict=True)
-    return torch.cat(features), torch.cat(logits)
+    return features.held[: features.count], logits.held[: logits.count]
+
+
+class _Rows:
+    """Rows (N, D), the first `count` of a tensor on the CPU that grows as it fills.
+
+    Many small tensors, kept while images come and go, would leave holes in memory into which no images fit again.
+    """
+
+    def __init__(self) -> None:
+        self.held, self.count = torch.empty(0, 0), 0
+
+    def add(self, rows: Tensor) -> None:
+        if not self.count:
+            self.held = torch.empty(0, rows.shape[1], dtype=rows.dtype)
+        end = self.count + len(rows)
+        if end > len(self.held):
+            self.held = torch.cat([self.held, self.held.new_empty(max(end, 1024), rows.shape[1])])
+        self.held[self.count : end] = rows
+        self.count = end
 
 
 def fid(features_a: Tensor, features_b: Tensor) -> float:

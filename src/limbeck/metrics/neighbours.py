@@ -16,7 +16,7 @@ from torch import Tensor
 from limbeck.errors import RecipeError
 from limbeck.metrics.samples import checked
 
-ROWS = 256  # rows of a distance matrix held at once: 10 MB against 10,000 columns
+HELD = 2**21  # distances held at once: 8 MB
 SPARE = 8  # neighbours beyond the k-th that are kept, to find it again in float64
 PAIRS = 1024  # pairs looked at again at once
 MOST = 0.002  # share of pairs to look at again beyond which float64 for all is faster
@@ -169,7 +169,7 @@ class _Balls:
         """Return for pairs of a ball and another sample, each (P,), at these distances, whether it lies in the ball."""
         inside = compare(distance, self.radius[ball] - self.slack[ball])
         unsure = (compare(distance, self.reach[ball]) ^ inside).nonzero().flatten()
-        if distance.dtype == torch.float32 and len(unsure) > MOST * len(others) * ROWS:
+        if distance.dtype == torch.float32 and len(unsure) > MOST * HELD:
             raise _TooClose
         for pairs in torch.split(unsure, PAIRS):
             exact = _apart(self.nearest.samples[ball[pairs]], others[other[pairs]])
@@ -212,8 +212,9 @@ def _distances(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor]]:
     a_square, b_square = (x.square().sum(dim=1, keepdim=True) for x in (a, b))
     a = torch.cat([a.mul_(-2), a_square, torch.ones_like(a_square)], 1)
     b = torch.cat([b, torch.ones_like(b_square), b_square], 1)
-    memory = a.new_empty(min(ROWS, len(a)), len(b))  # used again and again: fresh pages cost more than the products
-    for start in range(0, len(a), ROWS):
-        part = a[start : start + ROWS]
+    rows = max(HELD // len(b), 1)
+    memory = a.new_empty(min(rows, len(a)), len(b))  # used again and again: fresh pages cost more than the products
+    for start in range(0, len(a), rows):
+        part = a[start : start + rows]
         distance = torch.mm(part, b.T, out=memory[: len(part)])
         yield start, distance.clamp_(min=0) if a.dtype == torch.float64 else distance

@@ -19,7 +19,7 @@ from limbeck.networks.given.external import Wrapped
 from limbeck.networks.handling.copying import copied
 from limbeck.tasks.base import Picture, Task
 from limbeck.tasks.disagreement import Disagreement
-from limbeck.tasks.real_images import CHUNK, DIRECTIONS, WATCHED, RealImages, diversity, images_of, some
+from limbeck.tasks.real_images import CHUNK, DIRECTIONS, WATCHED, Means, RealImages, diversity, images_of, some
 from limbeck.types import Batch, Draw
 
 COLLAPSED = 0.5  # diversity against the real images' below which an alarm is raised
@@ -146,12 +146,12 @@ class Generation(Task):
         fidelity is measured on the latents that the split holds.
         """
         inputs = self._inputs(data, split, samples or self.samples, seed, "evaluate")
-        images, fidelity = _generate(network, inputs), _Fidelity()
+        images, fidelity = _generate(network, inputs), Means()
         if teacher is not None:
-            images = fidelity.watch(zip(images, _generate(teacher, inputs), strict=True))
+            images = _watched(zip(images, _generate(teacher, inputs), strict=True), fidelity)
         metrics = self._distribution(images, data, split, extractor)
         if teacher is None:
-            for _ in fidelity.watch(self._given(network, data, split, len(inputs[0]))):
+            for _ in _watched(self._given(network, data, split, len(inputs[0])), fidelity):
                 pass
         metrics |= fidelity.found()
         if teacher is not None and self._disagreement is not None:
@@ -219,13 +219,14 @@ class Generation(Task):
         self, images: Iterable[Tensor], data: Data, split: Split, extractor: FeatureExtractor | None
     ) -> dict[str, float]:
         """Return what is measured of parts of many images, of which no more than a part and a few are ever held."""
-        entropies: list[Tensor] = []
+        means = Means()
         few: list[Tensor] = []
 
         def watched() -> Iterator[Tensor]:
             for image in images:
-                entropies.append(entropy(image))
-                few.append(image[: max(WATCHED - sum(map(len, few)), 0)].clone())
+                means.add(entropy=entropy(image))
+                if room := max(WATCHED - sum(map(len, few)), 0):
+                    few.append(image[:room].clone())
                 yield image
 
         metrics = {}
@@ -234,7 +235,7 @@ class Generation(Task):
         else:
             for _ in watched():
                 pass
-        return metrics | {"entropy": float(torch.cat(entropies).mean()), "diversity": diversity(torch.cat(few))}
+        return metrics | means.found() | {"diversity": diversity(torch.cat(few))}
 
     def _given(self, network: nn.Module, data: Data, split: Split, count: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images of the inputs that a split holds with the teacher's of the same; nothing where it holds none."""
@@ -270,20 +271,10 @@ def _generate(network: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[Tensor
         yield network(*(p.to(device) for p in part)).float().cpu()
 
 
-class _Fidelity:
-    """How near images are to the teacher's of the same latents, as they go by; SSIM where its window fits in."""
-
-    def __init__(self) -> None:
-        self._each: dict[str, list[Tensor]] = {}
-
-    def watch(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
-        """Yield the first of each pair of parts, ours and the teacher's."""
-        for ours, theirs in pairs:
-            self._each.setdefault("psnr_to_teacher", []).append(bounded_psnr(ours, theirs))
-            if min(theirs.shape[-2:]) >= WINDOW:
-                self._each.setdefault("ssim_to_teacher", []).append(ssim(ours, theirs))
-            yield ours
-
-    def found(self) -> dict[str, float]:
-        """Return the means over all that went by."""
-        return {name: float(torch.cat(values).mean()) for name, values in self._each.items()}
+def _watched(pairs: Iterable[tuple[Tensor, Tensor]], means: Means) -> Iterator[Tensor]:
+    """Yield the first of each pair of parts, ours and the teacher's; count in how near it is to the second."""
+    for ours, theirs in pairs:
+        means.add(psnr_to_teacher=bounded_psnr(ours, theirs))
+        if min(theirs.shape[-2:]) >= WINDOW:
+            means.add(ssim_to_teacher=ssim(ours, theirs))
+        yield ours

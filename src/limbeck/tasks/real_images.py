@@ -70,6 +70,23 @@ class RealImages:
         return self._known[key]
 
 
+class Means:
+    """The means, by name, of what is measured of many images that go by in parts, as sums in float64."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def add(self, **values: Tensor) -> None:
+        """Count in the values (N,) of some images."""
+        for name, value in values.items():
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = total + float(value.sum(dtype=torch.float64)), count + len(value)
+
+    def found(self) -> dict[str, float]:
+        """Return the means over all that went by."""
+        return {name: total / count for name, (total, count) in self._sums.items()}
+
+
 def some(count: int, size: int) -> Tensor:
     """Return `count` indices below `size` in an order drawn once for all; all occur equally often, give or take one."""
     order = torch.randperm(size, generator=generator(0, "some", size))

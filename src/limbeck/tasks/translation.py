@@ -18,7 +18,7 @@ from limbeck.metrics.segmentation import mean_iou, pixel_confusion
 from limbeck.networks.given.external import Wrapped
 from limbeck.networks.given.weights import weights_hash
 from limbeck.tasks.base import Picture, Task
-from limbeck.tasks.real_images import some
+from limbeck.tasks.real_images import Means, some
 from limbeck.types import Batch
 
 CHUNK = 16  # images at a time while evaluating
@@ -108,21 +108,17 @@ class ImageTranslation(Task):
         samples: int | None = None,
     ) -> dict[str, float]:
         """Return the metrics named above, those of distributions over the features of `extractor`; nothing is drawn."""
-        each: dict[str, list[Tensor]] = {}
-        sets = _Sets(extractor)
+        means, sets = Means(), _Sets(extractor)
         confusions = []
         for batch in self._batches(data, split, samples or self.samples):
             image, target = _pair(batch)
             made = _translated(network, image, target)
-            found = _alike(made, target)
+            means.add(**_alike(made, target))
             if teacher is not None:
-                found |= _to_teacher(made, _translated(teacher, image, target))
-            for name, value in found.items():
-                each.setdefault(name, []).append(value)
+                means.add(**_to_teacher(made, _translated(teacher, image, target)))
             sets.add(made, target)
             confusions.append(self._confusion(made, batch))
-        means = {name: float(torch.cat(values).mean()) for name, values in each.items()}
-        return sets.distances() | means | _score(confusions)
+        return sets.distances() | means.found() | _score(confusions)
 
     def floor(self, data: Data, *, extractor: FeatureExtractor | None = None) -> dict[str, float]:
         """Return the distances of real training images against the reference split, as many of both, and its `miou`."""
