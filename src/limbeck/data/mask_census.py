@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from limbeck.data.base import Images, InMemory
+from limbeck.data.base import Images, InMemory, Split
+from limbeck.errors import DataError
 from limbeck.ground.randomness import generator
 from limbeck.types import VOID, Batch
 
@@ -44,6 +45,18 @@ def named(numbers: Sequence[int] | set[int], classes: Sequence[str]) -> str:
 def known(found: set[int]) -> bool:
     """Return whether any class but void was found."""
     return bool(found - {VOID})
+
+
+def check_known(data: str, split: Split, seen: bool) -> None:
+    """Refuse masks of a data set of which no pixel has a class.
+
+    Raises:
+        DataError: None was seen.
+    """
+    if not seen:
+        raise DataError(
+            f"{data}: expected classes in the {split} masks, found void ({VOID}) alone; say what their values mean"
+        )
 
 
 def _masks(images: Images) -> Iterator[Tensor]:

@@ -13,7 +13,7 @@ from limbeck.attacks.base import Attack, loss_and_gradient
 from limbeck.attacks.objectives import cross_entropy
 from limbeck.baselines.base import EdgeDetector, Fitted
 from limbeck.data.base import Data, Split
-from limbeck.data.mask_census import known, named, occurring
+from limbeck.data.mask_census import check_known, known, named, occurring
 from limbeck.errors import DataError, RecipeError
 from limbeck.ground.progress import say_once
 from limbeck.ground.randomness import generator
@@ -126,7 +126,7 @@ class Segmentation(Task):
             DataError: No training mask has a pixel with a class.
         """
         images = data.split("train")
-        _check_known(data, "train", known(occurring(images, known)))
+        check_known(data.name, "train", known(occurring(images, known)))
         return (images_of(images.read(torch.arange(count) % len(images))),)
 
     def evaluate(
@@ -160,7 +160,7 @@ class Segmentation(Task):
             if teacher is not None:
                 alike = found == self._classes(teacher, image, mask, data)
                 same.append(alike.double().where(mask != VOID, torch.nan).nanmean((1, 2)))
-        _check_known(data, split, bool(confusion.any()))
+        check_known(data.name, split, bool(confusion.any()))
         _tell_absent(confusion, data, split)
         metrics = {
             "miou": mean_iou(confusion),
@@ -252,14 +252,6 @@ class Segmentation(Task):
             changed = self.attack(lambda image, y=target: cross_entropy(network(image), y), x, drawn)  # type: ignore[misc]
             confusion += pixel_confusion(self._classes(network, changed.cpu(), mask, data), mask, classes)
         return mean_iou(confusion)
-
-
-def _check_known(data: Data, split: Split, seen: bool) -> None:
-    """Refuse masks of which no pixel has a class."""
-    if not seen:
-        raise DataError(
-            f"{data.name}: expected classes in the {split} masks, found void ({VOID}) alone; say what their values mean"
-        )
 
 
 def _tell_absent(confusion: Tensor, data: Data, split: Split) -> None:
