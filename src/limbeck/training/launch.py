@@ -168,9 +168,15 @@ def _train(replicas: Replicas, job: Job) -> None:
             replicas.wait()
             raise Interrupted(f"stopped after step {engine.step}, the last; the same command goes on from there")
     replicas.wait()
-    if replicas.rank == 0 and waiting.whole > LONG and waiting.share > WAITED:
+    if replicas.rank == 0:
+        _tell_waiting(waiting, job.observation.title)
+
+
+def _tell_waiting(waiting: Waiting, title: str) -> None:
+    """Say how long a training waited for data, where that is worth a thought."""
+    if waiting.whole > LONG and waiting.share > WAITED:
         advice = "more training.workers may help, or images that are made smaller beforehand"
-        say(f"{job.observation.title}: waited for data {waiting.share:.0%} of its time; {advice}")
+        say(f"{title}: waited for data {waiting.share:.0%} of its time; {advice}")
 
 
 @contextmanager
