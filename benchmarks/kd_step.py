@@ -176,7 +176,7 @@ def quality(work: Work, views: int, seeds: int) -> dict[str, object]:
                 task = Classification()
                 metrics = task.evaluate(engine.student(), work.data, split="test", seed=0)
                 found[name].append(metrics["top1"])
-                print(f"seed {seed}, {name}: accuracy {metrics['accuracy']:.4f}", flush=True)
+                print(f"seed {seed}, {name}: accuracy {metrics['top1']:.4f}", flush=True)
     differences = [ours - theirs for ours, theirs in zip(found["views"], found["anew"], strict=True)]
     return {
         "accuracy_views": found["views"],
