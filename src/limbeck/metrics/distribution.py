@@ -83,8 +83,8 @@ def fid(features_a: Tensor, features_b: Tensor) -> float:
     Raises:
         DataError: Features that are not finite, of different dimensions, or fewer than two.
     """
-    a, b = (x.double() for x in checked(features_a, features_b, 2, 2))
-    return frechet_distance(a.mean(dim=0), _covariance(a), b.mean(dim=0), _covariance(b))
+    a, b = checked(features_a, features_b, 2, 2)
+    return frechet_distance(*_moments(a), *_moments(b))
 
 
 def frechet_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> float:
@@ -185,30 +185,25 @@ class _About(NamedTuple):
     """Features x as they lie about a point c: x·y / D is |c|² / D + e, e = offset_x·offset_y + lean_x + lean_y.
 
     Attributes:
-        row: (offset, lean, 1), (N, D + 2), with offset (x - c) / √D and lean c·(x - c) / D; and
-        column: (offset, 1, lean): e is the product of the two. Both in the precision of the features.
-        lean: (N,), in float64.
+        offset: (x - c) / √D, (N, D), in the precision of the features.
+        lean: c·(x - c) / D, (N,), to be summed in float64.
+        square: |offset|², (N,), to be summed in float64.
     """
 
-    row: Tensor
-    column: Tensor
+    offset: Tensor
     lean: Tensor
+    square: Tensor
 
     @classmethod
     def of(cls, features: Tensor, centre: Tensor) -> Self:
         root = features.shape[1] ** 0.5
         offset = (features - centre).div_(root)
-        lean = torch.cat([part.double() @ centre.double() for part in torch.split(offset, ROWS)]) / root
-        near, one = lean.to(offset)[:, None], torch.ones_like(offset[:, :1])
-        return cls(torch.cat([offset, near, one], 1), torch.cat([offset, one, near], 1), lean)
+        # Each sample's figures are the same in all means that the discrepancy is made of: their rounding cancels.
+        return cls(offset, (offset @ (centre / root)).double(), offset.square().sum(1).double())
 
     def of_rows(self, rows: Tensor) -> _About:
         rows = rows.to(self.lean.device)
-        return _About(self.row[rows], self.column[rows], self.lean[rows])
-
-    @property
-    def offset(self) -> Tensor:
-        return self.row[:, :-2]
+        return _About(*(part[rows] for part in self))
 
 
 def _centre(a: Tensor, b: Tensor) -> Tensor:
@@ -228,21 +223,29 @@ def _kernel_mean(x: _About, y: _About, middle: float) -> Tensor:
     sample with itself are left out.
     """
     itself, pairs = x is y, len(x.lean) * (len(y.lean) - (x is y))
-    linear = x.offset.sum(0, dtype=torch.float64) @ y.offset.sum(0, dtype=torch.float64)
+    linear = x.offset.sum(0).double() @ y.offset.sum(0).double()
     linear += x.lean.sum() * len(y.lean) + y.lean.sum() * len(x.lean)
     if itself:
-        linear -= x.offset.double().square().sum() + 2 * x.lean.sum()
+        linear -= x.square.sum() + 2 * x.lean.sum()
     rest = torch.zeros_like(linear)
-    for start in range(0, len(x.row), ROWS):
-        part = x.row[start : start + ROWS]
-        e = part @ y.column[start if itself else 0 :].T  # symmetric: the other half need not be computed
+    x_lean, y_lean = x.lean.to(x.offset), y.lean.to(y.offset)
+    for start in range(0, len(x.lean), ROWS):
+        part, first = slice(start, start + ROWS), start if itself else 0  # symmetric: one half of it will do
+        e = torch.addmm(y_lean[first:], x.offset[part], y.offset[first:].T).add_(x_lean[part, None])
         cubic = (e + 3 * middle).mul_(e).mul_(e)
         rest += cubic.sum(1).double().sum()
         if itself:
-            rest += cubic[:, len(part) :].sum(1).double().sum() - cubic.diagonal().double().sum()
+            rest += cubic[:, len(e) :].sum(1).double().sum() - cubic.diagonal().double().sum()
     return middle**3 + (3 * middle**2 * linear + rest) / pairs
 
 
-def _covariance(features: Tensor) -> Tensor:
-    centred = features - features.mean(dim=0)
-    return centred.T @ centred / (len(features) - 1)
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean (D,) and the unbiased covariance (D, D), in float64."""
+    mean = features.mean(0, dtype=torch.float64)
+    centred = features - mean
+    products = centred.new_empty(centred.shape[1], centred.shape[1])
+    for start in range(0, len(products), ROWS):  # symmetric: one half of it will do
+        part, others = slice(start, start + ROWS), slice(start + ROWS, None)
+        products[part, start:] = centred[:, part].T @ centred[:, start:]
+        products[others, part] = products[part, others].T
+    return mean, products.div_(len(features) - 1)

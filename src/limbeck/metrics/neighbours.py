@@ -16,7 +16,8 @@ from torch import Tensor
 from limbeck.errors import RecipeError
 from limbeck.metrics.samples import checked
 
-HELD = 2**21  # distances held at once: 8 MB
+HELD = 2**21  # distances looked at at once: 8 MB
+MADE = 4  # times as many are made at once: large products are faster
 SPARE = 8  # neighbours beyond the k-th that are kept, to find it again in float64
 PAIRS = 1024  # pairs looked at again at once
 MOST = 0.002  # share of pairs to look at again beyond which float64 for all is faster
@@ -213,8 +214,9 @@ def _distances(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor]]:
     a = torch.cat([a.mul_(-2), a_square, torch.ones_like(a_square)], 1)
     b = torch.cat([b, torch.ones_like(b_square), b_square], 1)
     rows = max(HELD // len(b), 1)
-    memory = a.new_empty(min(rows, len(a)), len(b))  # used again and again: fresh pages cost more than the products
-    for start in range(0, len(a), rows):
-        part = a[start : start + rows]
-        distance = torch.mm(part, b.T, out=memory[: len(part)])
-        yield start, distance.clamp_(min=0) if a.dtype == torch.float64 else distance
+    memory = a.new_empty(min(MADE * rows, len(a)), len(b))  # used again and again: fresh pages cost more than products
+    for start in range(0, len(a), len(memory)):
+        part = a[start : start + len(memory)]
+        made = torch.mm(part, b.T, out=memory[: len(part)])
+        for offset, distance in enumerate(torch.split(made, rows)):
+            yield start + offset * rows, distance.clamp_(min=0) if a.dtype == torch.float64 else distance
