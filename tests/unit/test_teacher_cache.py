@@ -146,3 +146,15 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "cache.safetensors").write_bytes(b"no")
     with pytest.raises(CheckpointError, match=r"cache\.safetensors: .*; delete it, and the teacher is asked again"):
         kept(tmp_path / "cache.safetensors", 3, lambda path: None)
+
+
+@pytest.mark.parametrize(
+    ("views", "says"), [("1", "teacher_cache pays"), ("4", "teacher_cache does not pay by itself")]
+)
+def test_the_check_says_whether_storing_pays(
+    recipe: Path, capsys: pytest.CaptureFixture[str], views: str, says: str
+) -> None:
+    """Ten steps of 32 images, once: 320 questions, against 96 images in each view."""
+    assert main(["check", str(recipe), CACHED, "true", *ROTATED, "--student.training.views", views]) == 0
+    heard = " ".join(capsys.readouterr().err.split())
+    assert says in heard and f"asked about {96 * int(views)} images instead of 320" in heard
