@@ -2,8 +2,8 @@
 
 Both train the same small DCGAN with the same losses and optimisers on the same draws, and before anything is timed
 their weights are compared: equal bit for bit. Steps of the two are timed in turns, in rounds; the figure is the median
-over rounds of (CPU time of the engine's steps / that of the bare steps). The same with networks so tiny that nothing but
-the loop is left gives the microseconds that a step adds.
+over rounds of (CPU time of the engine's steps / that of the bare steps). The same with networks so tiny that nothing
+but the loop is left gives the microseconds that a step adds.
 
     python benchmarks/engine_overhead.py --rounds 40        last line: ratio R
 """
