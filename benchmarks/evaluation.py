@@ -1,6 +1,6 @@
 """What an evaluation costs: its distances against torch-fidelity's formulas on the same features, and its memory.
 
-torch-fidelity needs torchvision, so its formulas are written down here, from its code of version 0.4: FID by the
+torch-fidelity needs torchvision, so its formulas are written down here: FID by the
 eigenvalues of the product of both covariances, KID as the mean of 100 polynomial MMD² of 1000 samples each, precision
 and recall by `cdist` and `kthvalue`. Features are float32, as its networks give them, and so are its kernels and
 distances. Ours counts density and coverage as well, which it has not. Both take turns within a round; a figure is the

@@ -147,7 +147,7 @@ def test_networks_are_timed_in_turns(monkeypatch):
     assert all((one.median, one.low, one.high) == expected for one in found.values())
 
 
-def test_a_timing_takes_half_a_second_of_each_by_default(monkeypatch):
+def test_a_latency_takes_half_a_second_of_each_by_default_and_a_throughput_a_second(monkeypatch):
     clock = Clock()
     monkeypatch.setattr("limbeck.metrics.timing.time", clock)
 
@@ -156,10 +156,13 @@ def test_a_timing_takes_half_a_second_of_each_by_default(monkeypatch):
             clock.now += 0.001
             return x
 
-    for timing in (latencies_ms, lambda modules, one: throughputs(modules, dict.fromkeys(modules, one))):
+    for seconds, timing in (
+        (0.5, latencies_ms),
+        (1.0, lambda modules, one: throughputs(modules, dict.fromkeys(modules, one))),
+    ):
         before = clock.now
         timing({"a": Quick(), "b": Quick()}, (torch.zeros(1),))
-        assert clock.now - before == pytest.approx(2 * 0.5, abs=0.03)
+        assert clock.now - before == pytest.approx(2 * seconds, abs=0.03)
 
 
 def test_costs_that_are_medians_have_their_quartiles():
