@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from safetensors.torch import load_file
 
 from limbeck.errors import CheckpointError
 from limbeck.ground.rows import RowsWriter, read_rows
+from limbeck.training.teacher_cache import kept
 
 
 def tables() -> dict[str, torch.Tensor]:
@@ -59,3 +62,15 @@ def test_nothing_is_left_of_what_fails(tmp_path: Path) -> None:
         rows.add({"": torch.ones(2, 1)})
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of a mapped file that has no place on the disk would end the process."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(CheckpointError, match=r"could not be written \(No space left on device\); free space"):
+        kept(tmp_path / "cache.safetensors", 7, written)
+    assert not list(tmp_path.glob("*cache.safetensors*"))

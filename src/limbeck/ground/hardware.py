@@ -42,7 +42,7 @@ def machine(device: str, processes: int = 1) -> str:
 def native_bf16(device: str) -> bool:
     """Return whether a type of device computes in bfloat16 by itself; where not, autocast imitates it, which is slow.
 
-    oneDNN says yes to any CPU with AVX-512, where it converts to float32 and back: 2.7 times slower than float32.
+    oneDNN says yes to any CPU with AVX-512, where it converts to float32 and back, which takes longer than float32.
 
     Args:
         device: "cpu", "cuda" or "mps".

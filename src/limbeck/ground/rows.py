@@ -69,7 +69,7 @@ class RowsWriter:
         self.start = 8 + len(text)
         with self.beside.open("w+b") as file:
             file.write(len(text).to_bytes(8, "little") + text)
-            file.truncate(self.start + place)
+            _reserve(file.fileno(), self.start + place)
             self.memory = mmap.mmap(file.fileno(), 0)
         for name, tensor in first.items():
             count = self.rows * tensor[0].numel()
@@ -91,6 +91,14 @@ class RowsWriter:
         self.memory[place : place + len(digest)] = digest
         self.memory.flush()
         self.beside.replace(self.path)
+
+
+def _reserve(file: int, size: int) -> None:
+    """Give a file its size, and its place on the disk where the system can: to map what has none can end in SIGBUS."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    else:
+        os.truncate(file, size)
 
 
 def read_rows(path: Path) -> dict[str, Tensor]:

@@ -100,7 +100,7 @@ def frechet_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covar
         covariance_b: (D, D), symmetric, positive semi-definite.
     """
     mean_a, covariance_a, mean_b, covariance_b = (t.double() for t in (mean_a, covariance_a, mean_b, covariance_b))
-    root, singular = torch.linalg.cholesky_ex(covariance_a)  # a tenth of the time of eigenvectors
+    root, singular = torch.linalg.cholesky_ex(covariance_a)  # faster than eigenvectors
     if singular:
         values, vectors = torch.linalg.eigh(covariance_a)
         root = vectors * values.clamp(min=0).sqrt()

@@ -1,7 +1,7 @@
 """Whether generated images lie where real ones lie, and the other way round: counts of nearest neighbours.
 
 A sample lies in the ball of another one or it does not, so rounding matters only to those that lie about on its
-surface. Distances of float32 features are products in float32, several times as fast as in float64. A pair whose
+surface. Distances of float32 features are products in float32, faster than in float64. A pair whose
 distance is so near to the radius that rounding could decide is looked at again, by its differences in float64.
 """
 

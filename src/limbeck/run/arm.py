@@ -234,7 +234,7 @@ class Arm:
     def _material(self, cache: TeacherCache | None = None) -> Material:
         augmentation = self.recipe.augmentation.build() if self.recipe.augmentation else None
         data, task = self.setting.data, self.setting.task
-        views = None if self.recipe.training is None else self.recipe.training.views
+        views = self.recipe.training.views if self.recipe.training and augmentation else None
         return Material(data.split("train"), task, augmentation, cache, data.kinds, views)
 
     def _cache(self) -> TeacherCache | None:

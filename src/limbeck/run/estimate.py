@@ -52,7 +52,8 @@ def estimate(recipe: Recipe, accelerator: str = "auto") -> list[Estimate]:
             method = arm.assemble(_networks(arm), teacher_networks)
             _caution(name, method, arm.training.micro_batches)
             if arm.training.teacher_cache and teacher is not None:
-                _weigh_storing(name, arm.training, len(images), len(recipe.seeds))
+                views = arm.training.views if arm.augmentation and arm.training.views else 1
+                _weigh_storing(name, arm.training, views * len(images), len(recipe.seeds))
             training = replace(arm.training, processes=1, compile=False)
             augmentation = arm.augmentation.build() if arm.augmentation else None
             with tempfile.TemporaryDirectory() as folder:
@@ -77,9 +78,9 @@ def _caution(name: str, method: Method, micro_batches: int) -> None:
         )
 
 
-def _weigh_storing(name: str, training: Training, images: int, seeds: int) -> None:
-    """Say whether it pays to store what the teacher says."""
-    stored, asked = (training.views or 1) * images, training.steps * training.batch * seeds
+def _weigh_storing(name: str, training: Training, stored: int, seeds: int) -> None:
+    """Say whether it pays to store what the teacher says to so many images."""
+    asked = training.steps * training.batch * seeds
     pays = "pays" if stored < asked else "does not pay by itself: take fewer views, or leave it out"
     say(
         f"{name}: teacher_cache {pays}; the teacher is asked about {stored:,} images instead of {asked:,}, and less if"

@@ -94,11 +94,8 @@ class Engine:
         self._seed_layers()
         row: dict[str, float] = {}
         size = len(batch) // self.training.micro_batches
-        whole = self.training.micro_batches == 1
-        parts = [
-            self._place(b) for b in ([batch] if whole else (batch[i : i + size] for i in range(0, len(batch), size)))
-        ]
-        generators = [self.method.updates(part, self.step) for part in parts]
+        parts = [batch] if size == len(batch) else [batch[i : i + size] for i in range(0, len(batch), size)]
+        generators = [self.method.updates(self._place(part), self.step) for part in parts]
         while (player := self._backward(generators, row)) is not None:
             if player:
                 self._move(player)

@@ -64,9 +64,9 @@ class Material:
 
     def augmented(self, batch: Batch, drawn: Mapping[str, Tensor]) -> Batch:
         """Return the batch as the augmentation leaves it."""
-        return (
-            batch if self.augmentation is None else augmented(batch, self.augmentation, drawn, {**KINDS, **self.kinds})
-        )
+        if self.augmentation is None:
+            return batch
+        return augmented(batch, self.augmentation, drawn, {**KINDS, **self.kinds})
 
 
 class Feed(Dataset[Batch]):
